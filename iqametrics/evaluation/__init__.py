@@ -1,0 +1,1 @@
+"""Agreement between scores and human opinion: arrays in, numbers out."""

@@ -1,0 +1,1 @@
+"""Parts that know no paper: backbones, attention, CLIP text tower, diffusion."""

@@ -1,0 +1,1 @@
+"""Training: recipe, feature cache, loop, exact resume."""

@@ -1,0 +1,1 @@
+"""Checkpoints: manifest, safetensors files, verification."""
