@@ -1,0 +1,95 @@
+"""ResNet-50 as a pyramid of five feature levels.
+
+Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with the stride on the 3x3 convolution
+of a bottleneck ("V1.5"), as torchvision has it. Parameter names are torchvision's, without the classifier `fc`.
+"""
+
+from torch import Tensor, nn
+
+from iqametrics.nn.norm import freeze_batch_norm
+
+__all__ = ["Bottleneck", "ResNet50", "freeze_batch_norm"]
+
+
+class Bottleneck(nn.Module):
+    """Residual block: 1x1 down to `width`, 3x3 (with the stride), 1x1 up to 4 `width`, each with BatchNorm.
+
+    Args:
+        in_channels: channels of the input.
+        width: channels inside the block; the output has four times as many.
+        stride: stride of the 3x3 convolution and of the shortcut.
+    """
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int = 1) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, kernel_size=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU()
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, 4 width, ceil(H / stride), ceil(W / stride))."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
+
+
+class ResNet50(nn.Module):
+    """ResNet-50 without its classifier; gives the maps of all five strides.
+
+    Level i (1..5) has `channels[i - 1]` channels and size ceil(H / 2^i) x ceil(W / 2^i): the stem after its ReLU and
+    before the max-pool, then `layer1` .. `layer4`. Call `freeze_batch_norm` to hold the BatchNorms while the rest is
+    fine-tuned. Input is RGB, normalised as the weights want it (ImageNet mean and standard deviation).
+    """
+
+    channels = (64, 256, 512, 1024, 2048)
+    strides = (2, 4, 8, 16, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.layer1 = _stage(64, 64, blocks=3, stride=1)
+        self.layer2 = _stage(256, 128, blocks=4, stride=2)
+        self.layer3 = _stage(512, 256, blocks=6, stride=2)
+        self.layer4 = _stage(1024, 512, blocks=3, stride=2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Compute the five levels.
+
+        Args:
+            x: normalised RGB images, (N, 3, H, W), of any height and width from 1 up.
+
+        Returns:
+            Five maps, level i of shape (N, channels[i - 1], ceil(H / 2^i), ceil(W / 2^i)).
+        """
+        stem = self.relu(self.bn1(self.conv1(x)))
+        levels = [stem]
+        features: Tensor = self.maxpool(stem)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            features = stage(features)
+            levels.append(features)
+        return levels
+
+
+def _stage(in_channels: int, width: int, *, blocks: int, stride: int) -> nn.Sequential:
+    """One stage of the pyramid: the first block changes channels and stride, the others keep both."""
+    rest = [Bottleneck(width * Bottleneck.expansion, width) for _ in range(blocks - 1)]
+    return nn.Sequential(Bottleneck(in_channels, width, stride), *rest)
