@@ -1,1 +1,33 @@
-"""Agreement between scores and human opinion: arrays in, numbers out."""
+"""Agreement between scores and human opinion: arrays in, numbers out.
+
+    from iqametrics.evaluation import evaluate
+
+    result = evaluate(scores, mos)
+    print(result.srcc, result.srcc_low, result.srcc_high)
+
+Importing this package loads NumPy only; SciPy is loaded by the functions that need it.
+"""
+
+from .bootstrap import bootstrap_interval
+from .comparison import PairedDifference, WilliamsTest, holm, paired_bootstrap, williams_test
+from .correlation import krcc, outlier_ratio, plcc, rmse, srcc
+from .logistic import LogisticFit, fit_logistic
+from .summary import Evaluation, evaluate
+
+__all__ = [
+    "Evaluation",
+    "LogisticFit",
+    "PairedDifference",
+    "WilliamsTest",
+    "bootstrap_interval",
+    "evaluate",
+    "fit_logistic",
+    "holm",
+    "krcc",
+    "outlier_ratio",
+    "paired_bootstrap",
+    "plcc",
+    "rmse",
+    "srcc",
+    "williams_test",
+]

@@ -1,0 +1,101 @@
+"""What every function of this package asks of its arrays, so that all of them answer bad data alike."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+
+FloatArray = npt.NDArray[np.float64]
+
+MIN_IMAGES = 3
+"""Fewer images than this have no correlation worth the name: two points always lie on a line."""
+
+
+def numbers(values: npt.ArrayLike, name: str) -> FloatArray:
+    """Turn one column of finite numbers into a float64 array.
+
+    Args:
+        values: a list, NumPy array or CPU tensor of shape (n,).
+        name: what the column is called in error messages.
+
+    Returns:
+        Array of shape (n,), float64.
+
+    Raises:
+        DataError: it is not numeric, not one-dimensional, or holds NaN or infinity; the message names the index.
+    """
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{name}: not a column of numbers ({error}); give a list or an array (a tensor: .detach().float().cpu())"
+        ) from error
+    if array.ndim != 1:
+        raise DataError(f"{name}: shape {array.shape} is not one column; flatten it to (n,)")
+    bad = np.flatnonzero(~np.isfinite(array))
+    if bad.size:
+        raise DataError(
+            f"{name}[{bad[0]}] is {array[bad[0]]} ({bad.size} of {array.size} are not finite); "
+            "leave these images out or score them again"
+        )
+    return array
+
+
+def same_length(**columns: FloatArray) -> None:
+    """Raise `DataError` unless all columns have one length of at least `MIN_IMAGES`."""
+    lengths = {name: array.size for name, array in columns.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise DataError(f"columns of different length: {listed}; give one value an image in each")
+    name, length = next(iter(lengths.items()))
+    if length < MIN_IMAGES:
+        raise DataError(f"{name} has {length} values; at least {MIN_IMAGES} images are needed")
+
+
+def score_columns(scores: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Check scores and opinion scores as a pair of columns.
+
+    Returns:
+        Both as float64 arrays of shape (n,), n >= 3.
+
+    Raises:
+        DataError: see `numbers` and `same_length`.
+    """
+    x, y = numbers(scores, "scores"), numbers(mos, "mos")
+    same_length(scores=x, mos=y)
+    return x, y
+
+
+def group_indices(groups: Sequence[Hashable] | npt.NDArray | None, n: int) -> npt.NDArray[np.intp]:
+    """Number the groups 0, 1, ... in order of first appearance.
+
+    Args:
+        groups: one label an image (text, integers, ...), or None when every image is its own group.
+        n: number of images.
+
+    Returns:
+        Array of shape (n,): the number of each image's group.
+
+    Raises:
+        DataError: wrong length, a missing label (None or NaN), or only one group.
+    """
+    if groups is None:
+        return np.arange(n)
+    labels = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
+    if len(labels) != n:
+        raise DataError(f"groups has {len(labels)} labels for {n} images; give one label an image")
+    numbering: dict[Hashable, int] = {}
+    for index, label in enumerate(labels):
+        if label is None or label != label:  # NaN is the one value that differs from itself
+            raise DataError(f"groups[{index}] is {label}; give every image a label, its own where it has no group")
+        numbering.setdefault(label, len(numbering))
+    if len(numbering) < 2:
+        raise DataError(f"all {n} images are in group {labels[0]!r}; resampling needs two groups or more")
+    return np.array([numbering[label] for label in labels], dtype=np.intp)
+
+
+def is_constant(values: FloatArray) -> bool:
+    """Tell whether all values are equal, exactly or up to the rounding of float64 arithmetic."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())

@@ -1,0 +1,165 @@
+"""Is one metric better than another on the same images?
+
+Both metrics must point the same way: negate the scores of a lower-is-better metric first, or its negative correlation
+is compared with a positive one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .bootstrap import Groups, Statistic, group_counts, percentile_interval, resample_statistic
+from .checks import numbers, same_length
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Difference of an agreement figure between two metrics, metric A minus metric B.
+
+    Attributes:
+        difference: on all images.
+        low: lower end of the bootstrap interval.
+        high: upper end of the bootstrap interval.
+        p_value: two-sided bootstrap p-value of no difference, never under 2 / (n_resamples + 1).
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class WilliamsTest:
+    """Williams' test of two dependent correlations.
+
+    Attributes:
+        t: positive where the first correlation is larger.
+        degrees_of_freedom: n - 3.
+        p_value: two-sided.
+    """
+
+    t: float
+    degrees_of_freedom: int
+    p_value: float
+
+
+def paired_bootstrap(
+    statistic: Statistic,
+    scores_a: npt.ArrayLike,
+    scores_b: npt.ArrayLike,
+    mos: npt.ArrayLike,
+    *,
+    groups: Groups = None,
+    confidence: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Bootstrap the difference of two metrics, both scored on the same resampled images.
+
+    Args:
+        statistic: any function of (scores, mos) to a number, such as `srcc`.
+        scores_a: scores of metric A, shape (n,).
+        scores_b: scores of metric B on the same images, shape (n,).
+        mos: opinion scores, shape (n,).
+        groups: one label an image; images of one label are drawn together.
+        confidence: of the interval, in (0, 1).
+        n_resamples: number of resamples.
+        seed: the same seed gives the same answer.
+
+    Returns:
+        The difference with its interval; every field is NaN where a figure does not exist.
+
+    Raises:
+        DataError: as for `bootstrap_interval`.
+    """
+    a, b, y = numbers(scores_a, "scores_a"), numbers(scores_b, "scores_b"), numbers(mos, "mos")
+    same_length(scores_a=a, scores_b=b, mos=y)
+    difference = statistic(a, y) - statistic(b, y)
+    # The same seed twice gives both metrics the same resamples without keeping them.
+    draws_a, draws_b = (
+        resample_statistic(statistic, column, y, group_counts(groups, y.size, n_resamples, seed)) for column in (a, b)
+    )
+    draws = draws_a - draws_b
+    low, high = percentile_interval(difference, draws, confidence)
+    draws = draws[~np.isnan(draws)]
+    if math.isnan(low):
+        return PairedDifference(difference, low, high, math.nan)
+    # One is added to both counts because the sample itself is one of the draws that could have been seen.
+    tail = min(int(np.sum(draws <= 0)), int(np.sum(draws >= 0)))
+    return PairedDifference(difference, low, high, min(1.0, 2 * (tail + 1) / (draws.size + 1)))
+
+
+def williams_test(r_a: float, r_b: float, r_ab: float, n: int) -> WilliamsTest:
+    """Test whether two correlations with the same opinion scores differ.
+
+    The test is exact for Pearson correlations of normal data (`plcc`). With rank correlations it is the usual
+    approximation; `paired_bootstrap` makes no such assumption.
+
+    Args:
+        r_a: correlation of metric A with opinion.
+        r_b: correlation of metric B with opinion.
+        r_ab: correlation of the two metrics with each other.
+        n: number of images.
+
+    Returns:
+        t, n - 3 degrees of freedom and the two-sided p-value. For r_a = r_b, t is 0 and p is 1.
+
+    Raises:
+        DataError: a correlation outside [-1, 1] or NaN, three that cannot stand together, or n < 4.
+
+    Source: E. J. Williams, "The Comparison of Regression Variables", 1959; in the form of J. H. Steiger, "Tests for
+    Comparing Elements of a Correlation Matrix", 1980, eq. 7.
+    """
+    for name, value in (("r_a", r_a), ("r_b", r_b), ("r_ab", r_ab)):
+        if not -1 <= value <= 1:
+            raise DataError(f"{name}={value} is not a correlation; give a value in [-1, 1]")
+    if n < 4:
+        raise DataError(f"n={n}: Williams' test needs at least 4 images")
+    determinant = 1 - r_a**2 - r_b**2 - r_ab**2 + 2 * r_a * r_b * r_ab
+    if determinant < -1e-6:
+        raise DataError(f"r_a={r_a}, r_b={r_b}, r_ab={r_ab} cannot come from the same images; compute them on one set")
+    if r_a == r_b:
+        return WilliamsTest(0.0, n - 3, 1.0)
+    mean = (r_a + r_b) / 2
+    variance = 2 * max(determinant, 0.0) * (n - 1) / (n - 3) + mean**2 * (1 - r_ab) ** 3
+    signal = (r_a - r_b) * math.sqrt((n - 1) * (1 + r_ab))
+    if variance == 0:
+        return WilliamsTest(math.copysign(math.inf, signal), n - 3, 0.0)
+    from scipy.stats import t as student
+
+    t = signal / math.sqrt(variance)
+    return WilliamsTest(t, n - 3, float(2 * student.sf(abs(t), n - 3)))
+
+
+def holm(p_values: Sequence[float] | npt.NDArray) -> list[float]:
+    """Adjust p-values of many comparisons by Holm's step-down rule.
+
+    Args:
+        p_values: one a comparison, each in [0, 1].
+
+    Returns:
+        Adjusted p-values in the same order: comparisons with a value <= alpha differ, with a chance of at most alpha
+        that any of these findings is false.
+
+    Raises:
+        DataError: a value that is NaN or outside [0, 1].
+
+    Source: S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+
+    >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03, 0.005])]
+    [0.03, 0.06, 0.06, 0.02]
+    """
+    p = numbers(p_values, "p_values")
+    outside = np.flatnonzero((p < 0) | (p > 1))
+    if outside.size:
+        raise DataError(f"p_values[{outside[0]}] is {p[outside[0]]}; a p-value lies in [0, 1]")
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()

@@ -1,0 +1,186 @@
+"""The logistic curve that maps a metric's scores onto the scale of opinion, before PLCC and RMSE are taken.
+
+Both curves are linear in all but two of their parameters, the centre c and the width w of the logistic step. So only
+these two are searched (variable projection, Golub and Pereyra 1973): for each (c, w) the others are the solution of a
+linear least-squares problem. A coarse grid gives the starting points, so nothing hangs on a lucky first guess and a
+lower-is-better score needs no special care.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .checks import FloatArray, is_constant, numbers, score_columns
+
+_STARTS = 4
+_MAX_EVALUATIONS = 400
+
+
+def _half_tanh(z: FloatArray) -> FloatArray:
+    """1 / (1 + exp(-z)) - 1/2, in the form that cannot overflow."""
+    return 0.5 * np.tanh(0.5 * z)
+
+
+@dataclass(frozen=True)
+class LogisticFit:
+    """A fitted mapping from scores to opinion scores.
+
+    Four parameters (VQEG 2000): b1 is approached on the right, b2 on the left, b3 is the centre, b4 > 0 the width::
+
+        f(x) = (b1 - b2) / (1 + exp(-(x - b3) / b4)) + b2
+
+    Five parameters (Sheikh, Sabir and Bovik, "A Statistical Evaluation of Recent Full Reference Image Quality
+    Assessment Algorithms", IEEE TIP 2006), with b2 > 0::
+
+        f(x) = b1 (1/2 - 1 / (1 + exp(b2 (x - b3)))) + b4 x + b5
+
+    The four-parameter curve is always monotonic. The five-parameter one need not be.
+
+    Attributes:
+        parameters: b1, b2, ... in the order of the formula; all NaN where no curve is determined.
+        converged: whether the search ended at an optimum.
+        message: how it ended; where it did not converge, why.
+    """
+
+    parameters: tuple[float, ...]
+    converged: bool
+    message: str
+
+    def predict(self, scores: npt.ArrayLike) -> FloatArray:
+        """Map scores to the scale of opinion.
+
+        Args:
+            scores: shape (n,).
+
+        Returns:
+            Predicted opinion scores, shape (n,); all NaN where no curve is determined.
+
+        Raises:
+            DataError: NaN, infinity, or not one column of numbers.
+        """
+        x = numbers(scores, "scores")
+        if len(self.parameters) == 4:
+            b1, b2, b3, b4 = self.parameters
+            return (b1 - b2) * (_half_tanh((x - b3) / b4) + 0.5) + b2
+        b1, b2, b3, b4, b5 = self.parameters
+        return b1 * _half_tanh(b2 * (x - b3)) + b4 * x + b5
+
+
+def fit_logistic(scores: npt.ArrayLike, mos: npt.ArrayLike, *, parameters: int = 4) -> LogisticFit:
+    """Fit the logistic curve of least squared error.
+
+    The search keeps the centre within one range of the scores on either side of them, and the width between a
+    thousandth of the scores' spread and twenty times their range. A relation that is best served by a step or a
+    straight line therefore ends at a bound, which the message says; that counts as converged.
+
+    Args:
+        scores: predicted quality, rising or falling with opinion, shape (n,).
+        mos: opinion scores, shape (n,).
+        parameters: 4 or 5, see `LogisticFit`.
+
+    Returns:
+        The fit. It is not converged, with NaN parameters, where the data determine no curve: a constant column, no
+        more images than parameters, or fewer distinct scores than parameters.
+
+    Raises:
+        DataError: fewer than 3 images, different lengths, NaN or infinity, or `parameters` other than 4 and 5.
+    """
+    if parameters not in (4, 5):
+        raise DataError(f"parameters={parameters!r}: there is a logistic curve with 4 and one with 5")
+    x, y = score_columns(scores, mos)
+    obstacle = _undetermined(x, y, parameters)
+    if obstacle:
+        return LogisticFit((math.nan,) * parameters, False, obstacle)
+    # Standard units, so that the tolerances of the search mean the same for every metric.
+    x_mean, x_scale, y_mean, y_scale = x.mean(), x.std(), y.mean(), y.std()
+    search = _Search((x - x_mean) / x_scale, (y - y_mean) / y_scale, linear_term=parameters == 5)
+    (centre, log_width), converged, message = search.run()
+    centre, width = centre * x_scale + x_mean, math.exp(log_width) * x_scale
+    offset, step, slope = search.coefficients((centre - x_mean) / x_scale, log_width)
+    offset, step = offset * y_scale + y_mean, step * y_scale
+    found: tuple[float, ...] = (offset + step / 2, offset - step / 2, centre, width)
+    if parameters == 5:
+        slope *= y_scale / x_scale
+        found = (step, 1 / width, centre, slope, offset - slope * x_mean)
+    return LogisticFit(tuple(float(value) for value in found), converged, message)
+
+
+def _undetermined(x: FloatArray, y: FloatArray, parameters: int) -> str:
+    """Say why no curve of so many parameters is determined by the data, or nothing."""
+    if is_constant(x):
+        return "all scores are equal: no curve is determined"
+    if is_constant(y):
+        return "all opinion scores are equal: no curve is determined"
+    if x.size <= parameters:
+        return f"{x.size} images do not determine {parameters} parameters"
+    distinct = np.unique(x).size
+    if distinct < parameters:
+        return f"{distinct} distinct scores do not determine {parameters} parameters"
+    return ""
+
+
+class _Search:
+    """Least squares over centre and log-width in standard units, the linear parameters projected out."""
+
+    def __init__(self, x: FloatArray, y: FloatArray, *, linear_term: bool) -> None:
+        self.x, self.y, self.linear_term = x, y, linear_term
+        reach = np.ptp(x)
+        lower_quartile, upper_quartile = np.quantile(x, (0.25, 0.75))
+        # Scores bunched far from a few stragglers: the bunch, not the standard deviation, sets the finest width.
+        spread = min(1.0, upper_quartile - lower_quartile) or 1.0
+        self.low = np.array([x.min() - reach, math.log(1e-3 * spread)])
+        self.high = np.array([x.max() + reach, math.log(20 * reach)])
+
+    def run(self) -> tuple[tuple[float, float], bool, str]:
+        """Return (centre, log-width), whether the search converged, and how it ended."""
+        from scipy.optimize import least_squares
+
+        results = [
+            least_squares(
+                self.residuals, start, bounds=(self.low, self.high), max_nfev=_MAX_EVALUATIONS, xtol=1e-10, ftol=1e-12
+            )
+            for start in self.starts()
+        ]
+        best = min(results, key=lambda result: result.cost)
+        centre, log_width = (float(value) for value in best.x)
+        if not best.success:
+            return (centre, log_width), False, f"no optimum after {_MAX_EVALUATIONS} evaluations; best curve so far"
+        return (centre, log_width), True, self.describe(centre, log_width)
+
+    def starts(self) -> list[FloatArray]:
+        """Best few points of a coarse grid: centres at quantiles of the scores, widths from finest to widest."""
+        centres = np.quantile(self.x, np.linspace(0.02, 0.98, 9))
+        log_widths = np.linspace(self.low[1], self.high[1], 14)[1:-1]
+        grid = [np.array([centre, log_width]) for centre in centres for log_width in log_widths]
+        costs = [float(np.sum(self.residuals(point) ** 2)) for point in grid]
+        return [grid[index] for index in np.argsort(costs, kind="stable")[:_STARTS]]
+
+    def basis(self, centre: float, log_width: float) -> FloatArray:
+        """Columns of the linear problem, shape (n, 2) or (n, 3): one, the step, and the score itself."""
+        columns = [np.ones_like(self.x), _half_tanh((self.x - centre) / math.exp(log_width))]
+        if self.linear_term:
+            columns.append(self.x)
+        return np.stack(columns, axis=1)
+
+    def coefficients(self, centre: float, log_width: float) -> FloatArray:
+        """Best offset, step and slope (0 for four parameters) for this centre and width, shape (3,)."""
+        solution = np.linalg.lstsq(self.basis(centre, log_width), self.y, rcond=None)[0]
+        return np.append(solution, 0.0)[:3]
+
+    def residuals(self, point: FloatArray) -> FloatArray:
+        """Errors of the best curve with this (centre, log-width), shape (n,)."""
+        basis = self.basis(point[0], point[1])
+        return basis @ np.linalg.lstsq(basis, self.y, rcond=None)[0] - self.y
+
+    def describe(self, centre: float, log_width: float) -> str:
+        """Name the bound at which a converged search ended, if any."""
+        if log_width > self.high[1] - 0.01:
+            return "converged; the width is at its upper bound: the relation is as good as a straight line"
+        if log_width < self.low[1] + 0.01:
+            return "converged; the width is at its lower bound: the relation is as good as a step"
+        if not self.low[0] + 0.01 < centre < self.high[0] - 0.01:
+            return "converged; the centre is at its bound, outside the scores: only one end of the curve is seen"
+        return "converged"
