@@ -1,0 +1,26 @@
+"""The one door by which pictures enter: files, bytes, PIL images, arrays and tensors become checked RGB tensors.
+
+    files.py      which files of a folder are pictures, in which order
+    decode.py     file, bytes or PIL image -> array of RGB(A) or gray pixels at the file's own depth
+    profile.py    embedded colour profile -> sRGB
+    check.py      shapes, dtypes and ranges of tensors and arrays
+    read.py       the two functions that everything else calls: read_image and to_image_list
+
+`docs/images.md` has one table of what happens to each kind of input.
+"""
+
+from iqametrics.images.check import check_pair, check_tensor
+from iqametrics.images.decode import MAX_PIXELS
+from iqametrics.images.files import IMAGE_SUFFIXES, list_images
+from iqametrics.images.read import ImageSource, read_image, to_image_list
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "ImageSource",
+    "check_pair",
+    "check_tensor",
+    "list_images",
+    "read_image",
+    "to_image_list",
+]

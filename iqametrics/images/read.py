@@ -1,0 +1,138 @@
+"""The two functions that everything else calls to get at pictures."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from iqametrics.errors import ImageReadError, InputError
+from iqametrics.images.check import check_array, check_tensor
+from iqametrics.images.decode import decode_image, decode_stream
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor
+"""Whatever one picture can be given as."""
+
+
+def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
+    """Read one picture, whatever it is given as.
+
+    What happens to each kind of file (CMYK, alpha, 16 bits, ...) is in the table of `docs/images.md`. In short: the
+    EXIF orientation is applied, an embedded colour profile is converted to sRGB, alpha is composited on white, 16 bits
+    keep their precision, and what cannot be read whole is refused.
+
+    Args:
+        source: A path, the bytes of a file, a PIL image, an array (see `check_array`) or a tensor (see
+            `check_tensor`; one image).
+        label: What to call it in an error message, where the source has no name of its own.
+
+    Returns:
+        (3,H,W) float32 in [0, 1], sRGB, on the CPU. The gradient of a tensor is kept.
+
+    Raises:
+        InputError: The picture cannot be scored; an ImageReadError where it cannot be decoded.
+
+    Examples:
+        >>> read_image(np.full((2, 3), 51, np.uint8))[:, 0, 0]
+        tensor([0.2000, 0.2000, 0.2000])
+    """
+    if isinstance(source, Tensor):
+        name = label or "tensor"
+        image = check_tensor(source, name)
+        if image.ndim == 4 and len(image) > 1:
+            raise InputError(f"{name}: a batch of {len(image)} images where one is expected; give them one by one")
+        return image.reshape(image.shape[-3:]).to("cpu", torch.float32)
+    if isinstance(source, np.ndarray):
+        return _array_to_tensor(source, label or "array")
+    if isinstance(source, Image.Image):
+        name = label or _own_name(source) or "PIL image"
+        return _array_to_tensor(decode_image(source, name), name)
+    if isinstance(source, bytes):
+        name = label or "image bytes"
+        return _array_to_tensor(decode_stream(io.BytesIO(source), name), name)
+    if isinstance(source, str | os.PathLike):
+        return _read_file(Path(source), label or os.fspath(source))
+    raise InputError(
+        f"{label or 'image'}: a {type(source).__name__} is not an image; give a path, bytes, PIL image, array or tensor"
+    )
+
+
+def to_image_list(source: ImageSource | Sequence[ImageSource]) -> list[Tensor]:
+    """Turn one picture, a batch or a list of pictures of any sizes into a list of tensors.
+
+    Args:
+        source: A tensor (3,H,W) or (N,3,H,W), any other `ImageSource`, or a list or tuple of those (in which a tensor
+            is one image).
+
+    Returns:
+        One (3,H,W) tensor an image, in order. Tensors keep gradient, device and floating dtype (uint8 becomes
+        float32); everything else is float32 on the CPU.
+
+    Raises:
+        InputError: Nothing was given, or something that `read_image` refuses.
+    """
+    if isinstance(source, Tensor):
+        image = check_tensor(source, "tensor")
+        return [image] if image.ndim == 3 else list(image.unbind(0))
+    if isinstance(source, str | os.PathLike | bytes | Image.Image | np.ndarray):
+        return [read_image(source)]
+    if not isinstance(source, list | tuple):
+        raise InputError(f"images: a {type(source).__name__} is not an image or a list of images; give list(...) of it")
+    if not source:
+        raise InputError("images: the list is empty; give at least one image")
+    return [_list_item(item, f"images[{position}]") for position, item in enumerate(source)]
+
+
+def _list_item(item: ImageSource, name: str) -> Tensor:
+    if isinstance(item, Tensor):
+        image = check_tensor(item, name)
+        if image.ndim == 4 and len(image) > 1:
+            raise InputError(f"{name}: a batch of {len(image)} images inside a list; use torch.cat or list(batch)")
+        return image.reshape(image.shape[-3:])
+    return read_image(item, label=_own_name(item) or name)
+
+
+def _own_name(source: ImageSource) -> str:
+    """The path of a file, or of the file that a PIL image was opened from; else empty."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return str(getattr(source, "filename", "")) if isinstance(source, Image.Image) else ""
+
+
+def _read_file(path: Path, name: str) -> Tensor:
+    if path.is_dir():
+        raise ImageReadError(f"{name}: is a folder; give a file, or list it with list_images")
+    if not path.exists():
+        raise ImageReadError(f"{name}: does not exist; check the path")
+    if not path.is_file():
+        raise ImageReadError(f"{name}: is not a regular file; read it yourself and give its bytes")
+    try:
+        with path.open("rb") as stream:
+            pixels = decode_stream(stream, name)
+    except OSError as error:
+        raise ImageReadError(f"{name}: cannot be opened ({error.strerror}); check its rights") from error
+    return _array_to_tensor(pixels, name)
+
+
+def _array_to_tensor(array: np.ndarray, name: str) -> Tensor:
+    """(H,W), (H,W,1), (H,W,3) or (H,W,4) -> (3,H,W) float32, in one pass and with one copy.
+
+    Alpha is composited on white, in the encoded (not linear) values: that is what a browser shows on a page.
+    """
+    check_array(array, name)
+    white = {"u1": 255, "u2": 65535}.get(array.dtype.str[1:], 1)
+    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    image = np.empty((3, *planes.shape[1:]), np.float32)
+    np.divide(planes[:3], np.float32(white), out=image, casting="same_kind")
+    if len(planes) == 4:
+        alpha = np.divide(planes[3], np.float32(white), dtype=np.float32, casting="same_kind")
+        image *= alpha
+        image += 1 - alpha
+    if array.dtype.kind == "f":
+        np.clip(image, 0, 1, out=image)
+    return torch.from_numpy(image)
