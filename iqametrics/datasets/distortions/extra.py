@@ -68,7 +68,7 @@ def ringing(image: Image, cutoff: float, rng: np.random.Generator) -> Image:
     # The mirrored extension keeps opposite borders from ringing into each other.
     mirrored = np.pad(image, ((0, height), (0, width), (0, 0)), mode="symmetric")
     spectrum = np.fft.rfft2(mirrored, axes=(0, 1)) * low[..., None]
-    return np.fft.irfft2(spectrum, mirrored.shape[:2], axes=(0, 1))[:height, :width].astype(np.float32)
+    return np.fft.irfft2(spectrum, mirrored.shape[:2], axes=(0, 1))[:height, :width].astype(np.float32, copy=False)
 
 
 def salt_and_pepper(image: Image, density: float, rng: np.random.Generator) -> Image:
@@ -86,7 +86,8 @@ def color_temperature(image: Image, amount: float, rng: np.random.Generator) -> 
 def vignetting(image: Image, amount: float, rng: np.random.Generator) -> Image:
     """Darken by ``amount`` in the corners, with the square of the distance to the centre."""
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape[:2])
-    return image * (1 - np.float32(amount) * (y[:, None] ** 2 + x**2) / 2)[..., None]
+    falloff: Image = np.asarray((y[:, None] ** 2 + x**2) / 2, dtype=np.float32)
+    return image * (1 - np.float32(amount) * falloff)[..., None]
 
 
 def gamma(image: Image, octaves: float, rng: np.random.Generator) -> Image:
@@ -120,11 +121,11 @@ def edge_preserving_smoothing(image: Image, epsilon: float, rng: np.random.Gener
     """Guided filter on itself (He et al. 2010), radius 6: texture with a variance under ``epsilon`` is ironed out."""
 
     def mean(array: Image) -> Image:
-        return ndimage.uniform_filter(array, size=(13, 13, 1), mode="nearest")
+        return np.asarray(ndimage.uniform_filter(array, size=(13, 13, 1), mode="nearest"), dtype=np.float32)
 
     average = mean(image)
-    variance = np.maximum(mean(image * image) - average * average, 0)
-    gain = variance / (variance + np.float32(epsilon))
+    variance: Image = np.maximum(mean(image * image) - average * average, np.float32(0))
+    gain: Image = variance / (variance + np.float32(epsilon))
     return mean(gain) * image + mean(average * (1 - gain))
 
 

@@ -1,0 +1,298 @@
+"""Make a synthetic dataset in KADID-10k's layout from pristine photographs.
+
+    out/images/I01.png            a reference: the photograph, scaled down and cropped
+    out/images/I01_10_03.png      the same, distorted by type 10 at level 3
+    out/labels.csv                image, reference, mos, kind, level, distortion
+    out/recipe.json               what the images were made from; guards a resumed run
+
+The label is what people thought of that type and level in KADID-10k on the average of its 81 photographs, mapped to
+[0, 1]: human opinion, though not of this very photograph.
+"""
+
+import contextlib
+import csv
+import errno
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PilImage
+from PIL import ImageOps
+from tqdm import tqdm
+
+from iqametrics.datasets.distortions import DISTORTIONS, LEVELS, distort, find_distortion
+from iqametrics.datasets.tables import kadid_opinions
+from iqametrics.errors import DataError, ImageReadError
+
+LABELS_FILE = "labels.csv"
+RECIPE_FILE = "recipe.json"
+IMAGE_FOLDER = "images"
+COLUMNS = ("image", "reference", "mos", "kind", "level", "distortion")
+PHOTOGRAPH_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+# Raised whenever the pixels that a recipe makes change, so that an old folder is not continued with new pixels.
+_RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One reference and one type: what a worker does at a time."""
+
+    images: Path
+    reference: str
+    number: int
+    kind: int
+    levels: tuple[int, ...]
+    seed: int
+
+
+def find_photographs(folder: Path) -> list[Path]:
+    """All photographs under a folder, sorted by path.
+
+    Raises:
+        DataError: no such folder, or no photograph in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give one that holds pristine photographs")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPH_SUFFIXES and p.is_file())
+    if not found:
+        raise DataError(
+            f"{folder}: no photograph in it ({', '.join(sorted(PHOTOGRAPH_SUFFIXES))}); give another folder"
+        )
+    return found
+
+
+def prepare_reference(path: Path, size: tuple[int, int] | None, max_side: int | None = None) -> PilImage.Image:
+    """Read a photograph upright as 8-bit RGB, scale it down (Lanczos, antialiased) and crop its centre.
+
+    Args:
+        path: the photograph.
+        size: (width, height) of the result, covered by the photograph and cropped. None keeps its shape.
+        max_side: with ``size=None``, the longest side of the result; None keeps its size.
+
+    Raises:
+        ImageReadError: not readable as an image.
+        DataError: smaller than ``size``; scaling up would make a blurred reference.
+    """
+    try:
+        with PilImage.open(path) as opened:
+            photograph = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, SyntaxError, ValueError, PilImage.DecompressionBombError) as error:
+        raise ImageReadError(f"{path}: not readable as an image ({error}); remove or repair it") from error
+    if size is not None:
+        if photograph.width < size[0] or photograph.height < size[1]:
+            raise DataError(
+                f"{path}: {photograph.width}x{photograph.height} is smaller than {size[0]}x{size[1]}; "
+                "leave it out or ask for a smaller size"
+            )
+        return ImageOps.fit(photograph, size, method=PilImage.Resampling.LANCZOS)
+    if max_side is not None and max(photograph.size) > max_side:
+        photograph.thumbnail((max_side, max_side), PilImage.Resampling.LANCZOS)
+    return photograph
+
+
+def synthesize(
+    pristine: Sequence[Path],
+    out: Path,
+    *,
+    seed: int = 0,
+    kinds: Iterable[int | str] = tuple(DISTORTIONS),
+    levels: Iterable[int] = LEVELS,
+    size: tuple[int, int] | None = (512, 384),
+    max_side: int | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Distort every photograph by every type and level, and write the labels.
+
+    The same photographs, seed and sizes give the same files, whatever the number of workers and however often the run
+    was stopped: a file that exists is complete and is not made again.
+
+    Args:
+        pristine: photographs (see :func:`find_photographs`); the first becomes I01.
+        out: folder to write to; created if absent.
+        seed: of all randomness.
+        kinds: ids or names of :data:`DISTORTIONS`. The extra types have no human scores, so no labels.
+        levels: levels 1..5.
+        size: (width, height) of all images, or None for each photograph's own.
+        max_side: with ``size=None``, scale photographs down to this longest side.
+        workers: processes; 1 works in this one.
+        progress: show a bar on stderr.
+
+    Returns:
+        Path of the CSV: image, reference (both relative to ``out``), mos in [0, 1], kind, level, distortion.
+
+    Raises:
+        DataError: nothing to distort, an unknown level, a type without human scores, a folder that holds another set,
+            no space left.
+        ImageReadError: a photograph that cannot be read.
+    """
+    ids, wanted = _checked_kinds(kinds), _checked_levels(levels)
+    if not pristine:
+        raise DataError("no photographs to distort: give at least one")
+    with _disk_errors(out):
+        (out / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
+        _guard_recipe(out, _recipe(pristine, seed, size, max_side))
+        width = max(2, len(str(len(pristine))))
+        names = [f"I{number:0{width}d}" for number in range(1, len(pristine) + 1)]
+        for name, path in zip(names, tqdm(pristine, desc="references", disable=not progress), strict=True):
+            target = out / IMAGE_FOLDER / f"{name}.png"
+            if not target.exists():
+                _write_png(target, prepare_reference(path, size, max_side))
+        jobs = [
+            _Job(out / IMAGE_FOLDER, name, number, kind, wanted, seed)
+            for number, name in enumerate(names, start=1)
+            for kind in ids
+        ]
+        done = _run(jobs, workers)
+        for _ in tqdm(done, desc="distortions", total=len(jobs), disable=not progress):
+            pass
+        return _write_labels(out, _rows(names, ids, wanted))
+
+
+def _checked_kinds(kinds: Iterable[int | str]) -> list[int]:
+    ids = sorted({find_distortion(kind).id for kind in kinds})
+    unscored = [find_distortion(kind).name for kind in ids if kind not in DISTORTIONS]
+    if unscored:
+        raise DataError(f"{', '.join(unscored)}: no human scores for a type outside KADID-10k's 25; use those")
+    if not ids:
+        raise DataError("no distortion types chosen: give at least one of 1..25")
+    return ids
+
+
+def _checked_levels(levels: Iterable[int]) -> tuple[int, ...]:
+    chosen = tuple(sorted(set(levels)))
+    if not chosen or not set(chosen) <= set(LEVELS):
+        raise DataError(f"levels {list(chosen)}: give some of 1..5")
+    return chosen
+
+
+@contextlib.contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one line of ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, ImageReadError):
+            raise
+        if error.errno == errno.ENOSPC:
+            free = shutil.disk_usage(out).free / 1e6
+            raise DataError(f"{out}: no space left ({free:.0f} MB free); free some and run again") from error
+        raise DataError(f"{out}: cannot write there ({error}); choose another folder") from error
+
+
+def _recipe(
+    pristine: Sequence[Path], seed: int, size: tuple[int, int] | None, max_side: int | None
+) -> dict[str, object]:
+    """What determines every pixel, as far as types and levels do not."""
+    sources = []
+    for path in pristine:
+        try:
+            sources.append({"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        except OSError as error:
+            raise ImageReadError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return {
+        "version": _RECIPE_VERSION,
+        "seed": seed,
+        "size": list(size) if size else None,
+        "max_side": max_side,
+        "references": sources,
+    }
+
+
+def _guard_recipe(out: Path, recipe: dict[str, object]) -> None:
+    """Write the recipe, or check that the folder was begun with the same one."""
+    path = out / RECIPE_FILE
+    if not path.exists():
+        if any((out / IMAGE_FOLDER).iterdir()):
+            raise DataError(f"{out}: holds images but no {RECIPE_FILE}; choose an empty folder")
+        _write_atomically(path, json.dumps(recipe, indent=1).encode())
+        return
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); choose an empty folder") from error
+    different = sorted(key for key in recipe.keys() | begun.keys() if recipe.get(key) != begun.get(key))
+    if different:
+        raise DataError(f"{out}: was begun with other {', '.join(different)}; choose an empty folder to start anew")
+
+
+def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
+    """Do the jobs, in whatever order, and yield the reference of each when it is done."""
+    if workers <= 1:
+        for job in jobs:
+            yield _distort_one(job)
+        return
+    # Forking a process that holds torch's threads can deadlock.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = [pool.submit(_distort_one, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _distort_one(job: _Job) -> Path:
+    """Write the levels of one type for one reference that are not there yet."""
+    targets = {level: job.images / f"{job.reference}_{job.kind:02d}_{level:02d}.png" for level in job.levels}
+    missing = {level: path for level, path in targets.items() if not path.exists()}
+    source = job.images / f"{job.reference}.png"
+    if not missing:
+        return source
+    with PilImage.open(source) as opened:
+        reference = np.asarray(opened.convert("RGB"), dtype=np.float32) / np.float32(255)
+    for level, path in missing.items():
+        rng = np.random.default_rng([job.seed, job.number, job.kind, level])
+        pixels = np.rint(distort(reference, job.kind, level, rng) * 255).astype(np.uint8)
+        _write_png(path, PilImage.fromarray(pixels))
+    return source
+
+
+def _rows(names: list[str], kinds: list[int], levels: tuple[int, ...]) -> Iterator[dict[str, object]]:
+    opinions = kadid_opinions()
+    for name in names:
+        for kind in kinds:
+            for level in levels:
+                yield {
+                    "image": f"{IMAGE_FOLDER}/{name}_{kind:02d}_{level:02d}.png",
+                    "reference": f"{IMAGE_FOLDER}/{name}.png",
+                    "mos": round(opinions[kind, level].mean, 6),
+                    "kind": kind,
+                    "level": level,
+                    "distortion": DISTORTIONS[kind].name,
+                }
+
+
+def _write_labels(out: Path, rows: Iterable[dict[str, object]]) -> Path:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write_atomically(out / LABELS_FILE, text.getvalue().encode())
+    return out / LABELS_FILE
+
+
+def _write_png(path: Path, image: PilImage.Image) -> None:
+    buffer = io.BytesIO()
+    # Noise hardly compresses; the higher levels cost several times the distortion itself.
+    image.save(buffer, format="PNG", compress_level=2)
+    _write_atomically(path, buffer.getvalue())
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """A file with this name is complete, even after a crash in the middle of writing it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
