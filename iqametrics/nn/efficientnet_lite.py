@@ -1,0 +1,152 @@
+"""EfficientNet-Lite0: EfficientNet without squeeze-and-excitation and with ReLU6, for small machines.
+
+Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019,
+in the "Lite" variant that its authors published for mobile devices.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+BATCH_NORM_EPS = 1e-3
+
+
+class StageConfig(NamedTuple):
+    """One run of equal inverted-residual blocks; only the first block changes stride and channels."""
+
+    blocks: int
+    kernel: int
+    stride: int
+    expand: int
+    channels: int
+
+
+STAGES = (
+    StageConfig(blocks=1, kernel=3, stride=1, expand=1, channels=16),
+    StageConfig(blocks=2, kernel=3, stride=2, expand=6, channels=24),
+    StageConfig(blocks=2, kernel=5, stride=2, expand=6, channels=40),
+    StageConfig(blocks=3, kernel=3, stride=2, expand=6, channels=80),
+    StageConfig(blocks=3, kernel=5, stride=1, expand=6, channels=112),
+    StageConfig(blocks=4, kernel=5, stride=2, expand=6, channels=192),
+    StageConfig(blocks=1, kernel=3, stride=1, expand=6, channels=320),
+)
+STEM_CHANNELS = 32
+# The last stage at each stride 2, 4, 8, 16, 32 closes a level.
+LEVEL_ENDS = (0, 1, 2, 4, 6)
+
+
+class SamePadConv2d(nn.Conv2d):
+    """Convolution padded so that the output has ceil(input / stride) rows and columns.
+
+    The published weights were trained with this padding, which puts the odd pixel at the bottom and right.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad to ceil division, then convolve: (N, C, H, W) -> (N, C', ceil(H/s), ceil(W/s))."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        pad_h = _same_padding(x.shape[-2], kernel, stride)
+        pad_w = _same_padding(x.shape[-1], kernel, stride)
+        x = nn.functional.pad(x, (pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2))
+        return super().forward(x)
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> int:
+    return max((-(-size // stride) - 1) * stride + kernel - size, 0)
+
+
+class ConvBN(nn.Sequential):
+    """Convolution, BatchNorm and, unless `activate` is false, ReLU6."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activate: bool = True,
+    ) -> None:
+        conv = SamePadConv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, bias=False)
+        layers: list[nn.Module] = [conv, nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS)]
+        if activate:
+            layers.append(nn.ReLU6())
+        super().__init__(*layers)
+
+
+class InvertedResidual(nn.Module):
+    """Expand by a 1x1 convolution, filter each channel, project back without activation."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expand: int) -> None:
+        super().__init__()
+        hidden = in_channels * expand
+        self.expand = ConvBN(in_channels, hidden) if expand != 1 else nn.Identity()
+        self.depthwise = ConvBN(hidden, hidden, kernel=kernel, stride=stride, groups=hidden)
+        self.project = ConvBN(hidden, out_channels, activate=False)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', ceil(H/stride), ceil(W/stride))."""
+        out = self.project(self.depthwise(self.expand(x)))
+        return x + out if self.residual else out
+
+
+class EfficientNetLite0(nn.Module):
+    """The five levels of EfficientNet-Lite0 at strides 2, 4, 8, 16 and 32.
+
+    The network can be entered and left at a level, so that the levels of a frozen lower part are computed once:
+    `model(x)` equals `model.from_level(lower[-1], start=k)` behind `lower = model.to_level(x, end=k)`.
+    """
+
+    channels = (16, 24, 40, 112, 320)
+    strides = (2, 4, 8, 16, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvBN(3, STEM_CHANNELS, kernel=3, stride=2)
+        stages, width = [], STEM_CHANNELS
+        for config in STAGES:
+            blocks = []
+            for index in range(config.blocks):
+                stride = config.stride if index == 0 else 1
+                blocks.append(
+                    InvertedResidual(width, config.channels, kernel=config.kernel, stride=stride, expand=config.expand)
+                )
+                width = config.channels
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """All five levels of an image batch.
+
+        Args:
+            x: (N, 3, H, W), normalised by the ImageNet mean and standard deviation.
+
+        Returns:
+            Five maps (N, C_i, ceil(H / 2^i), ceil(W / 2^i)), i = 1..5.
+        """
+        return self.to_level(x, end=len(LEVEL_ENDS))
+
+    def to_level(self, x: Tensor, *, end: int) -> list[Tensor]:
+        """Levels 1..end of an image batch (N, 3, H, W)."""
+        return self._run(self.stem(x), first_level=0, last_level=end)
+
+    def from_level(self, level: Tensor, *, start: int) -> list[Tensor]:
+        """Levels start+1..5 from the map of level `start` (1..5)."""
+        return self._run(level, first_level=start, last_level=len(LEVEL_ENDS))
+
+    def stage_modules(self, *, above_level: int) -> nn.ModuleList:
+        """The stages that compute the levels above `above_level` (0 for all but the stem)."""
+        first = LEVEL_ENDS[above_level - 1] + 1 if above_level else 0
+        return nn.ModuleList(list(self.stages)[first:])
+
+    def _run(self, x: Tensor, *, first_level: int, last_level: int) -> list[Tensor]:
+        levels: list[Tensor] = []
+        first_stage = LEVEL_ENDS[first_level - 1] + 1 if first_level else 0
+        for index in range(first_stage, LEVEL_ENDS[last_level - 1] + 1):
+            x = self.stages[index](x)
+            if index in LEVEL_ENDS:
+                levels.append(x)
+        return levels
+
+
