@@ -1,0 +1,169 @@
+"""The seam between the methods and the trainer: what a method must offer so that it can be trained.
+
+The trainer knows files, splits, crops, steps and resuming; a method's objective knows its model and its loss. Each
+method's room holds its objectives; this module holds what they share.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N images (or N pairs) on their way into an objective.
+
+    Attributes:
+        dist: what the model's trunk gave for the distorted images: feature levels (N, C_i, H_i, W_i), finest first, or
+            the images themselves, `[(N, 3, H, W)]` in [0, 1], where no level is frozen. A level that the objective
+            does not name in `needed_levels` is an empty tensor (N, 0) in its place.
+        ref: the same of the references, or None.
+        mos: opinion scores (N,) in [0, 1], higher is better.
+        distortion: (N,) int64, index into LIQE's eleven distortion names, -1 where unknown.
+        source: (N,) int64, which of the recipe's CSV files an image is from, 0 the main one. Scores of different
+            sources are not on one scale, so pairwise losses compare within a source.
+        keys: a name for each image, for messages.
+    """
+
+    dist: list[Tensor]
+    ref: list[Tensor] | None
+    mos: Tensor
+    distortion: Tensor
+    source: Tensor
+    keys: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.mos)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Move every tensor."""
+        return replace(
+            self,
+            dist=[level.to(device) for level in self.dist],
+            ref=None if self.ref is None else [level.to(device) for level in self.ref],
+            mos=self.mos.to(device),
+            distortion=self.distortion.to(device),
+            source=self.source.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What an objective may know about the training data before the first step.
+
+    Attributes:
+        mos_mean: mean opinion score of the main CSV's training images, in [0, 1].
+        mos_std: standard deviation of the same.
+        level_means: mean of each channel of each level, (C_i,) each, over a sample of the training images.
+        level_stds: standard deviation of the same.
+    """
+
+    mos_mean: float
+    mos_std: float
+    level_means: tuple[Tensor, ...]
+    level_stds: tuple[Tensor, ...]
+
+
+class Objective(nn.Module):
+    """A model together with what is minimised to train it.
+
+    A subclass sets `model` and implements `from_recipe`, `loss` and `predict`. Whatever it draws at random in `loss`
+    comes from torch's global generator, which the trainer seeds before every step from the recipe's seed and the
+    step's number: so a resumed run draws what the unbroken one would have drawn.
+
+    Attributes:
+        model: the trained model; its state_dict becomes the checkpoint. It has `trunk(images)` and a `config` with
+            `to_dict()`, unless the subclass overrides the methods below that use them.
+        needed_levels: numbers (1 for the finest) of the trunk's levels that `loss` and `predict` read; None for all.
+            Only these are stored by the feature cache.
+        needs_reference: whether `ref` must be given.
+    """
+
+    model: nn.Module
+    needed_levels: tuple[int, ...] | None = None
+    needs_reference: bool = False
+
+    @classmethod
+    def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "Objective":
+        """Build from the recipe's [model] and [init] tables (paths already resolved).
+
+        Raises:
+            RecipeError: an impossible value.
+            WeightsError: a starting file that is missing or does not fit.
+        """
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the value to minimise (a scalar) and its parts by name, for the history."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Give scores (N,) of whole images, as the metric does at test time: deterministic, in eval mode."""
+        raise NotImplementedError
+
+    def trunk(self, images: Tensor) -> list[Tensor]:
+        """Give the frozen lower part's output for images (N, 3, H, W) in [0, 1]; without gradients."""
+        with torch.no_grad():
+            return self.model.trunk(images)  # type: ignore[operator]
+
+    @property
+    def frozen_levels(self) -> int:
+        """How many levels are frozen; 0 means that the trunk gives the images back and caching is pointless."""
+        return int(self.model.config.frozen_levels)  # type: ignore[union-attr, arg-type]
+
+    def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
+        """Give the maps (N, C_i, H_i, W_i) whose channel means and deviations `initialise` wants."""
+        return [level for level in trunk if level.numel()]
+
+    def initialise(self, statistics: Statistics) -> None:
+        """Set what depends on the training data; called once, before the first step of a fresh run."""
+
+    def trunk_tensors(self) -> Mapping[str, Tensor]:
+        """Give the tensors that decide what `trunk` returns, by name, for the cache's key.
+
+        One too many only costs a needless rebuild; one too few would serve stale features.
+        """
+        return {name: tensor for name, tensor in self.model.state_dict().items() if "backbone." in name}
+
+    def config(self) -> dict[str, Any]:
+        """Give the model's config as JSON can hold it, for the checkpoint."""
+        return dict(self.model.config.to_dict())  # type: ignore[union-attr, operator]
+
+    def parameter_groups(self, lr: float, backbone_lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Give the optimiser's groups: everything trainable in two rates, vectors and scalars without decay."""
+        return parameter_groups(self.named_parameters(), lr, backbone_lr, weight_decay)
+
+
+def parameter_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    lr: float,
+    backbone_lr: float,
+    weight_decay: float,
+    backbone_names: Sequence[str] = ("backbone.",),
+) -> list[dict[str, Any]]:
+    """Sort trainable parameters into at most four groups: backbone or not, decayed or not.
+
+    Biases, norms and single numbers (ndim < 2) are not decayed: pulling them to zero does not make a function simpler.
+
+    Args:
+        parameters: (name, parameter) pairs; those without gradient are left out.
+        lr: learning rate of what is not the backbone.
+        backbone_lr: learning rate of the backbone.
+        weight_decay: decay of matrices and kernels.
+        backbone_names: a parameter whose name contains one of these belongs to the backbone.
+
+    Returns:
+        Dictionaries with `params`, `lr` and `weight_decay`, empty groups left out.
+    """
+    sorted_parameters: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            key = any(part in name for part in backbone_names), parameter.ndim >= 2
+            sorted_parameters.setdefault(key, []).append(parameter)
+    return [
+        {"params": group, "lr": backbone_lr if backbone else lr, "weight_decay": weight_decay if decayed else 0.0}
+        for (backbone, decayed), group in sorted(sorted_parameters.items(), key=lambda item: item[0])
+    ]
