@@ -16,7 +16,8 @@ from ..errors import DataError
 from .checks import FloatArray, is_constant, numbers, score_columns
 
 _STARTS = 4
-_MAX_EVALUATIONS = 400
+_MAX_EVALUATIONS = 1000
+_FIRST_STEPS = np.array([[0.0, 0.0], [0.2, 0.0], [0.0, 0.3]])  # first triangle in (centre, log-width)
 
 
 def _half_tanh(z: FloatArray) -> FloatArray:
@@ -73,7 +74,7 @@ def fit_logistic(scores: npt.ArrayLike, mos: npt.ArrayLike, *, parameters: int =
     """Fit the logistic curve of least squared error.
 
     The search keeps the centre within one range of the scores on either side of them, and the width between a
-    thousandth of the scores' spread and twenty times their range. A relation that is best served by a step or a
+    hundredth of the scores' spread and twenty times their range. A relation that is best served by a step or a
     straight line therefore ends at a bound, which the message says; that counts as converged.
 
     Args:
@@ -131,20 +132,31 @@ class _Search:
         lower_quartile, upper_quartile = np.quantile(x, (0.25, 0.75))
         # Scores bunched far from a few stragglers: the bunch, not the standard deviation, sets the finest width.
         spread = min(1.0, upper_quartile - lower_quartile) or 1.0
-        self.low = np.array([x.min() - reach, math.log(1e-3 * spread)])
+        self.low = np.array([x.min() - reach, math.log(1e-2 * spread)])
         self.high = np.array([x.max() + reach, math.log(20 * reach)])
 
     def run(self) -> tuple[tuple[float, float], bool, str]:
         """Return (centre, log-width), whether the search converged, and how it ended."""
-        from scipy.optimize import least_squares
+        from scipy.optimize import minimize
 
+        # Nelder-Mead: where scores are unrelated to opinion the best curve is close to a step, the error is nearly
+        # flat with kinks, and methods that follow its gradient creep (scipy.optimize.least_squares did, one time in two).
         results = [
-            least_squares(
-                self.residuals, start, bounds=(self.low, self.high), max_nfev=_MAX_EVALUATIONS, xtol=1e-10, ftol=1e-12
+            minimize(
+                self.mean_square,
+                start,
+                method="Nelder-Mead",
+                bounds=list(zip(self.low, self.high, strict=True)),
+                options={
+                    "initial_simplex": start + _FIRST_STEPS,
+                    "xatol": 1e-7,
+                    "fatol": 1e-12,
+                    "maxfev": _MAX_EVALUATIONS,
+                },
             )
             for start in self.starts()
         ]
-        best = min(results, key=lambda result: result.cost)
+        best = min(results, key=lambda result: result.fun)
         centre, log_width = (float(value) for value in best.x)
         if not best.success:
             return (centre, log_width), False, f"no optimum after {_MAX_EVALUATIONS} evaluations; best curve so far"
@@ -155,7 +167,7 @@ class _Search:
         centres = np.quantile(self.x, np.linspace(0.02, 0.98, 9))
         log_widths = np.linspace(self.low[1], self.high[1], 14)[1:-1]
         grid = [np.array([centre, log_width]) for centre in centres for log_width in log_widths]
-        costs = [float(np.sum(self.residuals(point) ** 2)) for point in grid]
+        costs = [self.mean_square(point) for point in grid]
         return [grid[index] for index in np.argsort(costs, kind="stable")[:_STARTS]]
 
     def basis(self, centre: float, log_width: float) -> FloatArray:
@@ -170,10 +182,11 @@ class _Search:
         solution = np.linalg.lstsq(self.basis(centre, log_width), self.y, rcond=None)[0]
         return np.append(solution, 0.0)[:3]
 
-    def residuals(self, point: FloatArray) -> FloatArray:
-        """Errors of the best curve with this (centre, log-width), shape (n,)."""
+    def mean_square(self, point: FloatArray) -> float:
+        """Mean squared error of the best curve with this (centre, log-width)."""
         basis = self.basis(point[0], point[1])
-        return basis @ np.linalg.lstsq(basis, self.y, rcond=None)[0] - self.y
+        error = basis @ np.linalg.lstsq(basis, self.y, rcond=None)[0] - self.y
+        return float(error @ error) / error.size
 
     def describe(self, centre: float, log_width: float) -> str:
         """Name the bound at which a converged search ended, if any."""

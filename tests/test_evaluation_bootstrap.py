@@ -1,0 +1,237 @@
+"""Bootstrap intervals and comparisons, against scipy.stats.bootstrap and published examples."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iqametrics.errors import DataError
+from iqametrics.evaluation import bootstrap_interval, holm, krcc, paired_bootstrap, plcc, srcc, williams_test
+
+
+def related(n, seed=0, noise=1.0):
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=n)
+    return x, x + noise * generator.normal(size=n)
+
+
+def slow_srcc(x, y):
+    """The same figure under another name, which keeps it off the fast path."""
+    return srcc(x, y)
+
+
+def slow_plcc(x, y):
+    return plcc(x, y)
+
+
+# --- one metric -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure", [srcc, plcc])
+def test_agrees_with_scipy(figure):
+    x, y = related(150)
+    theirs = scipy.stats.bootstrap(
+        (x, y), figure, paired=True, vectorized=False, n_resamples=1000, method="percentile", random_state=1
+    ).confidence_interval
+    ours = bootstrap_interval(figure, x, y, n_resamples=4000)
+    # Monte Carlo error of a 2.5% quantile of 1,000 draws: about 0.08 of the interval's half-width.
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.2 * (theirs.high - theirs.low) / 2)
+
+
+@pytest.mark.parametrize(("fast", "slow"), [(srcc, slow_srcc), (plcc, slow_plcc)])
+@pytest.mark.parametrize("groups", [None, np.repeat(np.arange(12), [1, 9] * 6)])
+def test_fast_path_is_the_same_figure(fast, slow, groups):
+    x, y = related(60)
+    x, y = np.round(x, 1), np.round(y)  # many ties
+    arguments = {"groups": groups, "n_resamples": 60}
+    assert bootstrap_interval(fast, x, y, **arguments) == pytest.approx(
+        bootstrap_interval(slow, x, y, **arguments), abs=1e-12
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=12), st.integers(0, 5))
+def test_interval_holds_the_estimate(rows, seed):
+    x, y = np.array(rows, dtype=float).T
+    low, high = bootstrap_interval(srcc, x, y, n_resamples=50, seed=seed)
+    estimate = srcc(x, y)
+    if math.isnan(estimate):
+        assert math.isnan(low)
+        assert math.isnan(high)
+    else:
+        assert -1 <= low <= estimate <= high <= 1
+
+
+def test_perfect_order_has_no_width():
+    x = np.arange(20.0)
+    assert bootstrap_interval(srcc, x, x**3) == pytest.approx((1.0, 1.0))
+
+
+def test_whole_groups_are_drawn():
+    # Ten copies of each of 15 images carry no more evidence than the 15: the grouped interval must not shrink.
+    x, y = related(15, seed=4)
+    groups = np.tile(np.arange(15), 10)
+    single = bootstrap_interval(srcc, x, y)
+    grouped = bootstrap_interval(srcc, np.tile(x, 10), np.tile(y, 10), groups=groups)
+    ungrouped = bootstrap_interval(srcc, np.tile(x, 10), np.tile(y, 10))
+    assert grouped[1] - grouped[0] == pytest.approx(single[1] - single[0], rel=0.1)
+    assert ungrouped[1] - ungrouped[0] < 0.5 * (single[1] - single[0])
+
+
+def test_seed_decides_and_confidence_widens():
+    x, y = related(80)
+    assert bootstrap_interval(srcc, x, y, seed=7) == bootstrap_interval(srcc, x, y, seed=7)
+    assert bootstrap_interval(srcc, x, y, seed=7) != bootstrap_interval(srcc, x, y, seed=8)
+    narrow, wide = (bootstrap_interval(srcc, x, y, confidence=level) for level in (0.5, 0.99))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_coverage_of_plcc():
+    # 95% intervals of a normal sample with correlation 0.7 hold 0.7 in 95% of trials, give or take 3 sigma of 200.
+    generator = np.random.default_rng(0)
+    held = 0
+    for trial in range(200):
+        x = generator.normal(size=100)
+        y = 0.7 * x + math.sqrt(1 - 0.49) * generator.normal(size=100)
+        low, high = bootstrap_interval(plcc, x, y, n_resamples=200, seed=trial)
+        held += low <= 0.7 <= high
+    assert 0.89 <= held / 200 <= 0.99
+
+
+def test_fast_enough():
+    x, y = related(2000)
+    srcc(x, y)  # SciPy's import is not what is timed
+    start = time.process_time()
+    bootstrap_interval(srcc, x, y)
+    assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"groups": ["a", "b"]}, "groups has 2 labels for 5 images"),
+        ({"groups": ["a"] * 5}, "all 5 images are in group 'a'"),
+        ({"groups": ["a", None, "b", "b", "b"]}, r"groups\[1\] is None"),
+        ({"groups": np.array([1, 2, math.nan, 1, 2])}, r"groups\[2\] is nan"),
+        ({"confidence": 95}, "confidence=95"),
+        ({"n_resamples": 0}, "n_resamples=0"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(DataError, match=message):
+        bootstrap_interval(srcc, [1, 2, 3, 4, 5], [2, 1, 3, 5, 4], **arguments)
+
+
+# --- two metrics ----------------------------------------------------------------------------------------------------
+
+# Output of R packages: psych's r.test through bruceR (documentation of cor_diff), and cocor 1.1 with test
+# williams1959 (documentation of rmcorr, and others' published analyses); correlations printed there to four places.
+PUBLISHED = [
+    ((0.20, 0.45, 0.80, 100), -4.56, 97, 0.005),
+    ((0.8066, 0.2383, 0.2255, 177), 9.3823, 174, 0.002),
+    ((-0.1741, 0.2015, 0.3734, 646), -9.0340, 643, 0.003),
+    ((0.5447, 0.8000, 0.0729, 70), -2.8114, 67, 0.001),
+]
+
+
+@pytest.mark.parametrize(("arguments", "t", "freedom", "tolerance"), PUBLISHED)
+def test_williams_published(arguments, t, freedom, tolerance):
+    result = williams_test(*arguments)
+    assert result.t == pytest.approx(t, abs=tolerance)
+    assert result.degrees_of_freedom == freedom
+
+
+def test_williams_published_p_value():
+    assert williams_test(0.5447, 0.8000, 0.0729, 70).p_value == pytest.approx(0.0065, abs=5e-5)
+
+
+def test_williams_is_antisymmetric_and_knows_equality():
+    ahead, behind = williams_test(0.9, 0.8, 0.7, 50), williams_test(0.8, 0.9, 0.7, 50)
+    assert ahead.t == -behind.t > 0
+    assert ahead.p_value == behind.p_value
+    assert williams_test(0.8, 0.8, 1.0, 50) == williams_test(0.8, 0.8, 0.3, 50)
+    assert williams_test(0.8, 0.8, 1.0, 50).p_value == 1
+
+
+def test_williams_false_alarms():
+    # Two metrics of equal merit: about 5% of tests reject at 5% (3 sigma of 400 trials: 3.3%).
+    generator = np.random.default_rng(0)
+    rejected = 0
+    for _ in range(400):
+        truth, a, b = generator.normal(size=(3, 60))
+        r = np.corrcoef([truth + a, truth + b, truth])
+        rejected += williams_test(r[0, 2], r[1, 2], r[0, 1], 60).p_value < 0.05
+    assert 0.015 < rejected / 400 < 0.085
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1.2, 0.5, 0.5, 50), "r_a=1.2"),
+        ((0.5, math.nan, 0.5, 50), "r_b=nan"),
+        ((0.5, 0.4, 0.5, 3), "n=3"),
+        ((0.9, -0.9, 0.9, 50), "cannot come from the same images"),
+    ],
+)
+def test_williams_bad_arguments(arguments, message):
+    with pytest.raises(DataError, match=message):
+        williams_test(*arguments)
+
+
+@pytest.mark.parametrize("figure", [srcc, plcc, krcc])
+def test_paired_bootstrap_sees_the_better_metric(figure):
+    x, y = related(120)
+    worse = x + 2 * np.random.default_rng(9).normal(size=120)
+    result = paired_bootstrap(figure, x, worse, y, n_resamples=200)
+    assert result.difference == figure(x, y) - figure(worse, y)
+    assert 0 < result.low < result.difference < result.high
+    assert result.p_value == pytest.approx(2 / 201)
+
+
+def test_paired_interval_is_narrower_than_unpaired():
+    # Two nearly equal metrics share their errors; a paired comparison must profit from that.
+    x, y = related(200)
+    other = x + 0.05 * np.random.default_rng(9).normal(size=200)
+    paired = paired_bootstrap(srcc, x, other, y)
+    low, high = bootstrap_interval(srcc, x, y)
+    assert paired.high - paired.low < 0.3 * (high - low)
+
+
+def test_paired_bootstrap_of_a_metric_with_itself():
+    x, y = related(50)
+    result = paired_bootstrap(srcc, x, x, y)
+    assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
+
+
+def test_paired_bootstrap_with_a_constant_metric():
+    x, y = related(50)
+    result = paired_bootstrap(srcc, x, np.ones(50), y)
+    assert math.isnan(result.difference)
+    assert math.isnan(result.p_value)
+
+
+def test_paired_bootstrap_lengths():
+    with pytest.raises(DataError, match="scores_b has 4"):
+        paired_bootstrap(srcc, [1, 2, 3], [1, 2, 3, 4], [1, 2, 3])
+
+
+# --- many comparisons -----------------------------------------------------------------------------------------------
+
+
+def test_holm_hand_worked():
+    # Sorted 0.005*4, 0.01*3, 0.03*2, 0.04*1 = 0.02, 0.03, 0.06, 0.04; running maximum 0.02, 0.03, 0.06, 0.06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.04]) == [0.04]
+    assert holm([]) == []
+
+
+def test_holm_bad_values():
+    with pytest.raises(DataError, match=r"p_values\[1\] is 1.5"):
+        holm([0.1, 1.5])
+    with pytest.raises(DataError, match=r"p_values\[0\] is nan"):
+        holm([math.nan])
