@@ -80,12 +80,36 @@ class ResNet50(nn.Module):
         Returns:
             Five maps, level i of shape (N, channels[i - 1], ceil(H / 2^i), ceil(W / 2^i)).
         """
+        return self.to_level(x, end=len(self.strides))
+
+    def to_level(self, x: Tensor, *, end: int) -> list[Tensor]:
+        """Compute levels 1..end of normalised images (N, 3, H, W)."""
         stem = self.relu(self.bn1(self.conv1(x)))
-        levels = [stem]
-        features: Tensor = self.maxpool(stem)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            features = stage(features)
-            levels.append(features)
+        return [stem, *self._run(stem, start=1, end=end)]
+
+    def from_level(self, level: Tensor, *, start: int) -> list[Tensor]:
+        """Compute levels start+1..5 from the map of level `start` (1..5).
+
+        `model(x)` equals `lower + model.from_level(lower[-1], start=k)` with `lower = model.to_level(x, end=k)`, so
+        that the levels of a frozen lower part need to be computed only once.
+        """
+        return self._run(level, start=start, end=len(self.strides))
+
+    def stage_modules(self, *, above_level: int) -> nn.ModuleList:
+        """Give the parts that compute the levels above `above_level`, without the stem (so 0 and 1 mean the same)."""
+        return nn.ModuleList(self._stages()[max(above_level - 1, 0) :])
+
+    def _stages(self) -> tuple[nn.Module, ...]:
+        """The parts that compute levels 2..5."""
+        return self.layer1, self.layer2, self.layer3, self.layer4
+
+    def _run(self, level: Tensor, *, start: int, end: int) -> list[Tensor]:
+        levels = []
+        for number in range(start + 1, end + 1):
+            if number == 2:  # the max-pool opens level 2
+                level = self.maxpool(level)
+            level = self._stages()[number - 2](level)
+            levels.append(level)
         return levels
 
 

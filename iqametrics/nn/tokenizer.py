@@ -77,7 +77,7 @@ def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT_LENGTH) -
     """
     if context_length < 2:
         raise InputError(f"a context length of {context_length} holds no start and end token: use 2 or more")
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = list(texts) if isinstance(texts, Sequence) and not isinstance(texts, str) else [texts]
     ids = _vocabulary().ids
     result = torch.zeros(len(texts), context_length, dtype=torch.long)
     for row, text in zip(result, texts, strict=True):
