@@ -8,11 +8,11 @@
 Importing this package loads NumPy only; SciPy is loaded by the functions that need it.
 """
 
-from .bootstrap import bootstrap_interval
-from .comparison import PairedDifference, WilliamsTest, holm, paired_bootstrap, williams_test
-from .correlation import krcc, outlier_ratio, plcc, rmse, srcc
-from .logistic import LogisticFit, fit_logistic
-from .summary import Evaluation, evaluate
+from iqametrics.evaluation.bootstrap import bootstrap_interval
+from iqametrics.evaluation.comparison import PairedDifference, WilliamsTest, holm, paired_bootstrap, williams_test
+from iqametrics.evaluation.correlation import krcc, outlier_ratio, plcc, rmse, srcc
+from iqametrics.evaluation.logistic import LogisticFit, fit_logistic
+from iqametrics.evaluation.summary import Evaluation, evaluate
 
 __all__ = [
     "Evaluation",

@@ -11,9 +11,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
-from .checks import FloatArray, group_indices, score_columns
-from .correlation import plcc, srcc
+from iqametrics.errors import DataError
+from iqametrics.evaluation.checks import FloatArray, group_indices, score_columns
+from iqametrics.evaluation.correlation import plcc, srcc
 
 Statistic = Callable[[FloatArray, FloatArray], float]
 Groups = Sequence[Hashable] | npt.NDArray | None

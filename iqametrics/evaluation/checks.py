@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
+from iqametrics.errors import DataError
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
-from .bootstrap import Groups, Statistic, group_counts, percentile_interval, resample_statistic
-from .checks import numbers, same_length
+from iqametrics.errors import DataError
+from iqametrics.evaluation.bootstrap import Groups, Statistic, group_counts, percentile_interval, resample_statistic
+from iqametrics.evaluation.checks import numbers, same_length
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
-from .checks import is_constant, numbers, same_length, score_columns
+from iqametrics.errors import DataError
+from iqametrics.evaluation.checks import is_constant, numbers, same_length, score_columns
 
 
 def srcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:

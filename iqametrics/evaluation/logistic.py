@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
-from .checks import FloatArray, is_constant, numbers, score_columns
+from iqametrics.errors import DataError
+from iqametrics.evaluation.checks import FloatArray, is_constant, numbers, score_columns
 
 _STARTS = 4
 _MAX_EVALUATIONS = 1000
@@ -140,7 +140,7 @@ class _Search:
         from scipy.optimize import minimize
 
         # Nelder-Mead: where scores are unrelated to opinion the best curve is close to a step, the error is nearly
-        # flat with kinks, and methods that follow its gradient creep (scipy.optimize.least_squares did, one time in two).
+        # flat with kinks, and methods that follow its gradient creep (least_squares did, one time in two).
         results = [
             minimize(
                 self.mean_square,

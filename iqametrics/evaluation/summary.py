@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 
 import numpy.typing as npt
 
-from .bootstrap import bootstrap_interval
-from .checks import group_indices, score_columns
-from .correlation import krcc, plcc, rmse, srcc
-from .logistic import fit_logistic
+from iqametrics.evaluation.bootstrap import bootstrap_interval
+from iqametrics.evaluation.checks import group_indices, score_columns
+from iqametrics.evaluation.correlation import krcc, plcc, rmse, srcc
+from iqametrics.evaluation.logistic import fit_logistic
 
 
 @dataclass(frozen=True)
