@@ -1,0 +1,33 @@
+"""BPCLIP, with and without a reference: constants of its metrics, known without importing torch."""
+
+from iqametrics.spec import MetricSpec
+
+_PAPER = (
+    "BPCLIP: A Bottom-up Image Quality Assessment from Distortion to Semantics Based on CLIP (Song et al., ICME 2025)"
+)
+_PAPER_URL = "https://arxiv.org/abs/2506.17969"
+
+SPECS: tuple[MetricSpec, ...] = (
+    MetricSpec(
+        name="bpclip-fr",
+        mode="fr",
+        higher_is_better=True,
+        score_range=(0.0, 1.0),
+        range_is_bound=False,
+        differentiable=True,
+        paper=_PAPER,
+        paper_url=_PAPER_URL,
+        factory="iqametrics.bpclip.metric:BpclipFrMetric",
+    ),
+    MetricSpec(
+        name="bpclip-nr",
+        mode="nr",
+        higher_is_better=True,
+        score_range=(0.0, 1.0),
+        range_is_bound=False,
+        differentiable=True,
+        paper=_PAPER,
+        paper_url=_PAPER_URL,
+        factory="iqametrics.bpclip.metric:BpclipNrMetric",
+    ),
+)

@@ -1,0 +1,88 @@
+"""The 40 text anchors: twenty antonym pairs in six dimensions of quality, and their features.
+
+The paper names 40 adjectives in six dimensions but lists them in a figure only; `prompts.json` is this project's list.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from iqametrics.errors import WeightsError
+
+TENSOR_NAME = "anchors"
+
+
+@dataclass(frozen=True)
+class Adjective:
+    """One word on quality.
+
+    Attributes:
+        word: the adjective.
+        dimension: what it is about: overall, sharpness, noise, lightness, contrast or color.
+        positive: whether it praises.
+        prompt: the sentence that a text encoder reads.
+    """
+
+    word: str
+    dimension: str
+    positive: bool
+    prompt: str
+
+
+def read_adjectives() -> tuple[Adjective, ...]:
+    """Give the 40 adjectives of `prompts.json`, pair after pair, the positive word of a pair first.
+
+    Example:
+        >>> [adjective.word for adjective in read_adjectives()[:2]]
+        ['excellent', 'terrible']
+    """
+    table = json.loads(files("iqametrics.bpclip").joinpath("prompts.json").read_text(encoding="utf-8"))
+    return tuple(
+        Adjective(word, dimension, positive, table["template"].format(adjective=word))
+        for dimension, pairs in table["dimensions"].items()
+        for pair in pairs
+        for word, positive in zip(pair, (True, False), strict=True)
+    )
+
+
+def make_anchors(encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
+    """Encode the prompts of all adjectives.
+
+    Args:
+        encode: a frozen text encoder, K texts to features (K, C_t).
+
+    Returns:
+        Anchors Y, (K, C_t), as the encoder gives them: the model takes cosines, so their length does not matter.
+    """
+    return encode([adjective.prompt for adjective in read_adjectives()])
+
+
+def load_anchors(path: str | Path, count: int, width: int) -> Tensor:
+    """Read the tensor "anchors" of a safetensors file.
+
+    Args:
+        path: the file.
+        count: number K of anchors that the model has.
+        width: width C_t of its text space.
+
+    Raises:
+        WeightsError: if the file cannot be read, holds no anchors, or anchors of another shape.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            if TENSOR_NAME not in file.keys():  # noqa: SIM118 - the file is no mapping
+                raise WeightsError(f"{path}: holds no tensor {TENSOR_NAME}; make it with weights/make_anchors.py")
+            anchors: Tensor = file.get_tensor(TENSOR_NAME)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: is not a readable safetensors file ({error}); give another path") from error
+    if anchors.shape != (count, width):
+        raise WeightsError(
+            f"{path}: anchors of shape {tuple(anchors.shape)} do not fit n_anchors = {count}, text_width = {width}; "
+            "set both to what the text encoder gives"
+        )
+    return anchors

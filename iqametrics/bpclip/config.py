@@ -1,0 +1,153 @@
+"""Sizes and open choices of BPCLIP, in one record that a checkpoint stores."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from iqametrics.errors import RecipeError
+from iqametrics.spec import Mode
+
+NrGate = Literal["linear", "gelu"]
+Propagation = Literal["equation", "progressive"]
+Similarity = Literal["softmax", "cosine", "scaled_cosine"]
+
+LEVELS = 5
+"""Number n of backbone levels; the branches give n - 1 of them."""
+
+_CHOICES = {
+    "mode": get_args(Mode),
+    "nr_gate": get_args(NrGate),
+    "propagation": get_args(Propagation),
+    "similarity": get_args(Similarity),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BpclipConfig:
+    """Everything that decides which function `Bpclip` computes, apart from its weights.
+
+    The defaults are the paper's, and where the paper is silent this project's reading of it.
+
+    Attributes:
+        mode: "fr" compares with a reference (eq. 1), "nr" sees the distorted image only (eq. 2).
+        backbone: name of a backbone with five levels, see `iqametrics.nn.backbones.build_backbone`.
+        frozen_levels: number k of levels, 0 to 5, below which the backbone is not trained.
+        pixel_mean: mean of red, green and blue, in [0, 1], that the backbone's weights expect.
+        pixel_std: standard deviation that goes with it.
+        width: width D of a token.
+        heads: attention heads of both branches; divides `width`.
+        gate_max_width: most channels inside a gate phi_i.
+        gate_reduction: a gate has C_i / gate_reduction channels inside, up to `gate_max_width`.
+        nr_gate: whether W_f of eq. 2 is linear, as printed, or followed by a GELU.
+        standardise_levels: whether each channel of each level is brought to the stored mean 0 and deviation 1 first.
+        position_size: length of the learnable height and width encodings, in tokens.
+        propagation: what asks in the information branch: G_i ("equation", eq. 4 as printed) or G_i + G'_{i-1}
+            ("progressive", the text's bottom-up propagation).
+        dropout: probability of dropping an attention weight in training.
+        information_branch: False for the ablation without MSCA: the weight branch's tokens are used as they are.
+        weight_branch: False for the ablation without SA: the information branch's tokens are not weighted.
+        text_anchors: False for the ablation without CLIP's texts: the score is regressed from the features x_i.
+        text_width: width C_t of the text space.
+        n_anchors: number K of text anchors.
+        similarity: softmax over the anchors of tau * cosine (Figure 1), the plain cosine (eq. 8), or tau * cosine.
+        logit_scale: what tau starts at.
+        similarity_norm: whether a LayerNorm stands before the score MLP.
+        score_hidden: hidden width of the score MLP.
+
+    Raises:
+        RecipeError: if a value is impossible.
+    """
+
+    mode: Mode
+    backbone: str = "resnet50"
+    frozen_levels: int = 0
+    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    width: int = 256
+    heads: int = 4
+    gate_max_width: int = 64
+    gate_reduction: int = 4
+    nr_gate: NrGate = "linear"
+    standardise_levels: bool = False
+    position_size: int = 32
+    propagation: Propagation = "equation"
+    dropout: float = 0.1
+    information_branch: bool = True
+    weight_branch: bool = True
+    text_anchors: bool = True
+    text_width: int = 1024
+    n_anchors: int = 40
+    similarity: Similarity = "softmax"
+    logit_scale: float = 100.0
+    similarity_norm: bool = False
+    score_hidden: int = 64
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise RecipeError(f"{name} = {getattr(self, name)!r} is not known; choose one of {', '.join(choices)}")
+        for name, (possible, remedy) in _RANGES.items():
+            if not possible(getattr(self, name)):
+                raise RecipeError(f"{name} = {getattr(self, name)} is impossible; give {remedy}")
+        if self.width % self.heads or self.width % 2:
+            raise RecipeError(f"width = {self.width} must be even and divisible by heads = {self.heads}; change one")
+        if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3 or min(self.pixel_std) <= 0:
+            raise RecipeError(
+                f"pixel_mean = {self.pixel_mean}, pixel_std = {self.pixel_std} do not normalise RGB; "
+                "give three numbers each, deviations above 0"
+            )
+        if not (self.information_branch or self.weight_branch):
+            raise RecipeError("information_branch and weight_branch are both false; leave at least one of them on")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "BpclipConfig":
+        """Read a config from a TOML table or a checkpoint's metadata.
+
+        Raises:
+            RecipeError: if a key is unknown, `mode` is missing, or a value has the wrong type or is impossible.
+        """
+        known = {field.name: field for field in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise RecipeError(f"unknown model keys: {', '.join(unknown)}; known are {', '.join(known)}")
+        if "mode" not in values:
+            raise RecipeError("the model has no mode; give mode = 'fr' or mode = 'nr'")
+        return cls(**{name: _checked(name, value) for name, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the config as JSON can hold it; `from_dict` reads it back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+_SIZES = (
+    *("width", "heads", "gate_max_width", "gate_reduction"),
+    *("position_size", "text_width", "n_anchors", "score_hidden"),
+)
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    **{name: (lambda value: value >= 1, "a whole number from 1 up") for name in _SIZES},
+    "frozen_levels": (lambda value: 0 <= value <= LEVELS, f"0 to {LEVELS}"),
+    "dropout": (lambda value: 0 <= value < 1, "a probability under 1"),
+    "logit_scale": (lambda value: value > 0, "a number above 0"),
+}
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Give the value in the type of the field, which is the type of its default.
+
+    Raises:
+        RecipeError: if it has another type.
+    """
+    default = "" if name == "mode" else getattr(BpclipConfig, name)
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple) or not all(_is_number(item) for item in value):
+            raise RecipeError(f"{name} = {value!r} is not a list of numbers")
+        return tuple(float(item) for item in value)
+    if isinstance(default, float) and _is_number(value):
+        return float(value)
+    if type(value) is not type(default):
+        raise RecipeError(f"{name} = {value!r} has the wrong type; give a {type(default).__name__}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

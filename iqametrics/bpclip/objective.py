@@ -1,0 +1,143 @@
+"""What BPCLIP minimises: the squared error of eq. 10, with an optional loss on the order of pairs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from iqametrics.bpclip.anchors import load_anchors
+from iqametrics.bpclip.config import BpclipConfig
+from iqametrics.bpclip.model import Bpclip
+from iqametrics.errors import RecipeError
+from iqametrics.nn.backbones import load_backbone
+from iqametrics.objective import Batch, Objective, Statistics
+
+_MODES = {"bpclip-fr": "fr", "bpclip-nr": "nr"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BpclipLossConfig:
+    """Weights of the parts of the loss; the defaults are the paper's.
+
+    Attributes:
+        mse_weight: weight of the mean squared error between score and opinion score.
+        rank_weight: weight of the pairwise hinge `rank_loss`, which the paper does not have.
+    """
+
+    mse_weight: float = 1.0
+    rank_weight: float = 0.0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "BpclipLossConfig":
+        """Read a TOML table.
+
+        Raises:
+            RecipeError: if a key is unknown, a value is no number or negative, or both weights are zero.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise RecipeError(f"unknown loss keys: {', '.join(unknown)}; known are {', '.join(known)}")
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise RecipeError(f"{name} = {value!r} is no weight; give a number from 0 up")
+        config = cls(**values)
+        if config.mse_weight == config.rank_weight == 0:
+            raise RecipeError("mse_weight and rank_weight are both 0, so nothing would be learnt; raise one")
+        return config
+
+
+class BpclipObjective(Objective):
+    """BPCLIP in training, eq. 10: mean squared error on opinion scores in [0, 1], higher is better.
+
+    Args:
+        model: the network.
+        loss: weights of the loss's parts.
+    """
+
+    model: Bpclip
+
+    def __init__(self, model: Bpclip, loss: BpclipLossConfig | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_config = loss or BpclipLossConfig()
+        self.needs_reference = model.config.mode == "fr"
+
+    @classmethod
+    def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "BpclipObjective":
+        """Build from a recipe.
+
+        Args:
+            metric_name: "bpclip-fr" or "bpclip-nr", which decides the mode.
+            model: fields of `BpclipConfig` without `mode`, and optionally a table `loss` of `BpclipLossConfig`'s.
+            init: optionally `backbone`, a safetensors file of the backbone, and `anchors`, one with a tensor
+                "anchors" (K, C_t).
+
+        Raises:
+            RecipeError: if a name or a value is not known or impossible.
+            WeightsError: if a file cannot be read or does not fit.
+        """
+        if metric_name not in _MODES:
+            raise RecipeError(f"metric {metric_name!r} is not BPCLIP; choose one of {', '.join(_MODES)}")
+        unknown = sorted(set(init) - {"backbone", "anchors"})
+        if unknown:
+            raise RecipeError(f"unknown init keys: {', '.join(unknown)}; known are backbone, anchors")
+        values = dict(model)
+        loss = BpclipLossConfig.from_dict(values.pop("loss", {}))
+        if values.setdefault("mode", _MODES[metric_name]) != _MODES[metric_name]:
+            raise RecipeError(f"mode = {values['mode']!r} contradicts metric = {metric_name!r}; leave mode out")
+        network = Bpclip(BpclipConfig.from_dict(values))
+        if "backbone" in init:
+            load_backbone(network.backbone, init["backbone"])
+        if "anchors" in init:
+            network.set_anchors(load_anchors(init["anchors"], network.config.n_anchors, network.config.text_width))
+        return cls(network, loss)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the weighted loss and its parts, `mse` and, where it has a weight, `rank`."""
+        scores = self.model.head(batch.dist, batch.ref)
+        parts = {"mse": F.mse_loss(scores, batch.mos)}
+        total = self.loss_config.mse_weight * parts["mse"]
+        if self.loss_config.rank_weight:
+            parts["rank"] = rank_loss(scores, batch.mos, batch.source)
+            total = total + self.loss_config.rank_weight * parts["rank"]
+        return total, {name: part.detach() for name, part in parts.items()}
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Tensor:
+        """Give scores (N,) of whole images; the model is left in the mode it was in."""
+        training = self.model.training
+        self.model.eval()
+        scores = self.model.head(batch.dist, batch.ref)
+        self.model.train(training)
+        return scores
+
+    @torch.no_grad()
+    def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
+        """Give all five levels, which the model standardises."""
+        return self.model.levels(trunk)
+
+    def initialise(self, statistics: Statistics) -> None:
+        """Start the score at the mean opinion score and store the levels' statistics."""
+        with torch.no_grad():
+            self.model.score.out.bias.fill_(statistics.mos_mean)
+        self.model.set_level_statistics(statistics.level_means, statistics.level_stds)
+
+
+def rank_loss(scores: Tensor, mos: Tensor, source: Tensor) -> Tensor:
+    """Give the mean of max(0, p_j - p_i) over the pairs of one source in which i has the higher opinion score.
+
+    Args:
+        scores: predictions p, (N,).
+        mos: opinion scores, (N,).
+        source: which scale an opinion score is on, (N,); pairs across sources do not count.
+
+    Returns:
+        A scalar, 0 where every pair is in order or there is no pair.
+    """
+    better = (mos[:, None] > mos[None, :]) & (source[:, None] == source[None, :])
+    wrong = F.relu(scores[None, :] - scores[:, None])
+    return (wrong * better).sum() / better.sum().clamp(min=1)
