@@ -5,10 +5,10 @@ import sys
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from iqametrics.errors import ImageReadError, InputError
-from iqametrics.images.profile import to_srgb
+from iqametrics.images.profile import deep_to_srgb, to_srgb
 
 MAX_PIXELS = 100_000_000
 """Width times height above which a picture is refused, before it is decoded; the environment variable
@@ -17,6 +17,9 @@ MAX_PIXELS = 100_000_000
 # Only these are tried: Pillow also knows formats that start other programs (EPS) or that nobody scores.
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM")
 _OTHER_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000")
+
+# Files that begin so and that no decoder takes are damaged, not of another kind.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 
 _ORIENTATION = 0x0112
 _TIFF_BITS = 258
@@ -94,6 +97,8 @@ def _open(stream: IO[bytes], name: str) -> Image.Image:
     if image is None:
         Image.init()
         image = _open_as(_OTHER_FORMATS, prefix, stream)
+    if image is None and prefix.startswith(_SIGNATURES):
+        raise SyntaxError("its header makes no sense")
     if image is None:
         raise ImageReadError(
             f"{name}: is not an image that can be read (JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000, BMP, GIF, PNM); "
@@ -121,6 +126,8 @@ def _open_as(formats: tuple[str, ...], prefix: bytes, stream: IO[bytes]) -> Imag
 def _check_header(image: Image.Image, name: str) -> None:
     """Refuse what is too large or has several frames before any pixel is decoded."""
     width, height = image.size
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise InputError(f"{name}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and hides damage; set it to False")
     if width < 1 or height < 1:
         raise ImageReadError(f"{name}: has no pixels ({width}x{height}); give at least 1x1")
     limit = max_pixels()
@@ -182,10 +189,14 @@ def _gray16(image: Image.Image, pixels: np.ndarray, name: str) -> np.ndarray:
     if tags.get(_TIFF_PHOTOMETRIC) == 0:  # "white is zero", which Pillow turns round for 8 bits only
         pixels = 65535 - pixels
     key = image.info.get("transparency")
-    if key is None:
-        return pixels
-    alpha = np.where(pixels == key, 0, 65535).astype(np.uint16)
-    return np.dstack([pixels, pixels, pixels, alpha])
+    if key is not None:
+        pixels = np.dstack([pixels, pixels, pixels, np.where(pixels == key, 0, 65535).astype(np.uint16)])
+    return _deep_in_srgb(pixels, image, name)
+
+
+def _deep_in_srgb(pixels: np.ndarray, image: Image.Image, name: str) -> np.ndarray:
+    profile = image.info.get("icc_profile")
+    return deep_to_srgb(pixels, profile, name) if profile else pixels
 
 
 def _rawmode(tile: Any) -> str:
@@ -216,12 +227,12 @@ def _decode_deep_colour(image: Image.Image, stream: IO[bytes], name: str) -> np.
     unpack the bytes, though: with the byte order turned round, the byte that is kept is the low one. So the file is
     decoded twice (gray with alpha once: its two 16-bit values are four 8-bit ones).
     """
-    tiles = list(image.tile)  # type: ignore[attr-defined]
+    tiles = list(image.tile)  # type: ignore[attr-defined]  # loading empties it
     if _rawmode(tiles[0]) == "LA;16B":
         image.tile = [_with_rawmode(tile, "RGBA") for tile in tiles]  # type: ignore[attr-defined]
         high_low = np.asarray(image).astype(np.uint16)
         gray, alpha = (high_low[..., i] << 8 | high_low[..., i + 1] for i in (0, 2))
-        return np.dstack([gray, gray, gray, alpha])
+        return _deep_in_srgb(np.dstack([gray, gray, gray, alpha]), image, name)
     image.load()
     pixels = np.asarray(image).astype(np.uint16)
     pixels <<= 8
@@ -231,7 +242,11 @@ def _decode_deep_colour(image: Image.Image, stream: IO[bytes], name: str) -> np.
         _with_rawmode(tile, _rawmode(tile)[:-1] + _OTHER_BYTE_ORDER[_rawmode(tile)[-1]]) for tile in tiles
     ]
     pixels |= np.asarray(again)
-    return pixels
+    key = image.info.get("transparency")
+    if key is not None:
+        visible = (pixels != np.array(key, np.uint16)).any(axis=-1)
+        pixels = np.dstack([pixels, visible * np.uint16(65535)])
+    return _deep_in_srgb(pixels, image, name)
 
 
 def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from iqametrics.images.shaper import shaper_to_srgb
+
 if TYPE_CHECKING:
     from PIL import ImageCms
 
@@ -43,6 +45,43 @@ def to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
         return image
 
 
+def deep_to_srgb(pixels: np.ndarray, profile: bytes, name: str) -> np.ndarray:
+    """Convert 16-bit pixels with an embedded profile to sRGB.
+
+    Profiles of a matrix and tone curves are applied at full precision. Those that work by a table (rare on anything
+    but CMYK) go through `to_srgb` at 8 bits. As there, sRGB is left as it is and an unusable profile is ignored.
+
+    Args:
+        pixels: (H,W), (H,W,3) or (H,W,4), uint16.
+        profile: The bytes of the ICC profile.
+        name: What to call the image in the warning.
+
+    Returns:
+        `pixels` unchanged, or (H,W,3) or (H,W,4) in sRGB, float32 in [0, 1] or uint8.
+    """
+    try:
+        probe = _probe().astype(np.uint16) * 257
+        if pixels.ndim == 2 or profile[16:20] == b"GRAY":
+            probe = probe[:, :256]
+        moved = np.abs(shaper_to_srgb(probe, profile) - probe / 65535).max()
+        return pixels if moved <= SRGB_TOLERANCE / 255 else shaper_to_srgb(pixels, profile)
+    except ValueError:
+        eight = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        image = Image.fromarray(eight[..., :3] if eight.ndim == 3 else eight)
+        converted = to_srgb(image, profile, name)
+        if converted is image:
+            return pixels
+        return np.dstack([np.asarray(converted), *([eight[..., 3]] if eight.shape[2:] == (4,) else [])])
+
+
+def _probe() -> np.ndarray:
+    """(1,472,3): the 256 grays, then 6x6x6 colours."""
+    ramp = np.arange(256, dtype=np.uint8)
+    steps = ramp[::51]
+    cube = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    return np.concatenate([np.repeat(ramp[:, None], 3, axis=1), cube])[None]
+
+
 def _convert(image: Image.Image, profile: bytes) -> Image.Image:
     # Imported here: most images have no profile, and littlecms is a library of its own.
     from PIL import ImageCms
@@ -72,13 +111,8 @@ def _convert(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _is_srgb(transform: "ImageCms.ImageCmsTransform", mode: str) -> bool:
-    ramp = np.arange(256, dtype=np.uint8)
-    gray = np.repeat(ramp[:, None], 3, axis=1)
-    steps = ramp[::51]
-    cube = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    colours = np.concatenate([gray, cube])[None] if mode == "RGB" else gray[None]
-    probe = Image.fromarray(colours if mode == "RGB" else ramp[None])
     from PIL import ImageCms
 
-    moved = ImageCms.applyTransform(probe, transform)
+    colours = _probe() if mode == "RGB" else _probe()[:, :256]
+    moved = ImageCms.applyTransform(Image.fromarray(colours if mode == "RGB" else colours[..., 0].copy()), transform)
     return bool(np.abs(np.asarray(moved).astype(int) - colours).max() <= SRGB_TOLERANCE)
