@@ -1,7 +1,8 @@
 """Reading weights as other projects publish them, from their safetensors files into our modules.
 
 Every loader is strict: each tensor of the module is filled, and a tensor of the file that has no place is an error,
-except the parts that the module does not have on purpose, which each loader names.
+except the parts that the module does not have on purpose, which each loader names. Errors give missing tensors by our
+names, surplus ones by the file's where we know no place for them.
 """
 
 from pathlib import Path
@@ -65,10 +66,10 @@ def load_clip_visual(module: VisionTransformer, path: str | Path) -> None:
     """
     tensors = _read(path, leave_out=(*_CLIP_TEXT, *_CLIP_SHARED))
     ours = {_rename(name, _CLIP_IMAGE_NAMES | _CLIP_BLOCK_NAMES): tensor for name, tensor in tensors.items()}
-    # timm keeps a batch dimension on the embeddings.
-    for name, dimensions in (("cls_token", 3), ("pos_embed", 3)):
+    # Ours, as timm's, have leading dimensions for the batch (and, for the class token, the position).
+    for name, leading in (("cls_token", (None, None)), ("pos_embed", (None,))):
         if name in ours:
-            ours[name] = ours[name].reshape((1,) * (dimensions - ours[name].ndim) + ours[name].shape)
+            ours[name] = ours[name][leading]
     _fill(module, ours, path)
 
 
