@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from iqametrics.errors import DataError
 from iqametrics.evaluation import bootstrap_interval, holm, krcc, paired_bootstrap, plcc, srcc, williams_test
+from iqametrics.evaluation.bootstrap import group_counts, percentile_interval
 
 
 def related(n, seed=0, noise=1.0):
@@ -64,6 +65,21 @@ def test_interval_holds_the_estimate(rows, seed):
         assert math.isnan(high)
     else:
         assert -1 <= low <= estimate <= high <= 1
+
+
+def test_interval_is_widened_to_the_estimate_and_skips_nan():
+    draws = np.array([0.6, math.nan, 0.7, 0.8])
+    assert percentile_interval(0.5, draws, 0.5) == pytest.approx((0.5, 0.75))
+    assert percentile_interval(0.9, draws, 0.5) == pytest.approx((0.65, 0.9))
+    assert np.isnan(percentile_interval(0.9, np.array([math.nan]), 0.5)).all()
+
+
+def test_as_many_groups_are_drawn_as_there_are():
+    counts = np.concatenate(list(group_counts(["a", "b", "b", "c"], 4, 500, seed=0)))
+    assert counts.shape == (500, 4)
+    assert (counts[:, 1] == counts[:, 2]).all()
+    assert (counts[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert counts.mean(axis=0) == pytest.approx(1, abs=0.15)  # 4 sigma of 500 draws
 
 
 def test_perfect_order_has_no_width():
