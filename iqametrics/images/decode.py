@@ -18,8 +18,8 @@ MAX_PIXELS = 100_000_000
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM")
 _OTHER_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000")
 
-# Files that begin so and that no decoder takes are damaged, not of another kind.
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+# Known by a few bytes that other files may begin with too; what begins like any other format is of that format.
+_LOOSE_FORMATS = ("DIB", "PPM")
 
 _ORIENTATION = 0x0112
 _TIFF_BITS = 258
@@ -97,8 +97,6 @@ def _open(stream: IO[bytes], name: str) -> Image.Image:
     if image is None:
         Image.init()
         image = _open_as(_OTHER_FORMATS, prefix, stream)
-    if image is None and prefix.startswith(_SIGNATURES):
-        raise SyntaxError("its header makes no sense")
     if image is None:
         raise ImageReadError(
             f"{name}: is not an image that can be read (JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000, BMP, GIF, PNM); "
@@ -119,7 +117,8 @@ def _open_as(formats: tuple[str, ...], prefix: bytes, stream: IO[bytes]) -> Imag
         try:
             return factory(stream, "")
         except SyntaxError:  # how a Pillow plugin says "not mine"
-            continue
+            if name not in _LOOSE_FORMATS:
+                raise
     return None
 
 

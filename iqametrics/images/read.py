@@ -46,7 +46,7 @@ def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
         image = check_tensor(source, name)
         if image.ndim == 4 and len(image) > 1:
             raise InputError(f"{name}: a batch of {len(image)} images where one is expected; give them one by one")
-        return image.reshape(image.shape[-3:]).to("cpu", torch.float32)
+        return (image if image.ndim == 3 else image[0]).to("cpu", torch.float32)
     if isinstance(source, np.ndarray):
         return _array_to_tensor(source, label or "array")
     if isinstance(source, Image.Image):
@@ -93,7 +93,7 @@ def _list_item(item: ImageSource, name: str) -> Tensor:
         image = check_tensor(item, name)
         if image.ndim == 4 and len(image) > 1:
             raise InputError(f"{name}: a batch of {len(image)} images inside a list; use torch.cat or list(batch)")
-        return image.reshape(image.shape[-3:])
+        return image if image.ndim == 3 else image[0]
     return read_image(item, label=_own_name(item) or name)
 
 
