@@ -92,7 +92,7 @@ def vignetting(image: Image, amount: float, rng: np.random.Generator) -> Image:
 
 def gamma(image: Image, octaves: float, rng: np.random.Generator) -> Image:
     """Raise to the power 2^(+-``octaves``), the sign at random."""
-    return image ** np.float32(2 ** (octaves * rng.choice([-1, 1])))
+    return image ** np.float32(2.0 ** (octaves * rng.choice([-1, 1])))
 
 
 def haze(image: Image, amount: float, rng: np.random.Generator) -> Image:
