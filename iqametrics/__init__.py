@@ -1,0 +1,88 @@
+"""Image quality assessment: BPCLIP and PFD-IQA, ready to score photographs.
+
+    import iqametrics
+
+    metric = iqametrics.create_metric("pfd-iqa")
+    print(metric("photo.jpg"))
+
+Importing this package is quick: torch is imported when the first metric is made or the first image is read.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from iqametrics.errors import (
+    DataError,
+    ImageReadError,
+    InputError,
+    IqaError,
+    MissingExtraError,
+    RecipeError,
+    TrainingError,
+    UnknownMetricError,
+    WeightsError,
+)
+from iqametrics.registry import (
+    LiteCheckpointWarning,
+    MetricInfo,
+    create_metric,
+    list_metrics,
+    metric_info,
+    register_metric,
+)
+from iqametrics.spec import MetricSpec
+
+if TYPE_CHECKING:
+    from iqametrics.evaluation import Evaluation, evaluate
+    from iqametrics.images import read_image
+    from iqametrics.metric import Metric, ReferenceFeatures
+
+__all__ = [
+    "DataError",
+    "Evaluation",
+    "ImageReadError",
+    "InputError",
+    "IqaError",
+    "LiteCheckpointWarning",
+    "Metric",
+    "MetricInfo",
+    "MetricSpec",
+    "MissingExtraError",
+    "RecipeError",
+    "ReferenceFeatures",
+    "TrainingError",
+    "UnknownMetricError",
+    "WeightsError",
+    "__version__",
+    "create_metric",
+    "evaluate",
+    "list_metrics",
+    "metric_info",
+    "read_image",
+    "register_metric",
+]
+
+_LAZY = {
+    "Evaluation": "iqametrics.evaluation",
+    "Metric": "iqametrics.metric",
+    "ReferenceFeatures": "iqametrics.metric",
+    "evaluate": "iqametrics.evaluation",
+    "read_image": "iqametrics.images",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch or NumPy when it is first asked for."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("iqametrics")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,362 @@
+"""The contract of every metric: images in, one score an image out, and what is constant about it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iqametrics.errors import InputError, WeightsError
+from iqametrics.images import MAX_PIXELS, ImageSource, check_pair, to_image_list
+from iqametrics.spec import MetricSpec, Mode
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """The size at which a checkpoint looks at images; part of the checkpoint.
+
+    Attributes:
+        min_side: An image whose shorter side has fewer pixels is scaled up to it.
+        max_side: An image whose longer side has more pixels is scaled down to it; None for no limit. An image so
+            narrow that both cannot hold keeps `max_side`, and its shorter side is stretched to `min_side`.
+    """
+
+    min_side: int
+    max_side: int | None = None
+
+    def __post_init__(self) -> None:
+        sides = (self.min_side, self.min_side if self.max_side is None else self.max_side)
+        if (
+            any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides)
+            or sides[0] > sides[1]
+        ):
+            raise ValueError(f"sizing needs 1 <= min_side <= max_side, not {self.min_side} and {self.max_side}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Sizing":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            WeightsError: Unknown or missing keys, or sides that make no sense.
+        """
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"sizing {dict(values)!r} of the checkpoint is wrong ({error}); get it anew") from error
+
+    def to_dict(self) -> dict[str, int | None]:
+        """Return the fields by name, ready for JSON."""
+        return asdict(self)
+
+    def fit(self, height: int, width: int) -> tuple[int, int]:
+        """Give the height and width at which an image of this height and width is looked at.
+
+        Raises:
+            InputError: The image is so narrow that it would grow beyond all bounds (only without `max_side`).
+
+        Examples:
+            >>> Sizing(64, 1024).fit(3000, 4000), Sizing(64, 1024).fit(32, 48), Sizing(64).fit(600, 800)
+            ((768, 1024), (64, 96), (600, 800))
+        """
+        shorter, longer = sorted((height, width))
+        scale = max(1.0, self.min_side / shorter)
+        if self.max_side is not None:
+            scale = min(scale, self.max_side / longer)
+        fitted = (max(self.min_side, round(height * scale)), max(self.min_side, round(width * scale)))
+        if scale > 1 and fitted[0] * fitted[1] > MAX_PIXELS:
+            raise InputError(
+                f"an image of {width}x{height} is too narrow to be scaled up to a shorter side of "
+                f"{self.min_side}; crop it"
+            )
+        return fitted
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Scale images, antialiased and bicubic, where `fit` says so.
+
+        Args:
+            images: (N,3,H,W) in [0, 1].
+
+        Returns:
+            (N,3,H',W') in [0, 1]; `images` itself where nothing had to be done. Differentiable.
+        """
+        height, width = images.shape[-2:]
+        size = self.fit(height, width)
+        if size == (height, width):
+            return images
+        return F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class ReferenceFeatures:
+    """What a full-reference metric needs to know of N references, held so that it is computed once.
+
+    Attributes:
+        size: Height and width of the references before sizing; distorted images must have the same.
+        levels: Tensors of the method's own meaning, all with N as their first dimension.
+    """
+
+    size: tuple[int, int]
+    levels: tuple[Tensor, ...]
+
+    @classmethod
+    def cat(cls, parts: "Sequence[ReferenceFeatures]") -> "ReferenceFeatures":
+        """Join the features of references of one size."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = zip(*(part.levels for part in parts), strict=True)
+        return cls(parts[0].size, tuple(torch.cat(column) for column in columns))
+
+    def expand(self, count: int) -> "ReferenceFeatures":
+        """Repeat the features of one reference, without a copy; `count` references stay as they are."""
+        return ReferenceFeatures(self.size, tuple(level.expand(count, *level.shape[1:]) for level in self.levels))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the features take."""
+        return sum(level.nbytes for level in self.levels)
+
+
+class Metric(nn.Module):
+    """A metric with its weights: `metric(dist)` or `metric(dist, ref)`.
+
+    A metric is made by `create_metric`, is always in evaluation mode and has no trainable parameter. A method derives
+    a class, declares `spec` and implements `build`, `score_images` and, for a full-reference metric, `encode_images`.
+
+    Args:
+        model: The network; its floating dtype and device are the metric's.
+        sizing: The size at which it looks at images.
+        tag: Name of the checkpoint, "untrained" where there is none.
+
+    Attributes:
+        model: The network.
+        sizing: The size at which it looks at images.
+        tag: Name of the checkpoint.
+        as_loss: Whether calls return a loss with gradients in place of scores.
+    """
+
+    spec: ClassVar[MetricSpec]
+    default_sizing: ClassVar[Sizing]
+
+    def __init__(self, model: nn.Module, sizing: Sizing, *, tag: str) -> None:
+        super().__init__()
+        self.model = model
+        self.sizing = sizing
+        self.tag = tag
+        self.as_loss = False
+        self.requires_grad_(False)
+        self.eval()
+
+    # What a method implements.
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any] | None) -> nn.Module:
+        """Make the network of a checkpoint's config; of None, the paper-size one, freshly initialised."""
+        raise NotImplementedError
+
+    def score_images(self, dist: Tensor, ref: ReferenceFeatures | None) -> Tensor:
+        """Score images of one size.
+
+        Args:
+            dist: (n,3,H,W) in [0, 1], sized, of the model's dtype and device.
+            ref: Features of the n references; None for a no-reference metric.
+
+        Returns:
+            (n,) scores.
+        """
+        raise NotImplementedError
+
+    def encode_images(self, ref: Tensor) -> Sequence[Tensor]:
+        """Compute what `score_images` needs of references, n first: (n,3,H,W) as in `score_images`."""
+        raise NotImplementedError
+
+    # How a metric is made.
+
+    @classmethod
+    def from_checkpoint(
+        cls, spec: MetricSpec, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], tag: str
+    ) -> "Metric":
+        """Make the metric that a checkpoint describes.
+
+        Args:
+            spec: The metric that was asked for.
+            metadata: The checkpoint's own record (see `iqametrics.weights.checkpoint`).
+            tensors: All tensors of the model, by name.
+            tag: Name of the checkpoint.
+
+        Raises:
+            WeightsError: The config makes no model, or the tensors do not fit it.
+        """
+        from iqametrics.weights.checkpoint import build_and_fill
+
+        cls._check_spec(spec)
+        model = build_and_fill(lambda: cls.build(metadata["config"]), tensors, source=f"{spec.name}.{tag}")
+        return cls(model, Sizing.from_dict(metadata["sizing"]), tag=tag)
+
+    @classmethod
+    def untrained(cls, spec: MetricSpec) -> "Metric":
+        """Make the paper-size metric with random weights, to be trained or to be measured for speed."""
+        cls._check_spec(spec)
+        return cls(cls.build(None), cls.default_sizing, tag="untrained")
+
+    @classmethod
+    def _check_spec(cls, spec: MetricSpec) -> None:
+        if spec != cls.spec:
+            raise TypeError(f"{cls.__name__} is the metric {cls.spec.name}, not {spec.name}")
+
+    # What is constant.
+
+    @property
+    def name(self) -> str:
+        """Registered name, e.g. "pfd-iqa"."""
+        return self.spec.name
+
+    @property
+    def full_name(self) -> str:
+        """Name with the checkpoint's tag, e.g. "pfd-iqa.lite"."""
+        return f"{self.spec.name}.{self.tag}"
+
+    @property
+    def mode(self) -> Mode:
+        """Whether it compares with a reference: "fr" does, "nr" does not."""
+        return self.spec.mode
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the score."""
+        return self.spec.higher_is_better
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """Nominal range, ascending."""
+        return self.spec.score_range
+
+    @property
+    def range_is_bound(self) -> bool:
+        """Whether scores can never leave `score_range`."""
+        return self.spec.range_is_bound
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the score has a useful gradient with respect to the distorted image."""
+        return self.spec.differentiable
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The others are properties, which refuse by themselves.
+        if name in ("spec", "default_sizing"):
+            raise AttributeError(f"{name} of {type(self).__name__} is constant")
+        super().__setattr__(name, value)
+
+    def train(self, mode: bool = True) -> "Metric":
+        """Stay in evaluation mode, also as a part of a module that is being trained: a score has no dropout."""
+        return super().train(False)
+
+    # What a user calls.
+
+    def forward(
+        self,
+        dist: ImageSource | Sequence[ImageSource],
+        ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None = None,
+    ) -> Tensor:
+        """Score images.
+
+        Args:
+            dist: A float tensor (N,3,H,W) or (3,H,W) in [0, 1], a path, the bytes of a file, a PIL image, an array, or
+                a list of these of any sizes.
+            ref: The references, for a full-reference metric: as many as there are distorted images, or one for all of
+                them, or what `encode_reference` returned.
+
+        Returns:
+            (N,) scores in the order of `dist`, float32 (float64 where the model is), on the metric's device. With
+            `as_loss`, a value to minimise: the mean distance of the scores from the better end of `score_range`; no
+            gradient goes to the references.
+
+        Raises:
+            InputError: An image cannot be scored; a reference is missing, superfluous or of another size.
+        """
+        with nullcontext() if self.as_loss else torch.no_grad():
+            scores = self._scores(to_image_list(dist), ref)
+        if not self.as_loss:
+            return scores
+        low, high = self.score_range
+        return (high - scores).mean() if self.higher_is_better else (scores - low).mean()
+
+    @torch.no_grad()
+    def encode_reference(self, ref: ImageSource) -> ReferenceFeatures:
+        """Compute what the metric needs of a reference, to be given as `ref` for any number of distorted images.
+
+        Args:
+            ref: One image.
+
+        Raises:
+            InputError: The image cannot be read, there is more than one, or the metric takes no reference.
+        """
+        self._check_mode(has_reference=True)
+        images = to_image_list(ref)
+        if len(images) != 1:
+            raise InputError(f"encode_reference takes one image, not {len(images)}; call it once a reference")
+        return self._encode(images)
+
+    def extra_repr(self) -> str:
+        """Name and sizing, for `print(metric)`."""
+        return f"{self.full_name}, {self.sizing}"
+
+    def _check_mode(self, *, has_reference: bool) -> None:
+        if self.mode == "fr" and not has_reference:
+            raise InputError(f"{self.name} compares with a reference: call metric(dist, ref)")
+        if self.mode == "nr" and has_reference:
+            raise InputError(f"{self.name} takes no reference: call metric(dist)")
+
+    def _scores(
+        self, images: list[Tensor], ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None
+    ) -> Tensor:
+        self._check_mode(has_reference=ref is not None)
+        references = self._reference_getter(images, ref)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            groups.setdefault(tuple(image.shape[-2:]), []).append(index)
+        parts = [
+            self.score_images(self._prepare([images[i] for i in group]), references(group)) for group in groups.values()
+        ]
+        order = [index for group in groups.values() for index in group]
+        scores = torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
+        return scores if scores.dtype == torch.float64 else scores.float()
+
+    def _reference_getter(
+        self, images: list[Tensor], ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None
+    ) -> Callable[[list[int]], ReferenceFeatures | None]:
+        """Check the references against the images; return what gives the features for a group of images."""
+        if ref is None:
+            return lambda group: None
+        if not isinstance(ref, ReferenceFeatures):
+            refs = to_image_list(ref)
+            if len(refs) not in (1, len(images)):
+                raise InputError(f"{len(images)} images and {len(refs)} references: give one for each, or one for all")
+            if len(refs) == len(images):
+                for index, (image, reference) in enumerate(zip(images, refs, strict=True)):
+                    check_pair(image, reference, f"image {index}" if len(images) > 1 else "image")
+                return lambda group: self._encode([refs[i] for i in group])
+            ref = self._encode(refs)
+        held, count = ref, len(ref.levels[0])
+        if count not in (1, len(images)) or any(tuple(image.shape[-2:]) != held.size for image in images):
+            sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images})
+            raise InputError(
+                f"{len(images)} images of {', '.join(sizes)} do not fit {count} reference(s) of "
+                f"{held.size[1]}x{held.size[0]}; crop or resize them to the same width x height first"
+            )
+        return lambda group: held.expand(len(group))
+
+    @torch.no_grad()
+    def _encode(self, images: list[Tensor]) -> ReferenceFeatures:
+        height, width = images[0].shape[-2:]
+        return ReferenceFeatures((height, width), tuple(self.encode_images(self._prepare(images))))
+
+    def _prepare(self, images: list[Tensor]) -> Tensor:
+        """Bring images of one size to the model's device, size and dtype: (n,3,H',W')."""
+        parameter = next(self.model.parameters())
+        # Scaling is done in full precision also for a half-precision model.
+        working = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+        batch = torch.stack([image.to(parameter.device, working) for image in images])
+        return self.sizing.apply(batch).to(parameter.dtype)

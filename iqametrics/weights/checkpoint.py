@@ -1,0 +1,178 @@
+"""Writing and reading checkpoints: safetensors files that describe themselves (`header.py` lists the metadata)."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from iqametrics.errors import IqaError, WeightsError
+from iqametrics.weights.header import METADATA_KEY, check_metadata, parse_header, read_metadata
+from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
+
+__all__ = ["build_and_fill", "fill", "load_checkpoint", "parse_checkpoint", "read_metadata", "save_checkpoint"]
+
+BACKBONE = "backbone."
+_NAMES_SHOWN = 4
+
+
+def save_checkpoint(
+    path: str | Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, Any], *, dtype: torch.dtype | None = None
+) -> None:
+    """Write a checkpoint, atomically: the file is there whole or not at all.
+
+    Args:
+        path: Where to; an existing file is replaced.
+        state_dict: Tensors by name.
+        metadata: The fields listed in `header.py`; "format" is filled in.
+        dtype: Floating dtype to store in, for instance torch.float16 to halve the file; None keeps each tensor's own.
+
+    Raises:
+        WeightsError: A metadata field is missing or wrong, a value cannot be stored (NaN, infinity, or too large for
+            `dtype`), or the file cannot be written.
+    """
+    path = Path(path)
+    metadata = {"format": 1, **metadata}
+    check_metadata(metadata, str(path))
+    tensors = {name: _storable(name, tensor, dtype) for name, tensor in state_dict.items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        text = json.dumps(metadata, allow_nan=False)
+        save_file(tensors, partial, metadata={METADATA_KEY: text})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be written ({error}); check the folder and the metadata") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a checkpoint file.
+
+    Args:
+        path: A .safetensors file written by `save_checkpoint`.
+        folder: Where the manifest and the base files lie.
+
+    Returns:
+        Its metadata and its tensors, on the CPU in the dtype they are stored in, with those of its base file.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or its base file is.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a .safetensors file"
+        ) from error
+    return parse_checkpoint(content, source=str(path), folder=folder)
+
+
+def parse_checkpoint(
+    content: bytes, *, source: str, folder: Path = WEIGHTS_FOLDER
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a checkpoint from the bytes of its file; otherwise as `load_checkpoint`."""
+    metadata = parse_header(content, len(content), source)
+    tensors = _parse_tensors(content, source)
+    if metadata["backbone"] is not None:
+        base = read_manifest(folder).base(**metadata["backbone"])
+        base_tensors = _parse_tensors(verified_bytes(base.file, base.sha256, folder), base.file)
+        tensors = {BACKBONE + name: tensor for name, tensor in base_tensors.items()} | tensors
+    return metadata, tensors
+
+
+def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], *, source: str) -> nn.Module:
+    """Build a model and fill it with tensors, in float32.
+
+    The model is first built on the meta device, which has shapes and no memory, so that a checkpoint whose config
+    asks for more than its file holds is refused before it costs anything.
+
+    Args:
+        build: Makes the model of the checkpoint's config.
+        tensors: All its parameters and persistent buffers, by name.
+        source: What to call the checkpoint in an error message.
+
+    Raises:
+        WeightsError: The config makes no model, or the tensors do not fit it.
+    """
+    try:
+        with torch.device("meta"):
+            skeleton = build()
+        _check_fit(skeleton, tensors, source)
+        model = build()
+    except WeightsError:
+        raise
+    except (IqaError, TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{source}: its config makes no model ({reason}); get the checkpoint anew") from error
+    fill(model, tensors, source=source)
+    return model
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy tensors into a model, strictly: each name of the model is filled and no tensor is left over.
+
+    Args:
+        model: Keeps its own dtypes: half-precision weights become float32 in a float32 model.
+        tensors: By name of parameter or persistent buffer.
+        source: What to call the checkpoint in an error message.
+
+    Raises:
+        WeightsError: Names or shapes differ, an integer stands where a float should, or a value is not finite.
+    """
+    _check_fit(model, tensors, source)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise WeightsError(f"{source}: tensor {name} holds NaN or infinity; get the checkpoint anew")
+    model.load_state_dict(dict(tensors), strict=True)
+
+
+def _storable(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    tensor = tensor.detach().cpu()
+    if dtype is not None and tensor.is_floating_point():
+        tensor = tensor.to(dtype)
+    if not tensor.isfinite().all():
+        raise WeightsError(f"tensor {name} holds NaN or infinity as {tensor.dtype}; store it in another dtype")
+    return tensor.clone(memory_format=torch.contiguous_format)  # safetensors refuses memory that is shared
+
+
+def _parse_tensors(content: bytes, source: str) -> dict[str, Tensor]:
+    try:
+        return load_safetensors(content)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{source}: is not a readable safetensors file ({error}); get it anew") from error
+
+
+def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    surplus = sorted(tensors.keys() - expected.keys())
+    wrong = [
+        f"{name} is {_describe(tensor)}, not {_describe(expected[name])}"
+        for name, tensor in tensors.items()
+        if name in expected and not _fits(tensor, expected[name])
+    ]
+    problems = [
+        f"{what} {', '.join(names[:_NAMES_SHOWN])}"
+        + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")
+        for what, names in (("missing", missing), ("surplus", surplus), ("unfit", wrong))
+        if names
+    ]
+    if problems:
+        raise WeightsError(f"{source}: its tensors do not fit the model: {'; '.join(problems)}")
+
+
+def _fits(tensor: Tensor, expected: Tensor) -> bool:
+    return tensor.shape == expected.shape and tensor.is_floating_point() == expected.is_floating_point()
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
