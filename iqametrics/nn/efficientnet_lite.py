@@ -95,7 +95,7 @@ class EfficientNetLite0(nn.Module):
     """The five levels of EfficientNet-Lite0 at strides 2, 4, 8, 16 and 32.
 
     The network can be entered and left at a level, so that the levels of a frozen lower part are computed once:
-    `model(x)` equals `model.from_level(lower[-1], start=k)` behind `lower = model.to_level(x, end=k)`.
+    `model(x)` equals `lower + model.from_level(lower[-1], start=k)` with `lower = model.to_level(x, end=k)`.
     """
 
     channels = (16, 24, 40, 112, 320)
@@ -120,7 +120,7 @@ class EfficientNetLite0(nn.Module):
         """All five levels of an image batch.
 
         Args:
-            x: (N, 3, H, W), normalised by the ImageNet mean and standard deviation.
+            x: (N, 3, H, W), RGB; the published weights want (x - 0.5) / 0.5 of an image in [0, 1].
 
         Returns:
             Five maps (N, C_i, ceil(H / 2^i), ceil(W / 2^i)), i = 1..5.
@@ -136,7 +136,7 @@ class EfficientNetLite0(nn.Module):
         return self._run(level, first_level=start, last_level=len(LEVEL_ENDS))
 
     def stage_modules(self, *, above_level: int) -> nn.ModuleList:
-        """The stages that compute the levels above `above_level` (0 for all but the stem)."""
+        """Give the stages that compute the levels above `above_level` (0 for all but the stem)."""
         first = LEVEL_ENDS[above_level - 1] + 1 if above_level else 0
         return nn.ModuleList(list(self.stages)[first:])
 
@@ -148,5 +148,3 @@ class EfficientNetLite0(nn.Module):
             if index in LEVEL_ENDS:
                 levels.append(x)
         return levels
-
-
