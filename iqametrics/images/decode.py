@@ -1,7 +1,9 @@
 """A file, bytes or a PIL image becomes an array of pixels at the file's own depth, upright and in sRGB."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -44,30 +46,38 @@ def decode_stream(stream: IO[bytes], name: str) -> np.ndarray:
         ImageReadError: Not an image, damaged, cut short, of more than one frame or of a kind without defined white.
         InputError: More pixels than allowed.
     """
-    try:
+    with _damage_told(name):
         image = _open(stream, name)
         _check_header(image, name)
         if _is_deep_colour(image):
             return _upright(_decode_deep_colour(image, stream, name), image)
-        return decode_image(image, name)
-    except InputError:
-        raise
-    except Exception as error:
-        # Damaged data makes the decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error,
-        # IndexError, KeyError, OverflowError, MemoryError, ...: all of them mean that the file cannot be read.
-        detail = " ".join(str(error).split())[:120] or type(error).__name__
-        raise ImageReadError(f"{name}: is damaged or cut short ({detail}); save or copy it again") from error
+        return _upright(_pixels(image, name), image)
 
 
 def decode_image(image: Image.Image, name: str) -> np.ndarray:
-    """Turn a PIL image into pixels; arguments, value and errors as in `decode_stream`."""
-    _check_header(image, name)
+    """Turn a PIL image into pixels; arguments, value and errors as in `decode_stream`.
+
+    An image that Pillow opened from a 16-bit colour file has 8 bits a channel: give the path to keep all of them.
+    """
+    with _damage_told(name):
+        _check_header(image, name)
+        return _upright(_pixels(image, name), image)
+
+
+@contextlib.contextmanager
+def _damage_told(name: str) -> Iterator[None]:
+    """Turn what the decoders raise on damaged data into our error.
+
+    That is anything: OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError, KeyError, OverflowError,
+    MemoryError, ... All of them mean that the picture cannot be read whole.
+    """
     try:
-        image.load()
+        yield
+    except InputError:
+        raise
     except Exception as error:
         detail = " ".join(str(error).split())[:120] or type(error).__name__
         raise ImageReadError(f"{name}: is damaged or cut short ({detail}); save or copy it again") from error
-    return _upright(_pixels(image, name), image)
 
 
 def max_pixels() -> int:
@@ -144,7 +154,8 @@ def _check_header(image: Image.Image, name: str) -> None:
 
 
 def _pixels(image: Image.Image, name: str) -> np.ndarray:
-    """Pixels of a loaded image, as they lie in the file (not yet upright)."""
+    """Pixels as they lie in the file (not yet upright)."""
+    image.load()
     if image.mode.startswith("I;16"):
         return _gray16(image, np.asarray(image).astype(np.uint16, copy=False), name)
     if image.mode == "I" and image.format in ("PNG", "PPM"):

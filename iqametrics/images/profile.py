@@ -17,6 +17,9 @@ _LOG = logging.getLogger(__name__)
 SRGB_TOLERANCE = 2
 """A profile that moves no probe colour by more than this many of 255 levels is sRGB under another name."""
 
+# cmsFLAGS_BLACKPOINTCOMPENSATION of lcms2.h; Pillow names it since 10.3 only.
+_BLACK_POINT_COMPENSATION = 0x2000
+
 _MODE_OF_SPACE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
@@ -100,7 +103,7 @@ def _convert(image: Image.Image, profile: bytes) -> Image.Image:
         mode,
         "RGB",
         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        flags=_BLACK_POINT_COMPENSATION,  # type: ignore[arg-type]
     )
     if mode != "CMYK" and _is_srgb(transform, mode):
         return image

@@ -105,18 +105,22 @@ def _own_name(source: ImageSource) -> str:
 
 
 def _read_file(path: Path, name: str) -> Tensor:
-    if path.is_dir():
-        raise ImageReadError(f"{name}: is a folder; give a file, or list it with list_images")
-    if not path.exists():
-        raise ImageReadError(f"{name}: does not exist; check the path")
-    if not path.is_file():
-        raise ImageReadError(f"{name}: is not a regular file; read it yourself and give its bytes")
     try:
+        if not path.is_file():
+            raise ImageReadError(f"{name}: {_why_no_file(path)}")
         with path.open("rb") as stream:
             pixels = decode_stream(stream, name)
     except OSError as error:
-        raise ImageReadError(f"{name}: cannot be opened ({error.strerror}); check its rights") from error
+        raise ImageReadError(f"{name}: cannot be opened ({error.strerror}); check its name and rights") from error
     return _array_to_tensor(pixels, name)
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder; give a file, or list it with list_images"
+    if path.exists():
+        return "is not a regular file; read it yourself and give its bytes"
+    return "does not exist; check the path"
 
 
 def _array_to_tensor(array: np.ndarray, name: str) -> Tensor:
