@@ -1,0 +1,178 @@
+"""The image encoder in front of student and teacher, whole images and windows of them alike."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iqametrics.nn.backbones import build_backbone, load_backbone
+from iqametrics.nn.efficientnet_lite import EfficientNetLite0
+from iqametrics.nn.norm import freeze_batch_norm
+from iqametrics.nn.resnet import ResNet50
+from iqametrics.nn.upstream import load_clip_visual, load_deit3
+from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
+from iqametrics.pfd_iqa.config import EncoderConfig
+from iqametrics.pfd_iqa.windows import window_positions
+
+_TRANSFORMERS = {"deit3_small_patch16_224": DEIT3_SMALL, "clip_vit_b16": CLIP_VIT_B16}
+_LOADERS = {"deit3_small_patch16_224": load_deit3, "clip_vit_b16": load_clip_visual}
+_LEVELS = 5
+
+
+class WindowEncoder(nn.Module):
+    """Base of student and teacher: a class token and a feature map for each window of an image.
+
+    The way of an image is `trunk` (what never changes in training), `canvas` (what windows are cut from), `windows`,
+    `encode`. With windows in image space the canvas is the image; in feature space it is the last two levels of the
+    backbone on the grid of 32-pixel cells, so that the backbone runs once, however many windows there are.
+
+    A vision transformer gives its own class token and patch tokens. A convolutional backbone gives levels 4 and 5,
+    level 4 averaged onto the grid of level 5, through two 1x1 convolutions with a GELU between them; the class token
+    is the mean over the cells.
+
+    Args:
+        config: see `EncoderConfig`.
+    """
+
+    backbone: VisionTransformer | ResNet50 | EfficientNetLite0
+    pixel_mean: Tensor
+    pixel_std: Tensor
+    level_mean: Tensor
+    level_std: Tensor
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
+        if config.encoder in _TRANSFORMERS:
+            self.backbone = VisionTransformer(_TRANSFORMERS[config.encoder])
+            return
+        self.backbone = build_backbone(config.encoder)
+        channels = sum(self.backbone.channels[-2:])
+        self.project = nn.Sequential(
+            nn.Conv2d(channels, config.map_width, kernel_size=1),
+            nn.GELU(),
+            nn.Conv2d(config.map_width, config.map_width, kernel_size=1),
+        )
+        if config.standardise_levels:
+            self.register_buffer("level_mean", torch.zeros(channels, 1, 1))
+            self.register_buffer("level_std", torch.ones(channels, 1, 1))
+        self._freeze()
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether the encoder is a backbone with levels, not a vision transformer."""
+        return not isinstance(self.backbone, VisionTransformer)
+
+    def _freeze(self) -> None:
+        frozen = self.config.frozen_levels
+        if frozen:
+            self.backbone.requires_grad_(False)
+            self.levels_backbone.stage_modules(above_level=frozen).requires_grad_(True)
+        freeze_batch_norm(self.backbone)
+
+    @property
+    def levels_backbone(self) -> ResNet50 | EfficientNetLite0:
+        """The backbone of a convolutional encoder."""
+        assert not isinstance(self.backbone, VisionTransformer)
+        return self.backbone
+
+    def load_encoder(self, path: str | Path) -> None:
+        """Fill the encoder from a safetensors file, as published for the transformers, by our names for the others.
+
+        Raises:
+            WeightsError: if the file cannot be read or its tensors do not fit.
+        """
+        if isinstance(self.backbone, VisionTransformer):
+            _LOADERS[self.config.encoder](self.backbone, path)
+        else:
+            load_backbone(self.backbone, path)
+
+    def set_level_statistics(self, means: Sequence[Tensor], stds: Sequence[Tensor]) -> None:
+        """Store the mean and deviation of each channel of the levels, by which they are standardised.
+
+        Does nothing where the config does not standardise.
+
+        Args:
+            means: (C_4,) and (C_5,), or both in one vector.
+            stds: the same of deviations, above 0.
+        """
+        if self.is_convolutional and self.config.standardise_levels:
+            self.level_mean.copy_(torch.cat([mean.flatten() for mean in means]).view_as(self.level_mean))
+            self.level_std.copy_(torch.cat([std.flatten() for std in stds]).view_as(self.level_std))
+
+    def trunk(self, images: Tensor, *, differentiable: bool = False) -> list[Tensor]:
+        """Compute what never changes in training.
+
+        Args:
+            images: RGB in [0, 1], (N, 3, H, W).
+            differentiable: whether gradients reach the images; they never reach the frozen weights.
+
+        Returns:
+            Levels 1..frozen_levels of the backbone; the images themselves where nothing is frozen.
+        """
+        if not self.config.frozen_levels:
+            return [images]
+        with contextlib.nullcontext() if differentiable else torch.no_grad():
+            return self.levels_backbone.to_level(self._normalise(images), end=self.config.frozen_levels)
+
+    def canvas(self, trunk: Sequence[Tensor]) -> Tensor:
+        """Give what windows are cut from: the images, or the last two levels on one grid.
+
+        Args:
+            trunk: what `trunk` gave, or stored copies of it in any floating type. Of the levels only the last is
+                looked at, and with five of them the last two.
+
+        Returns:
+            (N, 3, H, W) in image space, (N, C_4 + C_5, ceil(H / 32), ceil(W / 32)) in feature space.
+        """
+        return trunk[0] if self.config.crop_space == "image" else self._cells(trunk)
+
+    def windows(self, canvas: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Cut the windows of a whole image out of its canvas.
+
+        Returns:
+            (N, K, C, window, window), and the K upper left corners, in pixels or cells.
+        """
+        side = self.config.window
+        corners = window_positions(*canvas.shape[-2:], window=side, count=self.config.n_crops)
+        return torch.stack([canvas[..., y : y + side, x : x + side] for y, x in corners], dim=1), corners
+
+    def encode(self, window: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode windows.
+
+        Args:
+            window: of a canvas, (N, C, window, window).
+
+        Returns:
+            Class token (N, D) and map (N, D, grid, grid).
+        """
+        if isinstance(self.backbone, VisionTransformer):
+            return self.backbone(self._normalise(window))
+        cells = self._cells([window]) if self.config.crop_space == "image" else window
+        features = self.project(cells)
+        return features.mean(dim=(2, 3)), features
+
+    def _cells(self, trunk: Sequence[Tensor]) -> Tensor:
+        """Levels 4 and 5 on the grid of level 5, standardised if so configured."""
+        cells = self.raw_cells(trunk)
+        return (cells - self.level_mean) / self.level_std if self.config.standardise_levels else cells
+
+    def raw_cells(self, trunk: Sequence[Tensor]) -> Tensor:
+        """Give levels 4 and 5 on the grid of level 5 as the backbone gives them, (N, C_4 + C_5, h, w)."""
+        frozen = self.config.frozen_levels
+        if not frozen:
+            levels = self.levels_backbone(self._normalise(trunk[0]))
+        else:
+            lower = [level.to(self.pixel_mean.dtype) for level in trunk[-2:]]
+            levels = [*lower, *(self.levels_backbone.from_level(lower[-1], start=frozen) if frozen < _LEVELS else [])]
+        # Sizes are ceil(H / 16) and ceil(H / 32), so averaging with partial windows always lands on the grid.
+        pooled = F.avg_pool2d(levels[-2], kernel_size=2, ceil_mode=True, count_include_pad=False)
+        return torch.cat([pooled, levels[-1]], dim=1)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images - self.pixel_mean) / self.pixel_std

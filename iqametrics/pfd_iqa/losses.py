@@ -1,0 +1,61 @@
+"""The fidelity losses that the teacher is trained with.
+
+Source: Tsai et al., "FRank: a ranking method with fidelity loss", SIGIR 2007; Zhang et al., "Blind Image Quality
+Assessment via Vision-Language Correspondence" (LIQE), CVPR 2023, equations 6 to 10.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+_EPSILON = 1e-8  # the square root has no finite gradient at 0
+
+
+def fidelity(target: Tensor, predicted: Tensor) -> Tensor:
+    """1 - sqrt(p p_hat) - sqrt((1 - p) (1 - p_hat)) for probabilities of any one shape; 0 where they are equal."""
+    both = (target * predicted + _EPSILON).sqrt()
+    neither = ((1.0 - target) * (1.0 - predicted) + _EPSILON).sqrt()
+    return 1.0 - both - neither
+
+
+def pairwise_fidelity(quality: Tensor, mos: Tensor, source: Tensor) -> Tensor:
+    """Fidelity loss on which of two images is the better one, the mean over the pairs of the same data set.
+
+    By Thurstone's model with unit variances, x is predicted better than y with probability
+    Phi((quality_x - quality_y) / sqrt(2)); the truth is 1 where its opinion score is higher, and 1/2 where they tie.
+
+    Args:
+        quality: predicted quality, (N,), in standard deviations of an opinion.
+        mos: opinion scores, (N,); only their order within a data set counts.
+        source: number of the data set of each image, (N,).
+
+    Returns:
+        A scalar; 0 without any pair.
+    """
+    first, second = torch.triu_indices(len(mos), len(mos), offset=1, device=mos.device)
+    same = source[first] == source[second]
+    first, second = first[same], second[same]
+    if not len(first):
+        return quality.sum() * 0.0
+    truth = 0.5 * (1.0 + torch.sign(mos[first] - mos[second])).to(quality.dtype)
+    # Phi(d / sqrt(2)) with Phi(z) = (1 + erf(z / sqrt(2))) / 2.
+    predicted = 0.5 * (1.0 + torch.erf((quality[first] - quality[second]) / math.sqrt(2.0) / math.sqrt(2.0)))
+    return fidelity(truth, predicted).mean()
+
+
+def distortion_fidelity(probabilities: Tensor, distortion: Tensor) -> Tensor:
+    """Fidelity loss on the type of distortion, 1 - sqrt(p_d of the true type), over the images where it is known.
+
+    Args:
+        probabilities: p_d, (N, 11).
+        distortion: index of the true type, (N,), -1 where unknown.
+
+    Returns:
+        A scalar; 0 where no type is known.
+    """
+    known = distortion >= 0
+    if not known.any():
+        return probabilities.sum() * 0.0
+    true = probabilities[known].gather(1, distortion[known, None])[:, 0]
+    return (1.0 - (true + _EPSILON).sqrt()).mean()

@@ -1,0 +1,174 @@
+"""The PFD-IQA student: the network that scores images."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from iqametrics.pfd_iqa.config import PfdIqaConfig
+from iqametrics.pfd_iqa.decoder import PanelDecoder
+from iqametrics.pfd_iqa.encoder import WindowEncoder
+from iqametrics.pfd_iqa.fusion import PriorFusion, channel_layer_norm
+from iqametrics.pfd_iqa.priors import PriorDiscovery, aggregate_prompts, prompt_logits
+from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
+from iqametrics.pfd_iqa.refinement import DiffusionRefinement
+from iqametrics.pfd_iqa.windows import window_noise
+
+
+class Priors(NamedTuple):
+    """What is known of a window before the diffusion.
+
+    Attributes:
+        class_token: (N, D).
+        fused: F_h in the space of the diffusion, (N, C_t, h, w), each cell of mean 0 and variance 1.
+        condition: text tokens e_d and e_q, (N, 2, C_t); None without PDA.
+        distortion_logits: (N, 11); None without PDA.
+        quality_logits: (N, 5); None without PDA.
+    """
+
+    class_token: Tensor
+    fused: Tensor
+    condition: Tensor | None
+    distortion_logits: Tensor | None
+    quality_logits: Tensor | None
+
+
+class PfdOutput(NamedTuple):
+    """What the student gives for a window.
+
+    Attributes:
+        score: (N,), nominally 0 to 1, higher is better.
+        distortion_logits: (N, 11), in the order of `prompts.DISTORTIONS`; None without PDA.
+        quality_logits: (N, 5), in the order of `prompts.QUALITIES`; None without PDA.
+        refined: F_0, (N, C_t, h, w); F_h without PDR.
+        fused: F_h in the space of the diffusion, (N, C_t, h, w).
+        gamma: weight of F_h in F_t, (N,), in (0, 1); 1 without ANA or PDR.
+    """
+
+    score: Tensor
+    distortion_logits: Tensor | None
+    quality_logits: Tensor | None
+    refined: Tensor
+    fused: Tensor
+    gamma: Tensor
+
+
+class PfdIqa(WindowEncoder):
+    """PFD-IQA of section 3: encoder, PDA, PPA, PPF, PDR and decoder.
+
+    `head` works on single windows, as training does; `score_samples` and `forward` score whole images by all their
+    windows, with noise that depends on nothing but the seed and the number of the window.
+
+    The prompt embeddings G_d and G_q are buffers: scoring needs no text encoder. A new model has zeros in them, see
+    `set_prompts`.
+
+    Args:
+        config: see `PfdIqaConfig`.
+    """
+
+    config: PfdIqaConfig
+    distortion_prompts: Tensor
+    quality_prompts: Tensor
+
+    def __init__(self, config: PfdIqaConfig) -> None:
+        super().__init__(config)
+        width, text_width = config.encoder_width, config.text_width
+        self.to_diffusion = nn.Conv2d(width, text_width, kernel_size=1)
+        self.decoder = PanelDecoder(text_width, width, heads=config.decoder_heads, panel=config.panel)
+        if config.use_pda:
+            self.priors = PriorDiscovery(width, text_width, mask_ratio=config.mask_ratio, norm=config.norm)
+            self.fusion = PriorFusion(width, text_width)
+            self.register_buffer("distortion_prompts", torch.zeros(len(DISTORTIONS), text_width))
+            self.register_buffer("quality_prompts", torch.zeros(len(QUALITIES), text_width))
+        self.refinement = DiffusionRefinement(config) if config.use_pdr else None
+
+    def set_prompts(self, distortion: Tensor, quality: Tensor) -> None:
+        """Store the embeddings of the prompts: (11, C_t) and (5, C_t). Does nothing without PDA."""
+        if self.config.use_pda:
+            self.distortion_prompts.copy_(distortion)
+            self.quality_prompts.copy_(quality)
+
+    def head(self, trunk: Sequence[Tensor], *, noise: Tensor) -> PfdOutput:
+        """Score single windows.
+
+        Args:
+            trunk: what `trunk` gives for images of exactly one window, or windows of what it gave for larger ones.
+            noise: standard normal noise of equation 10, see `noise_shape`.
+        """
+        return self.finish(self.discover(self.canvas(trunk)), noise)
+
+    def noise_shape(self, count: int) -> tuple[int, int, int, int]:
+        """Shape (N, C_t, grid, grid) of the noise that N windows need."""
+        return count, self.config.text_width, self.config.grid, self.config.grid
+
+    def discover(self, window: Tensor) -> Priors:
+        """Run everything before the noise: encoder, PDA, PPA and PPF."""
+        class_token, features = self.encode(window)
+        if not self.config.use_pda:
+            return Priors(class_token, channel_layer_norm(self.to_diffusion(features)), None, None, None)
+        distortion, quality = self.priors(features)
+        scale = self.config.logit_scale
+        distortion_logits = prompt_logits(distortion, self.distortion_prompts, scale=scale)
+        quality_logits = prompt_logits(quality, self.quality_prompts, scale=scale)
+        return Priors(
+            class_token=class_token,
+            fused=channel_layer_norm(self.to_diffusion(self.fusion(features, distortion, quality))),
+            condition=self.condition(distortion_logits.softmax(dim=1), quality_logits.softmax(dim=1)),
+            distortion_logits=distortion_logits,
+            quality_logits=quality_logits,
+        )
+
+    def condition(self, distortion: Tensor, quality: Tensor) -> Tensor:
+        """Give the text tokens e_d and e_q of equation 6, (N, 2, C_t), from p_d (N, 11) and p_q (N, 5).
+
+        Without PPA each is the mean of its prompts, whatever the image.
+        """
+        if not self.config.use_ppa:
+            distortion = torch.full_like(distortion, 1 / distortion.shape[1])
+            quality = torch.full_like(quality, 1 / quality.shape[1])
+        tokens = [
+            aggregate_prompts(distortion, self.distortion_prompts),
+            aggregate_prompts(quality, self.quality_prompts),
+        ]
+        return torch.stack(tokens, dim=1)
+
+    def finish(self, priors: Priors, noise: Tensor) -> PfdOutput:
+        """Run everything from the noise on: ANA, denoising and decoder."""
+        if self.refinement is None:
+            refined, gamma = priors.fused, priors.fused.new_ones(len(priors.fused))
+        else:
+            refined, gamma = self.refinement(priors.fused, priors.condition, noise)
+        return PfdOutput(
+            score=self.decoder(refined, priors.class_token),
+            distortion_logits=priors.distortion_logits,
+            quality_logits=priors.quality_logits,
+            refined=refined,
+            fused=priors.fused,
+            gamma=gamma,
+        )
+
+    def score_samples(self, trunk: Sequence[Tensor]) -> Tensor:
+        """Score whole images, once for each draw of the noise.
+
+        Args:
+            trunk: what `trunk` gave for the images.
+
+        Returns:
+            (N, n_samples), the mean over the windows.
+        """
+        windows, corners = self.windows(self.canvas(trunk))
+        priors = self.discover(windows.flatten(0, 1))
+        noise = self.window_noise(len(corners)).to(priors.fused)
+        scores = [self.finish(priors, draw.repeat(len(windows), 1, 1, 1)).score for draw in noise.unbind(1)]
+        return torch.stack(scores, dim=1).view(*windows.shape[:2], -1).mean(dim=1)
+
+    def window_noise(self, count: int) -> Tensor:
+        """Draw the noise of `count` windows: (count, n_samples, C_t, grid, grid)."""
+        shape, config = self.noise_shape(1)[1:], self.config
+        draws = [window_noise(index, shape, samples=config.n_samples, seed=config.seed) for index in range(count)]
+        return torch.stack(draws)
+
+    def forward(self, images: Tensor, *, differentiable: bool = False) -> Tensor:
+        """Score whole images: RGB in [0, 1], (N, 3, H, W), each side at least one window, to (N,)."""
+        return self.score_samples(self.trunk(images, differentiable=differentiable)).mean(dim=1)

@@ -1,0 +1,311 @@
+"""What PFD-IQA's student and teacher minimise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from iqametrics.errors import RecipeError, WeightsError
+from iqametrics.objective import Batch, Objective, Statistics
+from iqametrics.pfd_iqa.config import EncoderConfig, PfdIqaConfig, PfdTeacherConfig
+from iqametrics.pfd_iqa.encoder import WindowEncoder
+from iqametrics.pfd_iqa.losses import distortion_fidelity, pairwise_fidelity
+from iqametrics.pfd_iqa.model import PfdIqa, PfdOutput
+from iqametrics.pfd_iqa.priors import prior_divergence
+from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
+from iqametrics.pfd_iqa.teacher import PfdTeacher
+from iqametrics.weights.checkpoint import build_and_fill, load_checkpoint
+
+_LEVELS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PfdLossConfig:
+    """Weights of the parts of equation 13; the defaults are the paper's.
+
+    Attributes:
+        kl_weight: lambda_1, of L_KL.
+        ldm_weight: lambda_2, of L_ldm.
+        fea_weight: lambda_3, of L_fea.
+    """
+
+    kl_weight: float = 0.5
+    ldm_weight: float = 1.0
+    fea_weight: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherLossConfig:
+    """Weights of the parts of the teacher's loss.
+
+    Attributes:
+        quality_weight: of the pairwise fidelity loss on quality.
+        distortion_weight: of the fidelity loss on the type of distortion.
+    """
+
+    quality_weight: float = 1.0
+    distortion_weight: float = 1.0
+
+
+class WindowObjective(Objective):
+    """What the objectives of student and teacher share: a `WindowEncoder` as the model."""
+
+    model: WindowEncoder
+
+    def __init__(self, model: WindowEncoder) -> None:
+        super().__init__()
+        self.model = model
+        self.needed_levels = needed_levels(model.config)
+
+    def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
+        """Give levels 4 and 5 as one map on the cell grid, where the encoder is to be standardised by them."""
+        config = self.model.config
+        if not (self.model.is_convolutional and config.standardise_levels):
+            return []
+        with torch.no_grad():
+            return [self.model.raw_cells(trunk)]
+
+    def initialise(self, statistics: Statistics) -> None:
+        """Store the statistics of the levels."""
+        if statistics.level_means:
+            self.model.set_level_statistics(statistics.level_means, statistics.level_stds)
+
+
+class PfdIqaObjective(WindowObjective):
+    """The student's loss, equation 13: 0.5 L_KL + L_ldm + 0.01 L_fea + |score - opinion score|.
+
+    Student and teacher see the same windows. L_KL falls away without PDA, L_ldm and L_fea without PDR, and the
+    teacher with both.
+
+    Args:
+        model: the student.
+        teacher: a trained teacher; it is frozen here, and no part of the checkpoint.
+        loss: weights of the parts.
+
+    Raises:
+        RecipeError: if the loss needs a teacher and there is none, or one that does not fit the student.
+    """
+
+    model: PfdIqa
+
+    def __init__(self, model: PfdIqa, teacher: PfdTeacher | None, loss: PfdLossConfig | None = None) -> None:
+        super().__init__(model)
+        if teacher is None and (model.config.use_pda or model.config.use_pdr):
+            raise RecipeError("PFD-IQA learns from a teacher: give the path of its checkpoint as init.teacher")
+        if teacher is not None:
+            check_teacher(model, teacher)
+            teacher.requires_grad_(False)
+        self.teacher = teacher
+        self.weights = loss or PfdLossConfig()
+
+    @classmethod
+    def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "PfdIqaObjective":
+        """Build from a recipe.
+
+        Args:
+            metric_name: "pfd-iqa".
+            model: fields of `PfdIqaConfig`, and optionally a table `loss` of `PfdLossConfig`'s.
+            init: `teacher`, a checkpoint of a teacher; optionally `backbone`, a safetensors file of the encoder, and
+                `anchors`, one with tensors "distortion_prompts" (11, C_t) and "quality_prompts" (5, C_t).
+
+        Raises:
+            RecipeError: if a key or a value is not known or impossible.
+            WeightsError: if a file cannot be read or does not fit.
+        """
+        values, loss = _split_loss(model, PfdLossConfig)
+        student = PfdIqa(PfdIqaConfig.from_dict(values))
+        if "backbone" in init:
+            student.load_encoder(init["backbone"])
+        if "anchors" in init and student.config.use_pda:
+            width = student.config.text_width
+            shapes = {"distortion_prompts": (len(DISTORTIONS), width), "quality_prompts": (len(QUALITIES), width)}
+            student.set_prompts(*_read_tensors(init["anchors"], shapes))
+        return cls(student, load_teacher(init["teacher"]) if "teacher" in init else None, loss)
+
+    def initialise(self, statistics: Statistics) -> None:
+        """Store the statistics of the levels, and start the score at the mean opinion."""
+        super().initialise(statistics)
+        nn.init.constant_(self.model.decoder.score.bias, statistics.mos_mean)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the loss of a batch of windows, and its parts without their weights."""
+        noise = torch.randn(self.model.noise_shape(len(batch)))
+        output = self.model.head(batch.dist, noise=noise.to(batch.mos))
+        parts = {"l1": F.l1_loss(output.score, batch.mos)}
+        total = parts["l1"]
+        for name, value in self._teacher_parts(batch, output).items():
+            parts[name] = value
+            total = total + getattr(self.weights, f"{name}_weight") * value
+        return total, parts
+
+    def _teacher_parts(self, batch: Batch, output: PfdOutput) -> dict[str, Tensor]:
+        """Give L_KL, L_ldm and L_fea, those that there are."""
+        if self.teacher is None:
+            return {}
+        with torch.no_grad():
+            target = self.teacher.head(batch.dist)
+        parts: dict[str, Tensor] = {}
+        condition = None
+        if output.distortion_logits is not None and output.quality_logits is not None:
+            condition = self.model.condition(target.distortion_probs, target.quality_probs)
+            divergences = (
+                prior_divergence(target.distortion_probs, output.distortion_logits),
+                prior_divergence(target.quality_probs, output.quality_logits),
+            )
+            parts["kl"] = divergences[0] + divergences[1]
+        if self.model.refinement is not None:
+            parts["ldm"] = self.model.refinement.trajectory_loss(target.features, condition)
+            parts["fea"] = F.mse_loss(output.refined, target.features)
+        return parts
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Tensor:
+        """Give the scores (N,) of whole images by all their windows."""
+        self.model.eval()
+        return self.model.score_samples(batch.dist).mean(dim=1)
+
+
+class PfdTeacherObjective(WindowObjective):
+    """The teacher's loss, in the way of LIQE: fidelity of the order of pairs, and of the type of distortion.
+
+    Args:
+        model: the teacher.
+        loss: weights of the parts.
+    """
+
+    model: PfdTeacher
+
+    def __init__(self, model: PfdTeacher, loss: TeacherLossConfig | None = None) -> None:
+        super().__init__(model)
+        self.weights = loss or TeacherLossConfig()
+
+    @classmethod
+    def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "PfdTeacherObjective":
+        """Build from a recipe.
+
+        Args:
+            metric_name: "pfd-teacher".
+            model: fields of `PfdTeacherConfig`, and optionally a table `loss` of `TeacherLossConfig`'s.
+            init: optionally `backbone`, a safetensors file of the encoder, and `anchors`, one with a tensor
+                "joint_prompts" (55, C_t).
+
+        Raises:
+            RecipeError: if a key or a value is not known or impossible.
+            WeightsError: if a file cannot be read or does not fit.
+        """
+        values, loss = _split_loss(model, TeacherLossConfig)
+        teacher = PfdTeacher(PfdTeacherConfig.from_dict(values))
+        if "backbone" in init:
+            teacher.load_encoder(init["backbone"])
+        if "anchors" in init:
+            shape = (len(DISTORTIONS) * len(QUALITIES), teacher.config.text_width)
+            teacher.set_prompts(*_read_tensors(init["anchors"], {"joint_prompts": shape}))
+        return cls(teacher, loss)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the loss of a batch of windows, and its parts without their weights."""
+        output = self.model.head(batch.dist)
+        parts = {
+            "quality": pairwise_fidelity(output.quality, batch.mos, batch.source),
+            "distortion": distortion_fidelity(output.distortion_probs, batch.distortion),
+        }
+        total = self.weights.quality_weight * parts["quality"]
+        return total + self.weights.distortion_weight * parts["distortion"], parts
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Tensor:
+        """Give the quality (N,) of whole images, the levels 1..5 mapped to [0, 1]."""
+        self.model.eval()
+        return (self.model.quality(batch.dist) - 1.0) / (len(QUALITIES) - 1)
+
+
+def needed_levels(config: EncoderConfig) -> tuple[int, ...] | None:
+    """Give the numbers of the frozen levels that the encoder reads: the last, and with five of them the last two."""
+    if not config.frozen_levels:
+        return None
+    return (_LEVELS - 1, _LEVELS) if config.frozen_levels == _LEVELS else (config.frozen_levels,)
+
+
+def load_teacher(path: str | Path) -> PfdTeacher:
+    """Build the teacher that a checkpoint describes.
+
+    Raises:
+        WeightsError: if the file cannot be read or holds something else.
+    """
+    metadata, tensors = load_checkpoint(path)
+    config = metadata["config"]
+    teacher = build_and_fill(lambda: PfdTeacher(PfdTeacherConfig.from_dict(config)), tensors, source=str(path))
+    assert isinstance(teacher, PfdTeacher)
+    return teacher
+
+
+def check_teacher(student: PfdIqa, teacher: PfdTeacher) -> None:
+    """Check that a teacher can look through the student's windows.
+
+    Raises:
+        RecipeError: if the two differ in the text space, in the windows, or in the frozen levels that they share.
+    """
+    for name in ("text_width", "grid", "crop_size", "crop_space", "frozen_levels"):
+        ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
+        if ours != theirs:
+            raise RecipeError(f"{name} = {ours} of the student is {theirs} in its teacher; make them the same")
+    if not student.config.frozen_levels:
+        return
+    if student.config.encoder != teacher.config.encoder or not _same_frozen_part(student, teacher):
+        raise RecipeError(
+            "student and teacher share their frozen levels, but init.backbone is not what the teacher has there; "
+            "start both from the same file"
+        )
+
+
+def _same_frozen_part(student: PfdIqa, teacher: PfdTeacher) -> bool:
+    stages = student.levels_backbone.stage_modules(above_level=student.config.frozen_levels)
+    upper = {id(parameter) for parameter in stages.parameters()}
+    theirs = dict(teacher.backbone.named_parameters())
+    # The teacher may have been stored in half precision.
+    return all(
+        torch.allclose(parameter, theirs[name], rtol=1e-2, atol=1e-3)
+        for name, parameter in student.backbone.named_parameters()
+        if id(parameter) not in upper
+    )
+
+
+def _split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[str, Any], Any]:
+    """Take the table `loss` out of a recipe's [model].
+
+    Raises:
+        RecipeError: if one of its keys is unknown, or a weight is no number or negative.
+    """
+    values = dict(model)
+    weights = values.pop("loss", {})
+    known = [field.name for field in fields(loss_class)]
+    unknown = sorted(set(weights) - set(known))
+    if unknown:
+        raise RecipeError(f"unknown loss keys: {', '.join(unknown)}; known are {', '.join(known)}")
+    for name, value in weights.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise RecipeError(f"{name} = {value!r} is no weight; give a number from 0 up")
+    return values, loss_class(**weights)
+
+
+def _read_tensors(path: str, shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
+    """Read the named tensors of a safetensors file.
+
+    Raises:
+        WeightsError: if the file cannot be read, or a tensor is missing or of another shape.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: is not a readable safetensors file ({error}); give another path") from error
+    for name, shape in shapes.items():
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            found = tuple(tensors[name].shape) if name in tensors else "missing"
+            raise WeightsError(f"{path}: {name} should have shape {shape} but is {found}; embed the prompts again")
+    return [tensors[name].float() for name in shapes]

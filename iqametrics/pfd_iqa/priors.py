@@ -1,0 +1,113 @@
+"""Perceptual prior discovery (PDA) and prompt aggregation (PPA): equations 1 to 6."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iqametrics.pfd_iqa.config import Norm
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm over up to 32 groups, as many as divide the channels."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+def channel_mask(count: int, channels: int, ratio: float) -> Tensor:
+    """Draw M_c of equation 1: 0 where R_c < beta, else 1, for each channel of each sample.
+
+    R_c comes from torch's global generator of the CPU, whatever the device of the features.
+
+    Args:
+        count: number N of samples.
+        channels: number C of channels.
+        ratio: beta, the probability of a 0.
+
+    Returns:
+        (N, C, 1, 1), of zeros and ones.
+    """
+    return (torch.rand(count, channels, 1, 1) >= ratio).float()
+
+
+class PriorReconstructor(nn.Module):
+    """R_j of equation 2: F_j = W_l2 ReLU(norm(W_l1 F_m)), with 1x1 convolutions.
+
+    Args:
+        width: channels of F_m and F_j.
+        norm: "batch" as the paper has it, or "group", which does not look at the batch in training.
+    """
+
+    def __init__(self, width: int, *, norm: Norm) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(width, width, kernel_size=1)
+        self.norm: nn.Module = nn.BatchNorm2d(width) if norm == "batch" else group_norm(width)
+        self.outer = nn.Conv2d(width, width, kernel_size=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map F_m (N, C, h, w) to F_j (N, C, h, w)."""
+        return self.outer(F.relu(self.norm(self.inner(features))))
+
+
+class PriorDiscovery(nn.Module):
+    """Equations 1 and 2: from the encoder's map to a distortion prior and a quality prior.
+
+    F_m = f_align(F_s) * M_c, with M_c in training only and without rescaling; F_d = R_d(F_m), F_q = R_q(F_m).
+
+    Args:
+        in_width: channels D of F_s.
+        width: channels C_t of the priors, which are those of the text embeddings.
+        mask_ratio: beta.
+        norm: see `PriorReconstructor`.
+    """
+
+    def __init__(self, in_width: int, width: int, *, mask_ratio: float, norm: Norm) -> None:
+        super().__init__()
+        self.mask_ratio = mask_ratio
+        self.align = nn.Conv2d(in_width, width, kernel_size=1)
+        self.distortion = PriorReconstructor(width, norm=norm)
+        self.quality = PriorReconstructor(width, norm=norm)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map F_s (N, D, h, w) to F_d and F_q, each (N, C_t, h, w)."""
+        aligned = self.align(features)
+        if self.training:
+            aligned = aligned * channel_mask(len(aligned), aligned.shape[1], self.mask_ratio).to(aligned)
+        return self.distortion(aligned), self.quality(aligned)
+
+
+def prompt_logits(prior: Tensor, prompts: Tensor, *, scale: float) -> Tensor:
+    """Equation 3: the cosine of the averaged prior with each prompt embedding, times CLIP's logit scale.
+
+    Args:
+        prior: F_j, (N, C_t, h, w).
+        prompts: G_j, (K, C_t).
+        scale: factor of the cosine. The paper prints none, but without one the softmax of equation 5 is flat.
+
+    Returns:
+        (N, K), in [-scale, scale].
+    """
+    return scale * F.normalize(prior.mean(dim=(2, 3)), dim=1) @ F.normalize(prompts, dim=1).T
+
+
+def prior_divergence(target: Tensor, logits: Tensor) -> Tensor:
+    """Equation 4 for one j: KL(p_j || softmax(logits)), the mean over the samples.
+
+    Args:
+        target: the teacher's soft labels p_j, (N, K).
+        logits: the student's, (N, K).
+    """
+    return F.kl_div(F.log_softmax(logits, dim=1), target, reduction="batchmean")
+
+
+def aggregate_prompts(probabilities: Tensor, prompts: Tensor) -> Tensor:
+    """Equation 6: e_j = sum_i p(j_i | x) G_j^i.
+
+    Args:
+        probabilities: (N, K), of equation 5 or of the teacher.
+        prompts: G_j, (K, C_t).
+
+    Returns:
+        (N, C_t).
+    """
+    return probabilities @ prompts

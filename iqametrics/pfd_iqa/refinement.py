@@ -1,0 +1,209 @@
+"""Perceptual prior-based diffusion refinement (PDR): equations 8 to 12."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iqametrics.nn.attention import MultiHeadAttention
+from iqametrics.nn.diffusion import ddim_sample, linear_alpha_bars, q_sample, sampling_times, timestep_embedding
+from iqametrics.pfd_iqa.config import Alignment, PfdIqaConfig
+from iqametrics.pfd_iqa.priors import group_norm
+
+_REDUCTION = 4
+
+
+class BottleneckBlock(nn.Module):
+    """Residual bottleneck, 1x1, 3x3, 1x1, with GroupNorm and ReLU before each convolution.
+
+    The order is that of He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016: the sum must not end in
+    a ReLU here, since the noise that passes through has both signs.
+
+    Args:
+        width: channels of input and output; a quarter of them inside.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = max(width // _REDUCTION, 1)
+        self.norm1, self.conv1 = group_norm(width), nn.Conv2d(width, inner, kernel_size=1)
+        self.norm2, self.conv2 = group_norm(inner), nn.Conv2d(inner, inner, kernel_size=3, padding=1)
+        self.norm3, self.conv3 = group_norm(inner), nn.Conv2d(inner, width, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to (N, C, h, w)."""
+        out = self.conv1(F.relu(self.norm1(x)))
+        out = self.conv2(F.relu(self.norm2(out)))
+        return x + self.conv3(F.relu(self.norm3(out)))
+
+
+class TextCrossAttention(nn.Module):
+    """Residual cross-attention of a feature map to a few text tokens: x + Attn(norm(x), norm(text)).
+
+    With two tokens, most of attention's cost is projecting the many queries. So the key projection is folded into
+    the tokens: q . k = (W_q x + b_q) . k = x . (W_q^T k) + b_q . k, and likewise W_o (sum_m a_m v_m) =
+    sum_m a_m (W_o v_m). That leaves two products with heads * M columns, in place of two with D columns.
+
+    Args:
+        width: channels D of the map; also the width of the tokens.
+        heads: attention heads; divides `width`.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, width)
+        self.norm_text = nn.LayerNorm(width)
+        self.attention = MultiHeadAttention(width, heads)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Map x (N, D, h, w) with text (N, M, D) to (N, D, h, w)."""
+        queries = self.norm(x).flatten(2)
+        return x + folded_attention(self.attention, queries, self.norm_text(text)).unflatten(2, x.shape[-2:])
+
+
+def folded_attention(attention: MultiHeadAttention, queries: Tensor, memory: Tensor) -> Tensor:
+    """Compute `attention` with its query and output projections folded into the memory.
+
+    Args:
+        attention: whose weights are used.
+        queries: (N, D, L), channels first.
+        memory: (N, M, kv_dim).
+
+    Returns:
+        (N, D, L): what attention(queries^T, memory)^T gives, up to rounding.
+    """
+    heads = attention.heads
+    keys = attention.key(memory).unflatten(2, (heads, -1)) * (attention.query.out_features // heads) ** -0.5
+    values = attention.value(memory).unflatten(2, (heads, -1))
+    query_weight = attention.query.weight.unflatten(0, (heads, -1))
+    query_bias = attention.query.bias.unflatten(0, (heads, -1))
+    out_weight = attention.out.weight.unflatten(1, (heads, -1))
+    folded_keys = torch.einsum("nmhd,hdc->nhmc", keys, query_weight)
+    folded_bias = torch.einsum("nmhd,hd->nhm", keys, query_bias)
+    folded_values = torch.einsum("nmhd,chd->nchm", values, out_weight)
+    logits = folded_keys.flatten(1, 2) @ queries + folded_bias.flatten(1, 2)[..., None]
+    weights = torch.softmax(logits.unflatten(1, (heads, -1)), dim=2)
+    return folded_values.flatten(2, 3) @ weights.flatten(1, 2) + attention.out.bias[:, None]
+
+
+class NoiseAlignment(nn.Module):
+    """Adaptive noise-level alignment (ANA), equation 10: F_t = gamma F_h + (1 - gamma) eps.
+
+    gamma = sigmoid(linear(mean over cells(bottleneck(F_h)))), one for each sample.
+
+    Args:
+        width: channels of F_h.
+        alignment: "equation" as printed; "variance_preserving" takes sqrt(1 - gamma^2) for the noise, so that F_t can
+            be a point of the trajectory of equation 8.
+    """
+
+    def __init__(self, width: int, alignment: Alignment) -> None:
+        super().__init__()
+        self.alignment = alignment
+        self.bottleneck = BottleneckBlock(width)
+        self.weight = nn.Linear(width, 1)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Predict gamma in (0, 1), (N,), from F_h (N, C, h, w)."""
+        return torch.sigmoid(self.weight(self.bottleneck(fused).mean(dim=(2, 3))))[:, 0]
+
+    def mix(self, fused: Tensor, gamma: Tensor, noise: Tensor) -> Tensor:
+        """Mix F_h and noise (N, C, h, w) by gamma (N,)."""
+        gamma = gamma.view(-1, 1, 1, 1)
+        if self.alignment == "equation":
+            return gamma * fused + (1.0 - gamma) * noise
+        return gamma * fused + (1.0 - gamma.square()).sqrt() * noise
+
+
+class Denoiser(nn.Module):
+    """The lightweight network eps_theta(F_t, e, t): two bottleneck blocks, cross-attention after each, a convolution.
+
+    The time step enters as a sinusoidal embedding through a two-layer MLP, added to the input. GroupNorm throughout,
+    so that nothing depends on the batch.
+
+    Args:
+        width: channels C_t of the features and of the text tokens.
+        heads: heads of the cross-attention.
+        conditional: False for the ablation without text, which has no cross-attention layers.
+    """
+
+    def __init__(self, width: int, *, heads: int, conditional: bool) -> None:
+        super().__init__()
+        self.width = width
+        self.time = nn.Sequential(nn.Linear(2 * (width // 2), width), nn.SiLU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList(BottleneckBlock(width) for _ in range(2))
+        attentions = (TextCrossAttention(width, heads) for _ in range(2 if conditional else 0))
+        self.attentions = nn.ModuleList(attentions)
+        self.out = nn.Conv2d(width, width, kernel_size=1)
+
+    def forward(self, noisy: Tensor, condition: Tensor | None, times: Tensor) -> Tensor:
+        """Predict the noise.
+
+        Args:
+            noisy: F_t, (N, C_t, h, w).
+            condition: text tokens, (N, M, C_t); not looked at without cross-attention.
+            times: t, (N,).
+
+        Returns:
+            (N, C_t, h, w).
+        """
+        embedding = timestep_embedding(times, 2 * (self.width // 2)).to(noisy.dtype)
+        x = noisy + self.time(embedding)[:, :, None, None]
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if self.attentions and condition is not None:
+                x = self.attentions[index](x, condition)
+        return self.out(x)
+
+
+class DiffusionRefinement(nn.Module):
+    """Equations 8 to 12: align F_h with the noise level of t0, and denoise it from there.
+
+    Args:
+        config: sizes, schedule, and which parts are left out.
+    """
+
+    alpha_bars: Tensor
+
+    def __init__(self, config: PfdIqaConfig) -> None:
+        super().__init__()
+        self.times = sampling_times(config.start_step, config.sampling_steps)
+        self.alignment = NoiseAlignment(config.text_width, config.alignment) if config.use_ana else None
+        self.denoiser = Denoiser(config.text_width, heads=config.denoiser_heads, conditional=config.use_pda)
+        schedule = linear_alpha_bars(config.timesteps, beta_start=config.beta_start, beta_end=config.beta_end)
+        self.register_buffer("alpha_bars", schedule, persistent=False)
+
+    def forward(self, fused: Tensor, condition: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Refine.
+
+        Args:
+            fused: F_h in the space of the diffusion, (N, C_t, h, w).
+            condition: text tokens, (N, 2, C_t), or None without text.
+            noise: standard normal, (N, C_t, h, w); without ANA it has no weight.
+
+        Returns:
+            F_0 (N, C_t, h, w) and gamma (N,).
+        """
+        if self.alignment is None:
+            gamma, noisy = fused.new_ones(len(fused)), fused
+        else:
+            gamma = self.alignment(fused)
+            noisy = self.alignment.mix(fused, gamma, noise)
+
+        def predict_noise(x: Tensor, time: int) -> Tensor:
+            return self.denoiser(x, condition, torch.full((len(x),), time, device=x.device))
+
+        return ddim_sample(noisy, self.times, self.alpha_bars, predict_noise), gamma
+
+    def trajectory_loss(self, clean: Tensor, condition: Tensor | None) -> Tensor:
+        """L_ldm, equations 8 and 9, the mean over elements, at one random time step for each sample.
+
+        Time steps and noise come from torch's global generator of the CPU.
+
+        Args:
+            clean: the teacher's features F_tea, (N, C_t, h, w).
+            condition: text tokens of the teacher, (N, 2, C_t), or None without text.
+        """
+        times = torch.randint(len(self.alpha_bars), (len(clean),)).to(clean.device)
+        noise = torch.randn(clean.shape).to(clean)
+        noisy = q_sample(clean, noise, self.alpha_bars[times])
+        return F.mse_loss(self.denoiser(noisy, condition, times), noise)

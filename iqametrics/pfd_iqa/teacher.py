@@ -1,0 +1,83 @@
+"""The teacher of PFD-IQA: an encoder that compares images with 55 sentences. It is used in training only."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from iqametrics.pfd_iqa.config import PfdTeacherConfig
+from iqametrics.pfd_iqa.encoder import WindowEncoder
+from iqametrics.pfd_iqa.fusion import channel_layer_norm
+from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
+
+
+class TeacherOutput(NamedTuple):
+    """What the teacher gives for a window.
+
+    Attributes:
+        joint_logits: (N, 55), distortion d and quality q at 5 d + q.
+        distortion_probs: p_d, (N, 11).
+        quality_probs: p_q, (N, 5).
+        quality: the expected level, sum_q q p_q with q = 1..5, (N,).
+        features: F_tea, (N, C_t, grid, grid), each cell of mean 0 and variance 1.
+    """
+
+    joint_logits: Tensor
+    distortion_probs: Tensor
+    quality_probs: Tensor
+    quality: Tensor
+    features: Tensor
+
+
+class PfdTeacher(WindowEncoder):
+    """An image encoder with the text head of LIQE, without LIQE's scenes.
+
+    p(d, q | x) = softmax(scale * cos(class token, joint prompts)); p_d and p_q are its marginals. F_tea are the patch
+    tokens in the same space as the class token.
+
+    Source: the PFD-IQA paper, sections 3.2, 3.3 and 4.2, and Zhang et al., "Blind Image Quality Assessment via
+    Vision-Language Correspondence", CVPR 2023, equations 1 to 4.
+
+    Args:
+        config: see `PfdTeacherConfig`.
+    """
+
+    joint_prompts: Tensor
+
+    def __init__(self, config: PfdTeacherConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("joint_prompts", torch.zeros(len(DISTORTIONS) * len(QUALITIES), config.text_width))
+
+    def set_prompts(self, joint: Tensor) -> None:
+        """Store the embeddings (55, C_t) of `prompts.joint_prompts`."""
+        self.joint_prompts.copy_(joint)
+
+    def head(self, trunk: Sequence[Tensor]) -> TeacherOutput:
+        """Judge single windows, given what `trunk` gives for them."""
+        return self.judge(self.canvas(trunk))
+
+    def judge(self, window: Tensor) -> TeacherOutput:
+        """Judge windows of a canvas, (N, C, window, window)."""
+        class_token, features = self.encode(window)
+        logits = self.config.logit_scale * F.normalize(class_token, dim=1) @ F.normalize(self.joint_prompts, dim=1).T
+        joint = logits.softmax(dim=1).unflatten(1, (len(DISTORTIONS), len(QUALITIES)))
+        quality_probs = joint.sum(dim=1)
+        levels = torch.arange(1, len(QUALITIES) + 1).to(quality_probs)
+        return TeacherOutput(
+            joint_logits=logits,
+            distortion_probs=joint.sum(dim=2),
+            quality_probs=quality_probs,
+            quality=quality_probs @ levels,
+            features=channel_layer_norm(features),
+        )
+
+    def quality(self, trunk: Sequence[Tensor]) -> Tensor:
+        """Judge whole images by all their windows: the mean expected level, (N,), in [1, 5]."""
+        windows, _ = self.windows(self.canvas(trunk))
+        return self.judge(windows.flatten(0, 1)).quality.view(windows.shape[:2]).mean(dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Judge whole images: RGB in [0, 1], (N, 3, H, W), to levels (N,) in [1, 5]."""
+        return self.quality(self.trunk(images))
