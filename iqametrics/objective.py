@@ -126,7 +126,9 @@ class Objective(nn.Module):
 
         One too many only costs a needless rebuild; one too few would serve stale features.
         """
-        return {name: tensor for name, tensor in self.model.state_dict().items() if "backbone." in name}
+        # Without what stands before the backbone, so that two models on one backbone share a cache.
+        state = self.model.state_dict()
+        return {name.partition("backbone.")[2]: tensor for name, tensor in state.items() if "backbone." in name}
 
     def config(self) -> dict[str, Any]:
         """Give the model's config as JSON can hold it, for the checkpoint."""

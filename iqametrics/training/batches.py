@@ -1,0 +1,196 @@
+"""From views to batches: crops of stored features, or of images that are read anew."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iqametrics.errors import DataError
+from iqametrics.images import read_image
+from iqametrics.metric import Sizing
+from iqametrics.objective import Batch
+from iqametrics.training.cache import FeatureCache, in_order, to_tensor
+from iqametrics.training.data import Item, View
+from iqametrics.training.recipe import CELL
+
+
+class Source(Protocol):
+    """Where crops and whole images come from.
+
+    Attributes:
+        is_trunk_output: whether they are what the trunk gave, and not images.
+    """
+
+    is_trunk_output: bool
+
+    def crop(self, paths: Sequence[Path], views: Sequence[View]) -> list[Tensor]:
+        """Give one crop of each file as a list of tensors (N, C, H, W)."""
+
+    def whole(self, paths: Sequence[Path]) -> list[Tensor]:
+        """Give whole files of one size."""
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width of a file after sizing."""
+
+
+class CachedFeatures:
+    """Crops of stored features, on the grid of 32-pixel cells.
+
+    Flips mirror the maps. The features of a mirrored image are nearly, not exactly, that: a stride looks at the even
+    pixels only.
+
+    Args:
+        cache: built for every image of the run.
+        crop: side of a crop in pixels, a multiple of 32.
+        levels: number of levels that the trunk gives; those not stored are empty tensors.
+    """
+
+    is_trunk_output = True
+
+    def __init__(self, cache: FeatureCache, *, crop: int, levels: int) -> None:
+        self.cache, self.cells, self.levels = cache, crop // CELL, levels
+
+    def crop(self, paths: Sequence[Path], views: Sequence[View]) -> list[Tensor]:
+        """Give crops of trunk features."""
+        return self._levels([self._windows(path, view) for path, view in zip(paths, views, strict=True)])
+
+    def whole(self, paths: Sequence[Path]) -> list[Tensor]:
+        """Give trunk features of whole images."""
+        return self._levels([self.cache.maps(path) for path in paths])
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width of a file after sizing."""
+        return self.cache.size(path)
+
+    def _windows(self, path: Path, view: View) -> list[np.ndarray]:
+        rows, columns = (side // CELL - self.cells + 1 for side in self.cache.size(path))
+        windows = self.cache.windows(path, int(view.top * rows), int(view.left * columns), self.cells)
+        return [w[:, :: -1 if view.flip_v else 1, :: -1 if view.flip_h else 1] for w in windows]
+
+    def _levels(self, samples: list[list[np.ndarray]]) -> list[Tensor]:
+        levels = [torch.empty(len(samples), 0)] * self.levels
+        for number, views in zip(self.cache.levels, zip(*samples, strict=True), strict=True):
+            levels[number - 1] = to_tensor(views)
+        return levels
+
+
+class ImageFiles:
+    """Crops of images, read at each step.
+
+    Args:
+        sizing: applied to each image first.
+        crop: side of a crop in pixels.
+    """
+
+    is_trunk_output = False
+
+    def __init__(self, sizing: Sizing, *, crop: int) -> None:
+        self.sizing, self.side = sizing, crop
+        self._sizes: dict[Path, tuple[int, int]] = {}
+
+    def crop(self, paths: Sequence[Path], views: Sequence[View]) -> list[Tensor]:
+        """Give crops of images in [0, 1]."""
+        return [torch.stack([self._crop(path, view) for path, view in zip(paths, views, strict=True)])]
+
+    def whole(self, paths: Sequence[Path]) -> list[Tensor]:
+        """Give whole images."""
+        return [torch.cat([self._read(path) for path in paths])]
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width of a file after sizing."""
+        if path not in self._sizes:
+            self._read(path)
+        return self._sizes[path]
+
+    def _read(self, path: Path) -> Tensor:
+        image = self.sizing.apply(read_image(path)[None])
+        self._sizes[path] = (image.shape[-2], image.shape[-1])
+        return image
+
+    def _crop(self, path: Path, view: View) -> Tensor:
+        image = self._read(path)[0]
+        top, left = (
+            int(share * (side - self.side + 1))
+            for share, side in zip((view.top, view.left), image.shape[-2:], strict=True)
+        )
+        crop = image[:, top : top + self.side, left : left + self.side]
+        flips = [axis for axis, flip in ((1, view.flip_v), (2, view.flip_h)) if flip]
+        return crop.flip(flips) if flips else crop
+
+
+class Batches:
+    """Makes the batches of a run, ahead of time and in order.
+
+    Args:
+        source: of crops and whole images.
+        workers: threads.
+        with_reference: whether references are needed.
+    """
+
+    def __init__(self, source: Source, *, workers: int, with_reference: bool) -> None:
+        self.source, self.workers, self.with_reference = source, workers, with_reference
+
+    def check(self, items: Sequence[Item]) -> None:
+        """Make sure that each image has the size of its reference.
+
+        Raises:
+            DataError: it has not.
+        """
+        if not self.with_reference:
+            return
+        for item in items:
+            image, reference = item.sample.image, item.sample.reference
+            if reference is not None and self.source.size(image) != self.source.size(reference):
+                raise DataError(f"{image}: has another size than its reference {reference}; crop or remove the pair")
+
+    def training(self, items: Sequence[Item], steps: Sequence[Sequence[View]]) -> Iterator[Batch]:
+        """Give one batch a step."""
+
+        def make(views: Sequence[View]) -> Batch:
+            chosen = [items[view.item] for view in views]
+            images, references = _paths(chosen)
+            dist = self.source.crop(images, views)
+            ref = self.source.crop(references, views) if self.with_reference else None
+            self.check(chosen)
+            return _batch(chosen, dist, ref)
+
+        return in_order(make, steps, max(self.workers, 1))
+
+    def whole(self, items: Sequence[Item], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
+        """Give whole images in batches of one size, with their indices in `items`."""
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, item in enumerate(items):
+            by_size.setdefault(self.source.size(item.sample.image), []).append(index)
+        chunks = [
+            indices[start : start + batch_size]
+            for indices in by_size.values()
+            for start in range(0, len(indices), batch_size)
+        ]
+
+        def make(indices: list[int]) -> tuple[list[int], Batch]:
+            chosen = [items[index] for index in indices]
+            images, references = _paths(chosen)
+            ref = self.source.whole(references) if self.with_reference else None
+            self.check(chosen)
+            return indices, _batch(chosen, self.source.whole(images), ref)
+
+        return in_order(make, chunks, max(self.workers, 1))
+
+
+def _paths(items: Sequence[Item]) -> tuple[list[Path], list[Path]]:
+    references = [item.sample.reference for item in items if item.sample.reference is not None]
+    return [item.sample.image for item in items], references
+
+
+def _batch(items: Sequence[Item], dist: list[Tensor], ref: list[Tensor] | None) -> Batch:
+    return Batch(
+        dist=dist,
+        ref=ref,
+        mos=torch.tensor([item.sample.mos for item in items], dtype=torch.float32),
+        distortion=torch.tensor([item.distortion_class for item in items], dtype=torch.int64),
+        source=torch.tensor([item.source for item in items], dtype=torch.int64),
+        keys=tuple(item.sample.image.name for item in items),
+    )

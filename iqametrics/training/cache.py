@@ -1,0 +1,279 @@
+"""Feature cache: what the frozen levels give for whole images, computed once and read in crops.
+
+    FOLDER/KEY/key.json      everything the features depend on besides the image; KEY is its SHA-256
+    FOLDER/KEY/level3.bin    the maps of level 3, one image after the other, (C, H, W) each
+    FOLDER/KEY/index.json    for each image (path, bytes, time of change) its size and where its maps are
+
+The index is replaced atomically after the data it speaks of is on the disk, so an interrupted build goes on where it
+stopped. Images are computed one by one on one thread each, so the features depend on nothing but the image.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from iqametrics.errors import DataError, TrainingError
+from iqametrics.images import read_image
+from iqametrics.metric import Sizing
+from iqametrics.objective import Objective
+from iqametrics.training.files import write_atomic
+from iqametrics.training.recipe import CELL
+
+# Raised when the meaning of the stored numbers changes.
+_VERSION = 1
+_IMAGES_A_SAVE = 64
+_PROBE_SIDE = 96
+Maps = list[npt.NDArray[np.float16] | npt.NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image in the cache.
+
+    Attributes:
+        size: height and width in pixels after sizing.
+        offsets: position of each stored level's map, in elements.
+        shapes: (C, H, W) of each.
+    """
+
+    size: tuple[int, int]
+    offsets: tuple[int, ...]
+    shapes: tuple[tuple[int, int, int], ...]
+
+
+def cache_key(objective: Objective, sizing: Sizing, dtype: str) -> dict[str, object]:
+    """Give everything besides the image that the stored numbers depend on.
+
+    The weights are hashed as they are; pixel normalisation and the code itself are caught by the features of a fixed
+    pattern.
+    """
+    weights = hashlib.sha256()
+    for name, tensor in sorted(objective.trunk_tensors().items()):
+        weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    pattern = torch.arange(3 * _PROBE_SIDE * _PROBE_SIDE, dtype=torch.float32).view(1, 3, _PROBE_SIDE, _PROBE_SIDE)
+    device = next((tensor.device for tensor in objective.trunk_tensors().values()), torch.device("cpu"))
+    levels = objective.trunk((pattern * 0.618034 % 1).to(device))
+    # Rounded: the last bits of a convolution differ between processors.
+    probe = [f"{float(level.double().abs().mean()):.4e}" for level in levels]
+    return {
+        "version": _VERSION,
+        "weights": weights.hexdigest(),
+        "probe": probe,
+        "levels": list(_stored_levels(objective, len(levels))),
+        "sizing": asdict(sizing),
+        "dtype": dtype,
+    }
+
+
+def _stored_levels(objective: Objective, count: int) -> tuple[int, ...]:
+    return objective.needed_levels or tuple(range(1, count + 1))
+
+
+class FeatureCache:
+    """Features of frozen levels on the disk.
+
+    Args:
+        folder: parent of all caches.
+        objective: whose trunk gives the features.
+        sizing: applied to each image first.
+        dtype: of the stored numbers.
+
+    Raises:
+        TrainingError: the objective has no frozen levels, so there is nothing to store.
+    """
+
+    def __init__(
+        self, folder: Path, objective: Objective, sizing: Sizing, dtype: Literal["float16", "float32"]
+    ) -> None:
+        if objective.frozen_levels == 0:
+            raise TrainingError("cache.enabled = true, but model.frozen_levels = 0 leaves nothing to store; change one")
+        key = cache_key(objective, sizing, dtype)
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        self.folder = folder / digest[:16]
+        self.objective, self.sizing, self.dtype = objective, sizing, np.dtype(dtype)
+        self.levels: tuple[int, ...] = tuple(key["levels"])  # type: ignore[arg-type]
+        self._entries: dict[str, Entry] = {}
+        self._maps: list[npt.NDArray] = []
+        self._names: dict[Path, str] = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder / "key.json", json.dumps(key, indent=1))
+
+    def build(self, paths: Sequence[Path], workers: int) -> None:
+        """Compute what is missing for these images and open the maps.
+
+        Raises:
+            DataError: an image cannot be read, or its features do not fit the dtype.
+            TrainingError: the disk is too small or full; what is there is kept.
+        """
+        self._names = {path: _file_key(path) for path in paths}
+        with _locked(self.folder / "lock"):
+            self._entries = self._read_index()
+            missing = [path for path in self._names if self._names[path] not in self._entries]
+            if missing:
+                self._extend(missing, workers)
+        self._maps = [np.memmap(self._level_file(level), dtype=self.dtype, mode="r") for level in self.levels]
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width in pixels of an image after sizing."""
+        return self._entries[self._names[path]].size
+
+    def maps(self, path: Path) -> list[npt.NDArray]:
+        """Give views of the stored levels of a whole image, (C, H, W) each; nothing is read yet."""
+        entry = self._entries[self._names[path]]
+        return [
+            flat[offset : offset + int(np.prod(shape))].reshape(shape)
+            for flat, offset, shape in zip(self._maps, entry.offsets, entry.shapes, strict=True)
+        ]
+
+    def windows(self, path: Path, top: int, left: int, cells: int) -> list[npt.NDArray]:
+        """Give views of a square crop: `cells` cells a side, from the cell (top, left); a cell is 32x32 pixels."""
+        crops = []
+        for level, whole in zip(self.levels, self.maps(path), strict=True):
+            scale = CELL >> level
+            rows, columns = slice(top * scale, (top + cells) * scale), slice(left * scale, (left + cells) * scale)
+            crops.append(whole[:, rows, columns])
+        return crops
+
+    def _level_file(self, level: int) -> Path:
+        return self.folder / f"level{level}.bin"
+
+    def _read_index(self) -> dict[str, Entry]:
+        try:
+            stored = json.loads((self.folder / "index.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return {
+            name: Entry(tuple(size), tuple(offsets), tuple(map(tuple, shapes)))  # type: ignore[arg-type]
+            for name, (size, offsets, shapes) in stored.items()
+        }
+
+    def _ends(self) -> list[int]:
+        """Elements of each level's file that the index speaks of."""
+        ends = [0] * len(self.levels)
+        for entry in self._entries.values():
+            for i, (offset, shape) in enumerate(zip(entry.offsets, entry.shapes, strict=True)):
+                ends[i] = max(ends[i], offset + int(np.prod(shape)))
+        return ends
+
+    def _extend(self, paths: list[Path], workers: int) -> None:
+        ends = self._ends()
+        with contextlib.ExitStack() as stack:
+            files = []
+            for level, end in zip(self.levels, ends, strict=True):
+                stream = stack.enter_context(self._level_file(level).open("ab"))
+                # What a killed build wrote beyond its last index.
+                stream.truncate(end * self.dtype.itemsize)
+                stream.seek(0, os.SEEK_END)
+                files.append(stream)
+            bar = tqdm(paths, desc="features", unit="image", disable=not sys.stderr.isatty())
+            try:
+                for number, (path, (size, maps)) in enumerate(zip(bar, self._compute(paths, workers), strict=True), 1):
+                    if number == 1:
+                        self._check_room(sum(m.nbytes for m in maps) * len(paths))
+                    self._append(files, ends, path, size, maps)
+                    if number % _IMAGES_A_SAVE == 0 or number == len(paths):
+                        self._save(files)
+            except OSError as error:
+                raise TrainingError(
+                    f"{self.folder}: cannot be written ({error.strerror}); make room, then again"
+                ) from error
+
+    def _append(
+        self, files: Sequence[BinaryIO], ends: list[int], path: Path, size: tuple[int, int], maps: list[npt.NDArray]
+    ) -> None:
+        entry = Entry(size, tuple(ends), tuple(m.shape for m in maps))
+        for i, (stream, values) in enumerate(zip(files, maps, strict=True)):
+            stream.write(values.tobytes())
+            ends[i] += values.size
+        self._entries[self._names[path]] = entry
+
+    def _save(self, files: Sequence[BinaryIO]) -> None:
+        for stream in files:
+            stream.flush()
+            os.fsync(stream.fileno())
+        index = {name: (entry.size, entry.offsets, entry.shapes) for name, entry in self._entries.items()}
+        write_atomic(self.folder / "index.json", json.dumps(index, separators=(",", ":")))
+
+    def _check_room(self, needed: int) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise TrainingError(
+                f"{self.folder}: the features need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+                "set cache.folder to a larger disk or cache.enabled = false"
+            )
+
+    def _compute(self, paths: list[Path], workers: int) -> Iterator[tuple[tuple[int, int], list[npt.NDArray]]]:
+        self.objective.eval()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield from in_order(self._features, paths, workers or os.cpu_count() or 1)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _features(self, path: Path) -> tuple[tuple[int, int], list[npt.NDArray]]:
+        image = self.sizing.apply(read_image(path)[None])
+        device = next((tensor.device for tensor in self.objective.trunk_tensors().values()), image.device)
+        with torch.no_grad():
+            levels = self.objective.trunk(image.to(device))
+        maps = [levels[number - 1][0].cpu().numpy().astype(self.dtype) for number in self.levels]
+        if not all(np.isfinite(m).all() for m in maps):
+            raise DataError(f"{path}: its features do not fit {self.dtype}; set cache.dtype = 'float32'")
+        return (image.shape[-2], image.shape[-1]), maps
+
+
+def in_order(function: Callable, items: Sequence, workers: int) -> Iterator:
+    """Map over items with threads, results in order and at most one per worker waiting."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: list[Future] = []
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > workers:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def to_tensor(views: Sequence[npt.NDArray]) -> Tensor:
+    """Copy equally large views into one float32 tensor (N, C, H, W)."""
+    out = np.empty((len(views), *views[0].shape), views[0].dtype)
+    for target, view in zip(out, views, strict=True):
+        np.copyto(target, view)
+    return torch.from_numpy(out).float()
+
+
+def _file_key(path: Path) -> str:
+    status = path.stat()
+    return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time build a cache; the others wait."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two builds at once must be avoided by the user.
+        yield
+        return
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

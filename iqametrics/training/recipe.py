@@ -1,0 +1,395 @@
+"""A training run as one frozen record, read from a TOML file.
+
+The file opens with a comment that names paper, data, cost, expected result and the exact command. Its tables are the
+classes below; `[model]` holds the fields of the method's config and `[init]` the files that training starts from.
+Relative paths start from the recipe's own folder, also those given with `--set`.
+"""
+
+import dataclasses
+import difflib
+import json
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from iqametrics.errors import RecipeError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CELL = 32
+"""Pixels of one cell of the coarsest level; crops of cached features lie on this grid."""
+_INIT_PATHS = ("backbone", "anchors", "teacher", "checkpoint")
+_Table = TypeVar("_Table")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricTable:
+    """Which metric is trained: `name` as registered (or "pfd-teacher"), `tag` of the checkpoint, e.g. "lite"."""
+
+    name: str
+    tag: str = "custom"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraData:
+    """A further CSV whose images join the training part, never the held-out ones.
+
+    Attributes:
+        csv: the file; `root` and `mos_range` as in `DataTable`.
+        root: folder that its names start from; the CSV's own folder if empty.
+        mos_range: (worst, best) of its scores.
+        weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
+    """
+
+    csv: str
+    root: str = ""
+    mos_range: tuple[float, float] | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataTable:
+    """The images and their scores.
+
+    Attributes:
+        csv: `image,mos[,reference,kind,level,distortion,split,group]`.
+        root: folder that its names start from; the CSV's own folder if empty.
+        mos_range: (worst, best) of the scores, mapped onto (0, 1); none takes them as they are.
+        extra: further CSVs, `[[data.extra]]`.
+    """
+
+    csv: str
+    root: str = ""
+    mos_range: tuple[float, float] | None = None
+    extra: tuple[ExtraData, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitTable:
+    """Which images are held out.
+
+    Attributes:
+        validation: share of the validation part, in [0, 1).
+        test: share of a test part that no decision sees, in [0, 1).
+        by: what stays on one side: near-duplicate images, all versions of one reference, all images of one distortion
+            type, each image for itself, or what the CSV's `split` column says (train, validation, test).
+        seed: another seed deals the groups differently.
+    """
+
+    validation: float = 0.1
+    test: float = 0.0
+    by: Literal["near-duplicates", "reference", "distortion", "image", "column"] = "near-duplicates"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTable:
+    """How the model is trained.
+
+    Attributes:
+        epochs: passes over the training part.
+        batch_size: images a step; batches of an epoch differ by at most one image in size.
+        lr: peak learning rate of the head.
+        backbone_lr: peak learning rate of the backbone's trainable stages; none takes `lr`.
+        weight_decay: AdamW's, on matrices and kernels only.
+        optimizer: "adamw".
+        schedule: "cosine" (linear warm-up, then cosine to 0), "one-cycle" (cosine up from lr/25, cosine down to
+            nearly 0), "cosine-annealing" (the closed form of PyTorch's CosineAnnealingLR, an epoch at a time, which
+            climbs again after `t_max`), "step" (times `step_factor` every `step_epochs`) or "constant".
+        warmup: share of the steps spent climbing ("cosine", "one-cycle").
+        t_max: half period of "cosine-annealing" in epochs.
+        step_epochs: epochs between drops of "step".
+        step_factor: factor of one drop.
+        crop: side of the training crops in pixels; a multiple of 32 where features are cached.
+        views: crops of each image an epoch.
+        flips: any of "h", "v": flips with probability one half.
+        grad_clip: largest gradient norm; 0 for no clipping.
+        ema: decay of the moving average of the weights that is validated and shipped; 0 for none.
+        selection: which epoch is shipped: the "last" or the one with the best validation SRCC.
+        seed: of initial weights, order, crops and whatever the loss draws.
+        validate_every: epochs between validations (the last epoch is always validated).
+        save_every: steps between saved states inside an epoch; 0 saves at the end of epochs only.
+        eval_batch_size: whole images at a time in validation.
+        device: "auto", "cpu", "cuda" or "mps".
+        workers: threads that prepare batches.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    lr: float = 1e-3
+    backbone_lr: float | None = None
+    weight_decay: float = 1e-5
+    optimizer: Literal["adamw"] = "adamw"
+    schedule: Literal["cosine", "one-cycle", "cosine-annealing", "step", "constant"] = "cosine"
+    warmup: float = 0.05
+    t_max: int = 50
+    step_epochs: int = 3
+    step_factor: float = 0.1
+    crop: int = 384
+    views: int = 1
+    flips: tuple[Literal["h", "v"], ...] = ("h",)
+    grad_clip: float = 0.0
+    ema: float = 0.0
+    selection: Literal["last", "best-val"] = "best-val"
+    seed: int = 0
+    validate_every: int = 1
+    save_every: int = 200
+    eval_batch_size: int = 8
+    device: str = "auto"
+    workers: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizingTable:
+    """What happens to an image's size before anything else, in training and in the shipped metric alike.
+
+    Attributes:
+        min_side: images whose shorter side is less are scaled up to it; 0 takes the training crop's side.
+        max_side: images whose longer side is more are scaled down to it; 0 for no cap.
+    """
+
+    min_side: int = 0
+    max_side: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheTable:
+    """Where the features of the frozen levels are kept.
+
+    Attributes:
+        enabled: whether they are computed once and read back, instead of at each step.
+        dtype: "float16" or "float32" on the disk.
+        folder: parent of the caches; empty for `cache` beside the run's folder.
+    """
+
+    enabled: bool = False
+    dtype: Literal["float16", "float32"] = "float16"
+    folder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputTable:
+    """What the checkpoint says about itself.
+
+    Attributes:
+        licence: terms of the weights.
+        sources: data and starting weights, one line each.
+        dtype: "float32" or "float16" in the file.
+    """
+
+    licence: str = ""
+    sources: tuple[str, ...] = ()
+    dtype: Literal["float32", "float16"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole training run; see the tables' classes."""
+
+    metric: MetricTable
+    data: DataTable
+    model: dict[str, Any] = field(default_factory=dict)
+    init: dict[str, str] = field(default_factory=dict)
+    split: SplitTable = SplitTable()
+    train: TrainTable = TrainTable()
+    sizing: SizingTable = SizingTable()
+    cache: CacheTable = CacheTable()
+    output: OutputTable = OutputTable()
+
+    @property
+    def min_side(self) -> int:
+        """Shorter side that every image has at least."""
+        return self.sizing.min_side or self.train.crop
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain tables, without the values that are None."""
+        return {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: the TOML file.
+        overrides: `table.key=value` each, the value in TOML or, where that fails, a plain string.
+
+    Raises:
+        RecipeError: no such file, not TOML, an unknown table or key, a value of the wrong type or out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error}); give the path of a recipe file") from error
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: is not TOML ({error}); correct that line") from error
+    for override in overrides:
+        _apply_override(tables, override)
+    return parse_recipe(tables, base=path.resolve().parent)
+
+
+def parse_recipe(tables: Mapping[str, Any], base: Path) -> Recipe:
+    """Build a recipe from tables; relative paths are made absolute from `base`.
+
+    Raises:
+        RecipeError: as for `read_recipe`.
+    """
+    recipe = _build(Recipe, tables, "recipe")
+    extra = tuple(_located(extra, base, ("csv", "root")) for extra in recipe.data.extra)
+    recipe = dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(_located(recipe.data, base, ("csv", "root")), extra=extra),
+        init={key: _located_init(key, value, base) for key, value in recipe.init.items()},
+        cache=_located(recipe.cache, base, ("folder",)),
+    )
+    _check(recipe)
+    return recipe
+
+
+def to_toml(tables: Mapping[str, Any], prefix: str = "") -> str:
+    """Write nested tables of numbers, strings, booleans and lists as TOML."""
+    lines, below = [], []
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            below.append(f"\n[{prefix}{key}]\n" + to_toml(value, f"{prefix}{key}."))
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            below += [f"\n[[{prefix}{key}]]\n" + to_toml(item, f"{prefix}{key}.") for item in value]
+        else:
+            # JSON's strings, numbers, booleans and flat lists are TOML's too.
+            lines.append(f"{key} = {json.dumps(value)}\n")
+    return "".join(lines + below)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _apply_override(tables: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    parts = name.strip().split(".")
+    if not equals or len(parts) != 2 or not all(parts):
+        raise RecipeError(f"--set {override}: write it as table.key=value, e.g. train.epochs=3")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table = tables.setdefault(parts[0], {})
+    if not isinstance(table, dict):
+        raise RecipeError(f"--set {override}: {parts[0]} is not a table")
+    table[parts[1]] = value
+
+
+def _build(cls: type[_Table], values: Any, where: str) -> _Table:
+    """Fill a dataclass from a table, checking names and types."""
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{where} = {values!r}: should be a table; write [{where}]")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise RecipeError(f"{where}: unknown key {key!r}; {hint}")
+    for name, f in known.items():
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise RecipeError(f"{where}: {name} is missing; add it")
+    prefix = "" if cls is Recipe else f"{where}."
+    return cls(**{key: _convert(value, hints[key], prefix + key) for key, value in values.items()})
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """Check a TOML value against a type hint and give it in that type."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _convert(value, args[0], where)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, where)
+    if origin is tuple:
+        return _convert_list(value, args, where)
+    if origin is Literal:
+        if value not in args:
+            raise RecipeError(f"{where} = {value!r}: choose one of {', '.join(map(repr, args))}")
+        return value
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where} = {value!r}: should be a table")
+        return {key: _convert(item, args[1], f"{where}.{key}") for key, item in value.items()}
+    return value if hint is Any else _convert_plain(value, hint, where)
+
+
+def _convert_plain(value: Any, hint: type, where: str) -> Any:
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise RecipeError(f"{where} = {value!r}: should be of type {hint.__name__}")
+    return value
+
+
+def _convert_list(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise RecipeError(f"{where} = {value!r}: should be a list")
+    if args[-1] is Ellipsis:
+        args = (args[0],) * len(value)
+    if len(value) != len(args):
+        raise RecipeError(f"{where} = {value!r}: should have {len(args)} entries")
+    return tuple(_convert(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, args, strict=True)))
+
+
+def _located(table: _Table, base: Path, names: Sequence[str]) -> _Table:
+    given = {name: getattr(table, name) for name in names if getattr(table, name)}
+    moved = {name: str((base / value).resolve()) for name, value in given.items()}
+    return dataclasses.replace(table, **moved)  # type: ignore[type-var]
+
+
+def _located_init(key: str, value: str, base: Path) -> str:
+    """Make a path absolute; a bare word is the name of a bundled file and stays."""
+    if key not in _INIT_PATHS:
+        close = difflib.get_close_matches(key, _INIT_PATHS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_INIT_PATHS)}"
+        raise RecipeError(f"init: unknown key {key!r}; {hint}")
+    return str((base / value).resolve()) if is_path(value) else value
+
+
+def is_path(value: str) -> bool:
+    """Whether an `[init]` value is a file's path, and not the name of a bundled file."""
+    return "/" in value or "\\" in value or value.endswith(".safetensors")
+
+
+def _check(recipe: Recipe) -> None:
+    train, split = recipe.train, recipe.split
+    for name in ("epochs", "batch_size", "crop", "views", "validate_every", "eval_batch_size", "t_max", "step_epochs"):
+        _require(getattr(train, name) >= 1, f"train.{name}", getattr(train, name), "give a whole number from 1 up")
+    for name in ("weight_decay", "grad_clip", "save_every", "workers"):
+        _require(getattr(train, name) >= 0, f"train.{name}", getattr(train, name), "give 0 or more")
+    for name in ("lr", "step_factor"):
+        _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "give a number above 0")
+    for name in ("ema", "warmup"):
+        _require(0 <= getattr(train, name) < 1, f"train.{name}", getattr(train, name), "give 0 up to, but not, 1")
+    for name in ("validation", "test"):
+        _require(0 <= getattr(split, name) < 1, f"split.{name}", getattr(split, name), "give 0 up to, but not, 1")
+    _require(split.validation + split.test < 1, "split.validation + split.test", 1, "leave something to train on")
+    if split.by != "column" and not split.validation and train.selection == "best-val":
+        raise RecipeError("split.validation = 0 leaves nothing to select by; give a share or train.selection = 'last'")
+    for number, extra in enumerate(recipe.data.extra):
+        _require(extra.weight > 0, f"data.extra[{number}].weight", extra.weight, "give a number above 0")
+    for side in ("min_side", "max_side"):
+        value = getattr(recipe.sizing, side)
+        _require(value >= 0, f"sizing.{side}", value, "give 0 or more")
+    _require(recipe.min_side >= train.crop, "sizing.min_side", recipe.min_side, "it must hold a crop (train.crop)")
+    if recipe.cache.enabled:
+        _require(train.crop % CELL == 0, "train.crop", train.crop, f"cached crops are multiples of {CELL}")
+
+
+def _require(holds: bool, name: str, value: Any, remedy: str) -> None:
+    if not holds:
+        raise RecipeError(f"{name} = {value}: {remedy}")

@@ -1,0 +1,175 @@
+"""The state of a run on the disk: everything that the rest of the run depends on, in one safetensors file.
+
+Random numbers are no part of it, since each step's are derived from the seed and the step's number. Frozen weights are
+no part of it either: they come from the recipe's starting files, whose digests are compared.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from iqametrics.errors import TrainingError
+from iqametrics.training.files import write_atomic
+
+_KEY = "iqametrics-run"
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        epoch: number of the running epoch, from 0; equal to the recipe's epochs when all are done.
+        step_in_epoch: steps of it that are done.
+        step: steps done in the whole run.
+        sums: loss and its parts, summed over the images of the running epoch.
+        images: images of the running epoch that are done.
+        seconds: time spent in the running epoch before the last interruption.
+        best_epoch: epoch with the best validation SRCC, -1 for none yet.
+        best_srcc: that SRCC.
+        history: one row an epoch.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+    seconds: float = 0.0
+    best_epoch: int = -1
+    best_srcc: float = -2.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def next_epoch(self) -> None:
+        """Close the running epoch."""
+        self.epoch, self.step_in_epoch, self.sums, self.images, self.seconds = self.epoch + 1, 0, {}, 0, 0.0
+
+
+class Average:
+    """Moving average of the trainable parameters.
+
+    Args:
+        module: whose parameters are averaged.
+        decay: weight of the past; the first steps use (1 + step) / (10 + step) where that is less.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: parameter.detach().clone() for name, parameter in trainable(module).items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the parameters after a step."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in trainable(module).items():
+            self.values[name].lerp_(parameter, weight)
+
+    @torch.no_grad()
+    def swap(self, module: nn.Module) -> None:
+        """Exchange averaged and current parameters; a second call exchanges them back."""
+        for name, parameter in trainable(module).items():
+            current = parameter.detach().clone()
+            parameter.copy_(self.values[name])
+            self.values[name].copy_(current)
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters with a gradient, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def learned_state(module: nn.Module) -> dict[str, Tensor]:
+    """Trainable parameters and all stored buffers, by name: what training may have changed."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: tensor.detach() for name, tensor in module.state_dict().items() if name not in frozen}
+
+
+def save_state(
+    path: Path,
+    module: nn.Module,
+    progress: Progress,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    average: Average | None = None,
+) -> None:
+    """Write a state atomically; without optimiser and average it holds weights only.
+
+    Raises:
+        TrainingError: it cannot be written; an older state under that name survives.
+    """
+    tensors = {f"objective.{name}": tensor for name, tensor in learned_state(module).items()}
+    if optimizer is not None:
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in _optimizer_tensors(module, optimizer).items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.values.items()}
+    # safetensors refuses tensors that share memory; tied weights are the same tensor under two names.
+    stored = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    write_atomic(path, to_bytes(stored, metadata={_KEY: json.dumps(dataclasses.asdict(progress))}))
+
+
+def load_state(
+    path: Path,
+    module: nn.Module,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    average: Average | None = None,
+) -> Progress:
+    """Read back what `save_state` wrote, into the same objects.
+
+    Raises:
+        TrainingError: the file is damaged or of another model.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            progress = Progress(**json.loads((stream.metadata() or {})[_KEY]))
+        tensors = load_file(path)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path}: is no readable state of a run ({error}); start anew in another folder") from error
+    _restore(module, _below(tensors, "objective."), path)
+    if optimizer is not None:
+        _restore_optimizer(module, optimizer, _below(tensors, "optimizer."))
+    if average is not None:
+        for name, value in _below(tensors, "average.").items():
+            average.values[name].copy_(value)
+    return progress
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _restore(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    expected = learned_state(module)
+    wrong = sorted(expected.keys() ^ tensors.keys())
+    wrong += [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
+    if wrong:
+        raise TrainingError(
+            f"{path}: is the state of another model ({', '.join(wrong[:4])} differ); use its own recipe"
+        )
+    module.load_state_dict(tensors, strict=False)
+
+
+def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}/{key}": value
+        for name, parameter in trainable(module).items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _restore_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = trainable(module)
+    for name, value in tensors.items():
+        parameter, _, key = name.rpartition("/")
+        state: dict[str, Any] = optimizer.state[parameters[parameter]]
+        # Like torch's own loading: the step counter stays on the CPU, the moments go where the parameter is.
+        state[key] = value if key == "step" else value.to(parameters[parameter].device)

@@ -1,0 +1,359 @@
+"""One training run from recipe to checkpoint.
+
+RUN/recipe.toml              the recipe as it was understood, with absolute paths
+RUN/environment.json         versions, hardware, commit, digests of the input files
+RUN/history.csv              one row an epoch
+RUN/last.safetensors         state to resume from
+RUN/best.safetensors         weights of the best epoch by validation SRCC
+RUN/predictions.csv          scores of the held-out images by the shipped weights
+RUN/checkpoint.safetensors   the result, which describes itself
+"""
+
+import csv
+import datetime
+import hashlib
+import importlib
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iqametrics.errors import RecipeError, TrainingError
+from iqametrics.evaluation import evaluate
+from iqametrics.metric import Sizing
+from iqametrics.objective import Objective, Statistics
+from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
+from iqametrics.training.cache import FeatureCache
+from iqametrics.training.data import Item, RunData, image_files, load_data
+from iqametrics.training.files import write_atomic
+from iqametrics.training.loop import LAST, Trainer
+from iqametrics.training.recipe import Recipe, is_path, read_recipe, to_toml
+from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
+from iqametrics.weights.manifest import WEIGHTS_FOLDER, BaseEntry, read_manifest
+
+OBJECTIVES = {
+    "bpclip-fr": "iqametrics.bpclip.objective:BpclipObjective",
+    "bpclip-nr": "iqametrics.bpclip.objective:BpclipObjective",
+    "pfd-iqa": "iqametrics.pfd_iqa.objective:PfdIqaObjective",
+    "pfd-teacher": "iqametrics.pfd_iqa.objective:PfdTeacherObjective",
+}
+"""What can be trained, and the class that says how."""
+
+CHECKPOINT = "checkpoint.safetensors"
+_RECIPE, _ENVIRONMENT, _PREDICTIONS = "recipe.toml", "environment.json", "predictions.csv"
+# A resumed run may differ in these: they change the speed or the description, not the weights.
+_FREE = {"train": {"device", "workers"}, "cache": {"folder"}, "output": {"licence", "sources", "dtype"}}
+_STATISTICS_IMAGES = 128
+_STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+def train(
+    recipe_path: Path | str, overrides: Sequence[str] = (), output: Path | str | None = None, resume: bool = False
+) -> Path:
+    """Train as a recipe says and write a checkpoint.
+
+    Args:
+        recipe_path: the TOML file.
+        overrides: `table.key=value` each.
+        output: folder of the run; `runs/` and the recipe's name, below the working folder, if None.
+        resume: go on with the run in `output`; one that has not saved anything yet starts from its beginning.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        RecipeError: the recipe has an unknown key or an impossible value, or is not that of the run to resume.
+        DataError: data that are missing or cannot be trained on.
+        WeightsError: a starting file that is missing or does not fit.
+        TrainingError: the folder holds a run already; a loss that is not finite; a full disk.
+        KeyboardInterrupt: Ctrl-C; the message says how to go on.
+    """
+    recipe_path = Path(recipe_path)
+    recipe = read_recipe(recipe_path, overrides)
+    objective_class = _objective_class(recipe.metric.name)
+    folder = Path(output) if output is not None else Path("runs") / recipe_path.stem
+    _check_folder(folder, recipe, resume=resume)
+    device = _device(recipe.train.device)
+    init = {key: _init_file(value) for key, value in recipe.init.items()}
+    torch.manual_seed(recipe.train.seed)
+    objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(device)
+    data = load_data(recipe, needs_reference=objective.needs_reference)
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = _environment(recipe, init)
+    _check_inputs(folder, environment, resume=resume)
+    write_atomic(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
+    write_atomic(folder / _ENVIRONMENT, json.dumps(environment, indent=1))
+    batches = _batches(recipe, objective, data, folder)
+    trainer = Trainer(objective, batches, data, recipe.train, folder, device)
+    if not (resume and trainer.resume()):
+        objective.initialise(_statistics(trainer))
+    trainer.run()
+    epoch = trainer.use_selected()
+    results = _results(trainer, recipe)
+    _write_checkpoint(folder / CHECKPOINT, recipe, objective, environment, data, results, epoch)
+    return folder
+
+
+def _objective_class(name: str) -> type[Objective]:
+    if name not in OBJECTIVES:
+        raise RecipeError(f"metric.name = {name!r} cannot be trained; choose one of {', '.join(OBJECTIVES)}")
+    module, _, attribute = OBJECTIVES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _check_folder(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Refuse to overwrite a run, and to resume a run with another recipe."""
+    started = folder / _RECIPE
+    if not started.exists():
+        return
+    if not resume:
+        raise TrainingError(f"{folder}: already holds a run; resume it with --resume or give another --output")
+    before, now = _fixed(read_recipe(started).to_dict()), _fixed(recipe.to_dict())
+    names = sorted({*before, *now})
+    changed = [name for name in names if before.get(name) != now.get(name)]
+    if changed:
+        raise RecipeError(
+            f"{folder}: was begun with another recipe ({', '.join(changed)} changed); give the same values or "
+            "another --output"
+        )
+
+
+def _fixed(tables: dict[str, Any]) -> dict[str, Any]:
+    """Flatten a recipe to `table.key` names, without those that may change on resuming."""
+    return {
+        f"{table}.{key}": value
+        for table, values in tables.items()
+        for key, value in values.items()
+        if key not in _FREE.get(table, ())
+    }
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name.partition(":")[0] not in available:
+        raise RecipeError(f"train.device = {name!r}: choose one of auto, {', '.join(available)}")
+    if not available[name.partition(":")[0]]:
+        raise RecipeError(f"train.device = {name!r}: this machine has none; use train.device = 'cpu'")
+    return torch.device(name)
+
+
+def _base(name: str) -> BaseEntry:
+    bases = read_manifest().bases
+    for base in bases:
+        if base.name == name:
+            return base
+    names = ", ".join(base.name for base in bases) or "none"
+    raise RecipeError(f"[init] {name!r}: is neither a file's path nor a bundled file; bundled are: {names}")
+
+
+def _init_file(value: str) -> str:
+    """Give the path of a starting file; a bare word names a bundled one."""
+    path = Path(value) if is_path(value) else WEIGHTS_FOLDER / _base(value).file
+    if not path.is_file():
+        raise RecipeError(f"[init] {path}: does not exist; correct the path, which starts from the recipe's folder")
+    return str(path)
+
+
+def _batches(recipe: Recipe, objective: Objective, data: RunData, folder: Path) -> Batches:
+    sizing = _sizing(recipe)
+    source: CachedFeatures | ImageFiles
+    if recipe.cache.enabled:
+        parent = Path(recipe.cache.folder) if recipe.cache.folder else folder.resolve().parent / "cache"
+        cache = FeatureCache(parent, objective, sizing, recipe.cache.dtype)
+        cache.build(_needed_files(data, objective), recipe.train.workers)
+        source = CachedFeatures(cache, crop=recipe.train.crop, levels=objective.frozen_levels)
+    else:
+        source = ImageFiles(sizing, crop=recipe.train.crop)
+    batches = Batches(source, workers=recipe.train.workers, with_reference=objective.needs_reference)
+    if recipe.cache.enabled:
+        batches.check(data.all_items)
+    return batches
+
+
+def _needed_files(data: RunData, objective: Objective) -> list[Path]:
+    if objective.needs_reference:
+        return image_files(data.all_items)
+    return list(dict.fromkeys(item.sample.image for item in data.all_items))
+
+
+def _sizing(recipe: Recipe) -> Sizing:
+    try:
+        return Sizing(recipe.min_side, recipe.sizing.max_side or None)
+    except ValueError as error:
+        raise RecipeError(f"[sizing]: {error}") from error
+
+
+def _statistics(trainer: Trainer) -> Statistics:
+    """Measure opinion scores, and the levels of some training images chosen by their place in the CSV."""
+    main = [item for item in trainer.data.train if item.source == 0]
+    stride = -(-len(main) // _STATISTICS_IMAGES)
+    sums: list[Tensor] = []
+    trainer.objective.eval()
+    with torch.no_grad():
+        for _, batch in trainer.batches.whole(main[::stride], trainer.train.eval_batch_size):
+            levels = trainer.objective.statistics_levels(trainer.prepare(batch).dist)
+            found = [_moments(level) for level in levels]
+            sums = [total + new for total, new in zip(sums, found, strict=True)] if sums else found
+    means = [total[1] / total[0] for total in sums]
+    deviations = [(total[2] / total[0] - mean**2).clamp(min=0).sqrt() for total, mean in zip(sums, means, strict=True)]
+    mos = torch.tensor([item.sample.mos for item in main], dtype=torch.float64)
+    return Statistics(
+        mos_mean=float(mos.mean()),
+        mos_std=float(mos.std(correction=0)),
+        level_means=tuple(mean.float() for mean in means),
+        level_stds=tuple(deviation.float() for deviation in deviations),
+    )
+
+
+def _moments(level: Tensor) -> Tensor:
+    """Count, sum and sum of squares of each channel, (3, C)."""
+    values = level.double().transpose(0, 1).flatten(1)
+    return torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)])
+
+
+def _results(trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
+    """Score the held-out images with the weights to ship; the test part counts where there is one."""
+    parts = {"validation": trainer.data.validation, "test": trainer.data.test}
+    scores = {name: trainer.predict(items) for name, items in parts.items() if items}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "part", "group", "mos", "score"])
+    root = recipe.data.root or str(Path(recipe.data.csv).parent)
+    for name, values in scores.items():
+        for item, score in zip(parts[name], values, strict=True):
+            writer.writerow(
+                [_name(item, root), name, item.group, f"{item.sample.mos:.6f}", f"{score:.6f}"],
+            )
+    write_atomic(trainer.folder / _PREDICTIONS, text.getvalue())
+    measured = {}
+    for name, values in scores.items():
+        items = parts[name]
+        mos, groups = [item.sample.mos for item in items], [item.group for item in items]
+        by_image = recipe.split.by in ("image", "column")
+        measured[name] = evaluate(values, mos, groups=None if by_image else groups).to_dict()
+    return measured
+
+
+def _name(item: Item, root: str) -> str:
+    image = item.sample.image
+    return image.relative_to(root).as_posix() if image.is_relative_to(root) else str(image)
+
+
+def _write_checkpoint(
+    path: Path,
+    recipe: Recipe,
+    objective: Objective,
+    environment: dict[str, Any],
+    data: RunData,
+    results: dict[str, Any],
+    epoch: int,
+) -> None:
+    dtype = _STORED_DTYPES[recipe.output.dtype]
+    tensors, base = _without_base(objective.model.state_dict(), recipe.init.get("backbone", ""), dtype)
+    metadata = {
+        "metric": recipe.metric.name,
+        "tag": recipe.metric.tag,
+        "config": objective.config(),
+        "sizing": _sizing(recipe).to_dict(),
+        "backbone": base,
+        "training": {
+            "data": [Path(csv).name for csv in _csv_files(recipe)],
+            "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+            "split": {"by": recipe.split.by, "seed": recipe.split.seed},
+            "selection": recipe.train.selection,
+            "epoch": epoch + 1,
+            "settings": recipe.to_dict()["train"],
+            "inputs": environment["inputs"],
+            "commit": environment["commit"],
+            "hardware": environment["hardware"],
+            "date": environment["date"],
+        },
+        "licence": recipe.output.licence,
+        "results": results,
+        "sources": list(recipe.output.sources),
+    }
+    save_checkpoint(path, tensors, metadata, dtype=dtype)
+
+
+def _without_base(
+    state: dict[str, Tensor], name: str, dtype: torch.dtype
+) -> tuple[dict[str, Tensor], dict[str, str] | None]:
+    """Leave out what a bundled backbone file holds already, number for number."""
+    if not name or is_path(name):
+        return state, None
+    from safetensors.torch import load_file
+
+    entry = _base(name)
+    shared = {BACKBONE + key: tensor for key, tensor in load_file(WEIGHTS_FOLDER / entry.file).items()}
+    kept = {
+        key: tensor
+        for key, tensor in state.items()
+        if key not in shared or not torch.equal(shared[key].to(tensor.dtype), tensor.cpu())
+    }
+    if len(kept) == len(state):
+        return state, None
+    return kept, {"name": entry.name, "sha256": entry.sha256}
+
+
+def _csv_files(recipe: Recipe) -> list[str]:
+    return [recipe.data.csv, *(extra.csv for extra in recipe.data.extra)]
+
+
+def _environment(recipe: Recipe, init: dict[str, str]) -> dict[str, Any]:
+    """Describe where a run happens, for the record."""
+    files = [*_csv_files(recipe), *init.values()]
+    return {
+        "command": sys.argv,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in ("iqametrics", "torch", "numpy", "scipy", "Pillow")},
+        "hardware": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cpus": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "inputs": {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files},
+    }
+
+
+def _check_inputs(folder: Path, environment: dict[str, Any], *, resume: bool) -> None:
+    """Make sure that a resumed run finds the data and starting weights it was begun with."""
+    path = folder / _ENVIRONMENT
+    if not (resume and path.exists() and (folder / LAST).exists()):
+        return
+    before = json.loads(path.read_text())["inputs"]
+    changed = sorted(name for name, digest in environment["inputs"].items() if before.get(name) != digest)
+    if changed:
+        raise TrainingError(
+            f"{folder}: {', '.join(changed)} changed since the run began; start anew in another --output"
+        )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "source tree"
+
+
+def _commit() -> str | None:
+    """Commit of the source tree; None where the package is not run from one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None

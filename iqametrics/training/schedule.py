@@ -1,0 +1,43 @@
+"""Learning-rate schedules as pure functions of the step, so that a resumed run needs no scheduler state."""
+
+import math
+
+from iqametrics.training.recipe import TrainTable
+
+_ONE_CYCLE_START = 1 / 25
+_ONE_CYCLE_END = 1e-4
+
+
+def lr_factor(train: TrainTable, step: int, steps_per_epoch: int) -> float:
+    """Factor on the peak learning rate at a step.
+
+    Args:
+        train: the recipe's table.
+        step: number of the step in the whole run, from 0.
+        steps_per_epoch: steps of one epoch.
+
+    Returns:
+        Value in [0, 1].
+    """
+    epoch = step // steps_per_epoch
+    total = train.epochs * steps_per_epoch
+    if train.schedule == "cosine":
+        climb = train.warmup * total
+        if step < climb:
+            return (step + 1) / (climb + 1)
+        return _cosine((step - climb) / max(total - climb, 1))
+    if train.schedule == "one-cycle":
+        climb = max(train.warmup * total, 1)
+        if step < climb:
+            return 1 - (1 - _ONE_CYCLE_START) * _cosine(step / climb)
+        return _ONE_CYCLE_END + (1 - _ONE_CYCLE_END) * _cosine((step - climb) / max(total - climb, 1))
+    if train.schedule == "cosine-annealing":
+        return _cosine(epoch / train.t_max)
+    if train.schedule == "step":
+        return train.step_factor ** (epoch // train.step_epochs)
+    return 1.0
+
+
+def _cosine(progress: float) -> float:
+    """Half a cosine from 1 at progress 0 to 0 at progress 1."""
+    return (1 + math.cos(math.pi * progress)) / 2
