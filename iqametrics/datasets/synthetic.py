@@ -6,7 +6,8 @@
     out/recipe.json               what the images were made from; guards a resumed run
 
 The label is what people thought of that type and level in KADID-10k on the average of its 81 photographs, mapped to
-[0, 1]: human opinion, though not of this very photograph.
+[0, 1]: human opinion, though not of this very photograph. ``labels="adjusted"`` shifts it for each photograph
+(:mod:`iqametrics.datasets.content_shift`).
 """
 
 import contextlib
@@ -18,10 +19,11 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image as PilImage
@@ -107,6 +109,8 @@ def synthesize(
     levels: Iterable[int] = LEVELS,
     size: tuple[int, int] | None = (512, 384),
     max_side: int | None = None,
+    labels: Literal["human", "adjusted"] = "human",
+    strength: float | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> Path:
@@ -123,6 +127,9 @@ def synthesize(
         levels: levels 1..5.
         size: (width, height) of all images, or None for each photograph's own.
         max_side: with ``size=None``, scale photographs down to this longest side.
+        labels: "human", or "adjusted" by an ensemble of full-reference metrics, whose values then stand in further
+            columns of the CSV; needs the ``train`` extra.
+        strength: with "adjusted", part of the human spread to shift by, 0..1; None takes the default.
         workers: processes; 1 works in this one.
         progress: show a bar on stderr.
 
@@ -133,8 +140,11 @@ def synthesize(
         DataError: nothing to distort, an unknown level, a type without human scores, a folder that holds another set,
             no space left.
         ImageReadError: a photograph that cannot be read.
+        MissingExtraError: adjusted labels without piq.
     """
     ids, wanted = _checked_kinds(kinds), _checked_levels(levels)
+    if labels not in ("human", "adjusted"):
+        raise DataError(f"labels {labels!r}: choose human or adjusted")
     if not pristine:
         raise DataError("no photographs to distort: give at least one")
     with _disk_errors(out):
@@ -154,7 +164,10 @@ def synthesize(
         done = _run(jobs, workers)
         for _ in tqdm(done, desc="distortions", total=len(jobs), disable=not progress):
             pass
-        return _write_labels(out, _rows(names, ids, wanted))
+        rows = list(_rows(names, ids, wanted))
+        if labels == "human":
+            return _write_labels(out, rows, COLUMNS)
+        return _write_adjusted(out, rows, strength, workers, progress)
 
 
 def _checked_kinds(kinds: Iterable[int | str]) -> list[int]:
@@ -272,9 +285,46 @@ def _rows(names: list[str], kinds: list[int], levels: tuple[int, ...]) -> Iterat
                 }
 
 
-def _write_labels(out: Path, rows: Iterable[dict[str, object]]) -> Path:
+def _write_adjusted(
+    out: Path, rows: list[dict[str, object]], strength: float | None, workers: int, progress: bool
+) -> Path:
+    # Imported here: only adjusted labels need the metrics.
+    from iqametrics.datasets import content_shift as shift
+
+    measured = shift.ensemble_values(out, rows, workers=workers, progress=progress)
+    labelled = [{**row, **values} for row, values in zip(rows, measured, strict=True)]
+    _write_labels(out, labelled, COLUMNS + shift.METRIC_COLUMNS)
+    return adjust_labels(out / LABELS_FILE, shift.DEFAULT_STRENGTH if strength is None else strength)
+
+
+def adjust_labels(path: Path, strength: float) -> Path:
+    """Make the labels of a set anew from the metric values in its CSV, without measuring again.
+
+    Args:
+        path: the CSV that :func:`synthesize` wrote with ``labels="adjusted"``.
+        strength: part of the human spread to shift by; 0 gives KADID-10k's plain means.
+
+    Raises:
+        DataError: no such CSV, no metric values in it, or a strength outside [0, 1].
+    """
+    from iqametrics.datasets import content_shift as shift
+
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+        values = np.array([[float(row[name]) for name in shift.METRIC_COLUMNS] for row in rows])
+        kinds, levels = [int(row["kind"]) for row in rows], [int(row["level"]) for row in rows]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (KeyError, ValueError) as error:
+        raise DataError(f'{path}: no metric values ({error}); make it with labels="adjusted"') from error
+    labels = shift.content_shift(kinds, levels, values, strength)
+    adjusted = [{**row, "mos": round(float(mos), 6)} for row, mos in zip(rows, labels, strict=True)]
+    return _write_labels(path.parent, adjusted, tuple(rows[0]))
+
+
+def _write_labels(out: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> Path:
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     _write_atomically(out / LABELS_FILE, text.getvalue().encode())
