@@ -206,6 +206,13 @@ def test_16_bit_tiff_keeps_its_precision(order, deflate, channels):
     assert np.abs(found - expected).max() < 2e-7
 
 
+def test_16_bit_pgm():
+    image = read_image(b"P5 3 1 65535\n" + struct.pack(">3H", 0, 12345, 65535))
+    assert torch.equal(image[1], torch.tensor([[0, 12345, 65535]]) / 65535)
+    ten_bits = read_image(b"P5 2 1 1023\n" + struct.pack(">2H", 1023, 511))
+    assert ten_bits[0].tolist() == [[1.0, pytest.approx(511 / 1023, abs=1e-5)]]
+
+
 def test_16_bit_tiff_where_white_is_zero():
     array = RNG.integers(0, 65536, (5, 7, 1)).astype(np.uint16)
     assert np.abs(pixels_of(read_image(write_tiff16(array, "<", 0))) - (1 - array / 65535)).max() < 1e-7
@@ -540,6 +547,11 @@ def test_arrays_that_are_read(dtype, shape):
     assert np.abs(pixels_of(read_image(array)) - expected).max() < 1e-6
     flipped = np.ascontiguousarray(array[::-1])[::-1]  # negative strides
     assert torch.equal(read_image(flipped), read_image(array))
+
+
+def test_rounding_outside_the_range_of_an_array_is_clamped():
+    array = np.array([[-9e-4, 0.25, 1.0009]])
+    assert read_image(array)[0].tolist() == [[0.0, 0.25, 1.0]]
 
 
 @pytest.mark.parametrize(
