@@ -1,29 +1,76 @@
 """The metric `pfd-iqa`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
+from iqametrics.errors import InputError
+from iqametrics.images import ImageSource, to_image_list
 from iqametrics.metric import Metric, ReferenceFeatures, Sizing
 from iqametrics.pfd_iqa import SPECS
 from iqametrics.pfd_iqa.config import PfdIqaConfig
+from iqametrics.pfd_iqa.explain import PfdIqaExplanation, explain_image
 from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.spec import MetricSpec
 
 
 class PfdIqaMetric(Metric):
-    """PFD-IQA as users call it; `Metric` has the contract."""
+    """PFD-IQA as users call it: a prediction of the mean opinion score, scaled to [0, 1].
+
+    Scores are nominally in [0, 1] and may leave it: the last layer is linear. The noise of equation 10 is a function of
+    the checkpoint's seed and the number of the window, so the same image always gets the same score.
+    """
 
     spec: ClassVar[MetricSpec] = SPECS[0]
     default_sizing: ClassVar[Sizing] = Sizing(min_side=224)
     model: PfdIqa
 
     @classmethod
-    def build(cls, config: Mapping[str, Any] | None) -> nn.Module:
-        """Make the network of a checkpoint's config; of None, the paper-size one, freshly initialised."""
+    def build(cls, config: Mapping[str, Any] | None) -> PfdIqa:
+        """Make the network of a checkpoint's config; of None, the paper-size one, freshly initialised.
+
+        Raises:
+            RecipeError: if the config is impossible.
+        """
         return PfdIqa(PfdIqaConfig() if config is None else PfdIqaConfig.from_dict(config))
 
     def score_images(self, dist: Tensor, ref: ReferenceFeatures | None) -> Tensor:
         """Score images of one size: (n, 3, H, W) in [0, 1] to (n,)."""
-        return self.model(dist, differentiable=self.as_loss)
+        return self.model(dist, differentiable=True)
+
+    def explain(self, dist: ImageSource) -> PfdIqaExplanation:
+        """Say what the network recognised in one image, and where it looked. See `PfdIqaExplanation`.
+
+        Raises:
+            InputError: if there is not exactly one image.
+        """
+        images = to_image_list(dist)
+        if len(images) != 1:
+            raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
+        return explain_image(self.model, self._prepare(images))
+
+    @torch.no_grad()
+    def uncertainty(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:
+        """Tell how much a score depends on the noise that the diffusion starts from.
+
+        This is the spread of the model's own answers, and no confidence interval of the opinion of people.
+
+        Args:
+            dist: images, as for a call.
+            samples: number of draws of the noise, from 2 up.
+
+        Returns:
+            (N,), the standard deviation over the draws of the score that one draw gives.
+
+        Raises:
+            InputError: if an image cannot be scored, or there are fewer than two samples.
+        """
+        if samples < 2:
+            raise InputError(f"samples = {samples} have no spread; give 2 or more")
+        scores = [
+            self.model.score_samples(self.model.trunk(self._prepare([image])), samples=samples)
+            for image in to_image_list(dist)
+        ]
+        return torch.cat(scores).std(dim=1)

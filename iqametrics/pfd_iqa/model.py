@@ -148,26 +148,28 @@ class PfdIqa(WindowEncoder):
             gamma=gamma,
         )
 
-    def score_samples(self, trunk: Sequence[Tensor]) -> Tensor:
+    def score_samples(self, trunk: Sequence[Tensor], *, samples: int | None = None) -> Tensor:
         """Score whole images, once for each draw of the noise.
 
         Args:
             trunk: what `trunk` gave for the images.
+            samples: number S of draws, the config's `n_samples` when not given. The first ones are always the same.
 
         Returns:
-            (N, n_samples), the mean over the windows.
+            (N, S), the mean over the windows.
         """
         windows, corners = self.windows(self.canvas(trunk))
         priors = self.discover(windows.flatten(0, 1))
-        noise = self.window_noise(len(corners)).to(priors.fused)
+        noise = self.window_noise(len(corners), samples=samples or self.config.n_samples).to(priors.fused)
         scores = [self.finish(priors, draw.repeat(len(windows), 1, 1, 1)).score for draw in noise.unbind(1)]
         return torch.stack(scores, dim=1).view(*windows.shape[:2], -1).mean(dim=1)
 
-    def window_noise(self, count: int) -> Tensor:
-        """Draw the noise of `count` windows: (count, n_samples, C_t, grid, grid)."""
-        shape, config = self.noise_shape(1)[1:], self.config
-        draws = [window_noise(index, shape, samples=config.n_samples, seed=config.seed) for index in range(count)]
-        return torch.stack(draws)
+    def window_noise(self, count: int, *, samples: int) -> Tensor:
+        """Draw the noise of `count` windows: (count, samples, C_t, grid, grid)."""
+        shape = self.noise_shape(1)[1:]
+        return torch.stack(
+            [window_noise(index, shape, samples=samples, seed=self.config.seed) for index in range(count)]
+        )
 
     def forward(self, images: Tensor, *, differentiable: bool = False) -> Tensor:
         """Score whole images: RGB in [0, 1], (N, 3, H, W), each side at least one window, to (N,)."""
