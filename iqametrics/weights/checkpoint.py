@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from iqametrics.errors import IqaError, WeightsError
 from iqametrics.weights.header import METADATA_KEY, check_metadata, parse_header, read_metadata
@@ -104,10 +105,11 @@ def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
         WeightsError: The config makes no model, or the tensors do not fit it.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled(torch.randn, torch.rand):
             skeleton = build()
         _check_fit(skeleton, tensors, source)
-        model = build()
+        with _Unfilled():
+            model = build()
     except WeightsError:
         raise
     except (IqaError, TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, MemoryError) as error:
@@ -133,6 +135,29 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> Non
         if not tensor.isfinite().all():
             raise WeightsError(f"{source}: tensor {name} holds NaN or infinity; get the checkpoint anew")
     model.load_state_dict(dict(tensors), strict=True)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Within it, parameters are not initialised, since they are going to be filled from a checkpoint.
+
+    Args:
+        random: Functions that make random tensors, which give unfilled ones. On the meta device these would import
+            parts of torch that take a second.
+    """
+
+    def __init__(self, *random: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.random = random
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        if func in self.random:
+            return torch.empty(*args, **{name: value for name, value in kwargs.items() if name != "generator"})
+        return func(*args, **kwargs)
 
 
 def _storable(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

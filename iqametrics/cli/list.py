@@ -1,0 +1,39 @@
+"""`iqametrics list`: the metrics that there are."""
+
+import argparse
+from typing import Any
+
+from iqametrics.cli.common import EXIT_OK
+from iqametrics.cli.output import FORMATS, open_rows
+from iqametrics.registry import list_metrics, metric_spec
+from iqametrics.weights.manifest import read_manifest
+
+COLUMNS = ("name", "mode", "better", "low", "high", "checkpoints", "paper")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("list", help="list the metrics", description="List the metrics that there are.")
+    parser.add_argument("--mode", choices=("fr", "nr"), help="only those with (fr) or without (nr) a reference")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="form of the output (default: table)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    with open_rows(args.format, COLUMNS) as writer:
+        for name in list_metrics(args.mode):
+            spec = metric_spec(name)
+            tags = [entry.tag for entry in read_manifest().of_metric(name)]
+            writer.write(
+                {
+                    "name": name,
+                    "mode": spec.mode,
+                    "better": "higher" if spec.higher_is_better else "lower",
+                    "low": spec.score_range[0],
+                    "high": spec.score_range[1],
+                    "checkpoints": tags if args.format.startswith("json") else " ".join(tags),
+                    "paper": spec.paper,
+                }
+            )
+    return EXIT_OK

@@ -1,0 +1,161 @@
+"""Rows to a table, CSV, JSON or JSON lines, on stdout or into a file that is there whole or not at all."""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from iqametrics.errors import DataError
+
+FORMATS = ("table", "csv", "json", "jsonl")
+
+Record = Mapping[str, Any]
+
+
+class RowWriter(Protocol):
+    """Takes rows one by one; `finish` writes what is still missing."""
+
+    def write(self, row: Record) -> None:
+        """Take a row."""
+
+    def finish(self) -> None:
+        """End the output so that it is well-formed."""
+
+
+class TableWriter:
+    """Aligned columns, known only when all rows are; a column without any value is left out."""
+
+    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+        self.stream = stream
+        self.columns = columns
+        self.rows: list[list[str]] = []
+
+    def write(self, row: Record) -> None:
+        """Take a row."""
+        self.rows.append([_cell(row.get(column)) for column in self.columns])
+
+    def finish(self) -> None:
+        """Write the table."""
+        used = [i for i in range(len(self.columns)) if any(row[i] for row in self.rows)]
+        lines = [[self.columns[i] for i in used], *([row[i] for i in used] for row in self.rows)]
+        widths = [max(len(line[k]) for line in lines) for k in range(len(used))]
+        for line in lines if self.rows else []:
+            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            self.stream.write(text.rstrip() + "\n")
+
+
+class CsvWriter:
+    """CSV with a header, row by row."""
+
+    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+        self.stream = stream
+        self.writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        self.writer.writeheader()
+
+    def write(self, row: Record) -> None:
+        """Write a row."""
+        self.writer.writerow(row)
+        self.stream.flush()
+
+    def finish(self) -> None:
+        """Nothing is missing."""
+
+
+class JsonlWriter:
+    """One JSON object a line, row by row."""
+
+    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+        self.stream = stream
+
+    def write(self, row: Record) -> None:
+        """Write a row."""
+        self.stream.write(json.dumps(row, allow_nan=False) + "\n")
+        self.stream.flush()
+
+    def finish(self) -> None:
+        """Nothing is missing."""
+
+
+class JsonWriter:
+    """A JSON list of objects, one a line."""
+
+    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+        self.stream = stream
+        self.before = "[\n  "
+
+    def write(self, row: Record) -> None:
+        """Write a row."""
+        self.stream.write(self.before + json.dumps(row, allow_nan=False))
+        self.before = ",\n  "
+
+    def finish(self) -> None:
+        """Close the list."""
+        self.stream.write("[]\n" if self.before.startswith("[") else "\n]\n")
+
+
+_WRITERS: dict[str, type[TableWriter] | type[CsvWriter] | type[JsonlWriter] | type[JsonWriter]] = {
+    "table": TableWriter,
+    "csv": CsvWriter,
+    "jsonl": JsonlWriter,
+    "json": JsonWriter,
+}
+
+
+@contextmanager
+def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None) -> Iterator[RowWriter]:
+    """Open an output for rows; what was written is kept and well-formed also after an interrupt (Ctrl-C).
+
+    Args:
+        format_name: One of `FORMATS`.
+        columns: Names and order of the columns of a table or CSV.
+        path: The file; None for stdout.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    with _open_text(path) as stream:
+        writer = _WRITERS[format_name](stream, columns)
+        try:
+            yield writer
+        except KeyboardInterrupt:
+            writer.finish()
+            raise
+        writer.finish()
+
+
+@contextmanager
+def _open_text(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    # A pipe or a device cannot be replaced by a file.
+    special = path.exists() and not path.is_file()
+    partial = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            try:
+                yield stream
+            except KeyboardInterrupt:
+                stream.close()
+                partial.replace(path)
+                raise
+        partial.replace(path)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        if not special:
+            partial.unlink(missing_ok=True)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    # A line break or an escape sequence in a file's name must not reach the terminal.
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -1,0 +1,37 @@
+"""`iqametrics synthesize`: distorted images with known types and levels, and their CSV."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from iqametrics.cli.common import EXIT_OK, positive
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "synthesize",
+        help="make distorted images from pristine ones",
+        description="Write the photographs of a folder with KADID-10k's 25 distortions at 5 levels, and their CSV.",
+    )
+    parser.add_argument("--pristine", required=True, type=Path, metavar="DIR", help="folder of pristine photographs")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all randomness (default: 0)")
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    from iqametrics.datasets.synthetic import find_photographs, synthesize
+
+    labels = synthesize(
+        find_photographs(args.pristine),
+        args.out,
+        seed=args.seed,
+        workers=args.workers,
+        progress=sys.stderr.isatty(),
+    )
+    print(labels)
+    return EXIT_OK
