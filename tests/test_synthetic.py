@@ -13,7 +13,7 @@ from iqametrics.datasets.csv_dataset import read_csv_dataset
 from iqametrics.datasets.distortions import distort
 from iqametrics.datasets.synthetic import find_photographs, prepare_reference, synthesize
 from iqametrics.datasets.tables import kadid_opinions
-from iqametrics.errors import DataError, ImageReadError
+from iqametrics.errors import DataError, ImageReadError, InputError
 
 SMALL = {"size": (48, 32), "progress": False}
 
@@ -141,7 +141,7 @@ def test_wrong_arguments(photographs, tmp_path):
 def test_folder_without_photographs(tmp_path):
     with pytest.raises(DataError, match="no photograph"):
         find_photographs(tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(InputError, match="does not exist"):
         find_photographs(tmp_path / "absent")
 
 
@@ -172,6 +172,11 @@ def test_reference_is_upright_scaled_and_cropped_in_the_middle(tmp_path):
     np.testing.assert_array_equal(cropped[2], 0)
     np.testing.assert_array_equal(cropped[-3], 255)
     assert prepare_reference(tmp_path / "turned.png", None, max_side=50).size == (15, 50)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    PilImage.fromarray(np.full((20, 20), 32768, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert np.asarray(prepare_reference(tmp_path / "deep.png", size=None)).tolist()[0][0] == [128] * 3
 
 
 def test_scaling_down_is_antialiased(tmp_path):

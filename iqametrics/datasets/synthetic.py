@@ -38,7 +38,6 @@ LABELS_FILE = "labels.csv"
 RECIPE_FILE = "recipe.json"
 IMAGE_FOLDER = "images"
 COLUMNS = ("image", "reference", "mos", "kind", "level", "distortion")
-PHOTOGRAPH_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 # Raised whenever the pixels that a recipe makes change, so that an old folder is not continued with new pixels.
 _RECIPE_VERSION = 1
 
@@ -56,23 +55,22 @@ class _Job:
 
 
 def find_photographs(folder: Path) -> list[Path]:
-    """All photographs under a folder, sorted by path.
+    """All photographs in a folder and its subfolders, in natural order.
 
     Raises:
-        DataError: no such folder, or no photograph in it.
+        InputError: no such folder.
+        DataError: no photograph in it.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give one that holds pristine photographs")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPH_SUFFIXES and p.is_file())
+    from iqametrics.images import list_images
+
+    found = list_images(folder, recursive=True)
     if not found:
-        raise DataError(
-            f"{folder}: no photograph in it ({', '.join(sorted(PHOTOGRAPH_SUFFIXES))}); give another folder"
-        )
+        raise DataError(f"{folder}: no photograph in it; give a folder that holds pristine photographs")
     return found
 
 
 def prepare_reference(path: Path, size: tuple[int, int] | None, max_side: int | None = None) -> PilImage.Image:
-    """Read a photograph upright as 8-bit RGB, scale it down (Lanczos, antialiased) and crop its centre.
+    """Read a photograph (upright, in sRGB) as 8 bits, scale it down (Lanczos, antialiased) and crop its centre.
 
     Args:
         path: the photograph.
@@ -83,11 +81,11 @@ def prepare_reference(path: Path, size: tuple[int, int] | None, max_side: int | 
         ImageReadError: not readable as an image.
         DataError: smaller than ``size``; scaling up would make a blurred reference.
     """
-    try:
-        with PilImage.open(path) as opened:
-            photograph = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, SyntaxError, ValueError, PilImage.DecompressionBombError) as error:
-        raise ImageReadError(f"{path}: not readable as an image ({error}); remove or repair it") from error
+    # Here and below: the workers, which read references only, need not import torch.
+    from iqametrics.images import read_image
+
+    pixels = np.rint(read_image(path).numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
+    photograph = PilImage.fromarray(pixels)
     if size is not None:
         if photograph.width < size[0] or photograph.height < size[1]:
             raise DataError(
