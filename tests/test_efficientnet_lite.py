@@ -125,7 +125,7 @@ def test_gradients_reach_the_levels_above_the_frozen_ones_only(name, frozen):
 
 
 def test_an_unknown_backbone_is_refused():
-    with pytest.raises(RecipeError, match="resnet51.*choose one of resnet50, efficientnet_lite0"):
+    with pytest.raises(RecipeError, match=r"resnet51.*choose one of resnet50, efficientnet_lite0"):
         build_backbone("resnet51")
 
 
