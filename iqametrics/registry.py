@@ -148,6 +148,11 @@ def split_name(name: str) -> tuple[MetricSpec, str | None]:
     return specs[metric], tag or None
 
 
+def checkpoint_tags(metric: str) -> list[str]:
+    """List the names of a metric's checkpoints, the default one first."""
+    return [entry.tag for entry in read_manifest(WEIGHTS_FOLDER).of_metric(metric)]
+
+
 def find_checkpoint(metric: str, tag: str | None = None) -> CheckpointEntry:
     """Find a checkpoint of a metric in the manifest.
 

@@ -1,10 +1,15 @@
 """Two tiny metrics that keep the whole contract, for tests of what is built around metrics."""
 
+import hashlib
+import json
+
 import torch
 from torch import nn
 
+from iqametrics import registry
 from iqametrics.metric import Metric, Sizing
 from iqametrics.spec import MetricSpec
+from iqametrics.weights.checkpoint import save_checkpoint
 
 
 class TinyModel(nn.Module):
@@ -80,10 +85,10 @@ class FakeFr(Metric):
 SPECS = (FakeNr.spec, FakeFr.spec)
 
 
-def metadata(metric, **changes):
+def metadata(name, **changes):
     """Metadata of a checkpoint of a fake metric."""
     return {
-        "metric": metric,
+        "metric": name,
         "tag": "tiny",
         "config": {"channels": 4},
         "sizing": {"min_side": 8, "max_side": 64},
@@ -99,3 +104,32 @@ def metadata(metric, **changes):
 def seeded_model(channels=4, seed=0):
     torch.manual_seed(seed)
     return TinyModel(channels)
+
+
+def install(folder, monkeypatch):
+    """Register both metrics and put their checkpoints and a manifest of the lot into a folder.
+
+    "fake-nr" has "tiny" (the default) and "lite", "fake-fr" has "lite"; the real checkpoints are not in it.
+    """
+    checkpoints = []
+    for seed, (name, tag) in enumerate([("fake-nr", "lite"), ("fake-nr", "tiny"), ("fake-fr", "lite")]):
+        path = folder / f"{name}.{tag}.safetensors"
+        save_checkpoint(path, seeded_model(seed=seed).state_dict(), metadata(name, tag=tag))
+        content = path.read_bytes()
+        checkpoints.append(
+            {
+                "metric": name,
+                "tag": tag,
+                "default": (name, tag) != ("fake-nr", "lite"),
+                "source": "bundled",
+                "file": path.name,
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "bytes": len(content),
+                "licence": "CC0",
+            }
+        )
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "checkpoints": checkpoints, "bases": []}))
+    monkeypatch.setattr(registry, "WEIGHTS_FOLDER", folder)
+    for spec in SPECS:
+        monkeypatch.setitem(registry._registered, spec.name, spec)
+    return folder

@@ -25,8 +25,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="compare a metric with opinion scores",
-        description="Score the images of a CSV with the columns image,mos[,reference] and tell how well the scores "
-        "agree with the opinions: SRCC with its 95%% bootstrap interval, PLCC, PLCC and RMSE after a logistic fit, KRCC.",
+        description="Score the images of a CSV with the columns image,mos[,reference] and tell how well they agree "
+        "with the opinions: SRCC with its 95%% bootstrap interval, PLCC, PLCC and RMSE after a logistic fit, KRCC.",
     )
     parser.add_argument("--metric", required=True, metavar="NAME", help="metric, with or without a checkpoint's tag")
     parser.add_argument("--csv", required=True, type=Path, metavar="FILE", help="the CSV file")

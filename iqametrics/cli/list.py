@@ -5,8 +5,7 @@ from typing import Any
 
 from iqametrics.cli.common import EXIT_OK
 from iqametrics.cli.output import FORMATS, open_rows
-from iqametrics.registry import list_metrics, metric_spec
-from iqametrics.weights.manifest import read_manifest
+from iqametrics.registry import checkpoint_tags, list_metrics, metric_spec
 
 COLUMNS = ("name", "mode", "better", "low", "high", "checkpoints", "paper")
 
@@ -24,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     with open_rows(args.format, COLUMNS) as writer:
         for name in list_metrics(args.mode):
             spec = metric_spec(name)
-            tags = [entry.tag for entry in read_manifest().of_metric(name)]
+            tags = checkpoint_tags(name)
             writer.write(
                 {
                     "name": name,

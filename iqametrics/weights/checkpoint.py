@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def save_checkpoint(
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be written ({error}); check the folder and the metadata") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple[dict[str, Any], dict[str, Tensor]]:

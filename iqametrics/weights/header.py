@@ -124,10 +124,10 @@ def _is_text(value: object) -> bool:
 
 def _header_length(start: bytes, size: int, source: str) -> int:
     """Read the length of the header and check it against the size of the file, before so much is read."""
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise WeightsError(f"{source}: is a pickled (.pth) file, which can run code; give a .safetensors file")
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > size - 8:
+        if start[:2] == b"PK" or start[:1] == b"\x80":
+            raise WeightsError(f"{source}: is a pickled (.pth) file, which can run code; give a .safetensors file")
         raise WeightsError(f"{source}: is cut short or no safetensors file ({size} bytes); get it anew")
     if length > MAX_HEADER_BYTES:
         raise WeightsError(f"{source}: claims a header of {length} bytes, more than any checkpoint has; get it anew")
