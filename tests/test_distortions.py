@@ -90,7 +90,8 @@ def test_another_seed_gives_another_image(name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_MONOTONE])
 def test_damage_grows_with_the_level(name):
-    image = scene()
+    # Blocks and patches are counted by area: a small image has no room for five different counts.
+    image = np.tile(scene(), (4, 4, 1)) if name in {"color_block", "non_eccentricity_patch"} else scene()
     # Where places are drawn at random the mean over draws is what must fall.
     values = [np.mean([psnr(apply(name, image, level, seed), image) for seed in range(3)]) for level in LEVELS]
     # Colour shift moves along edges: beyond the width of an edge there is little more to damage.
@@ -439,3 +440,12 @@ def test_color_blocks_are_flat_and_32_wide():
 def test_find_distortion_by_id_and_name():
     assert find_distortion(10) is find_distortion("jpeg")
     assert find_distortion(101).name == "webp"
+
+
+def test_blocks_are_as_dense_in_any_size():
+    grey = np.full((384, 512, 3), 0.5, np.float32)
+    rng = np.random.default_rng
+    changed = [np.mean(distort(grey[:h, :w], "color_block", 5, rng(0)) != 0.5) for h, w in ((384, 512), (192, 256))]
+    assert changed[0] == pytest.approx(10 * 32 * 32 / (384 * 512), rel=0.25)
+    # A quarter of the area holds round(10 / 4) = 2 blocks.
+    assert changed[1] == pytest.approx(2 * 32 * 32 / (192 * 256), rel=0.25)

@@ -40,7 +40,7 @@ def test_layout_and_labels(photographs, tmp_path):
     names = {f"I0{r}_{t}_0{level}.png" for r in (1, 2) for t in ("01", "10") for level in (1, 5)}
     assert {p.name for p in (out / "images").iterdir()} == names | {"I01.png", "I02.png"}
     rows = list(csv.DictReader(path.read_text().splitlines()))
-    assert list(rows[0]) == ["image", "reference", "mos", "kind", "level", "distortion"]
+    assert list(rows[0]) == ["image", "reference", "mos", "kind", "level", "distortion", "group"]
     assert len(rows) == 8
     assert rows[3] == {
         "image": "images/I01_10_05.png",
@@ -50,6 +50,7 @@ def test_layout_and_labels(photographs, tmp_path):
         "kind": "10",
         "level": "5",
         "distortion": "jpeg",
+        "group": photographs[0].name,
     }
     assert float(rows[3]["mos"]) == pytest.approx(0.0875, abs=0.0013)
     # Our own reader takes it as it is.
@@ -204,3 +205,17 @@ def test_recipe_names_its_sources(photographs, tmp_path):
     recipe = json.loads((tmp_path / "set/recipe.json").read_text())
     assert [r["name"] for r in recipe["references"]] == ["a.jpg", "b.png"]
     assert recipe["seed"] == 0
+
+
+def test_crops_of_a_photograph_differ_and_share_a_group(photographs, tmp_path):
+    out = tmp_path / "crops"
+    path = synthesize(photographs[:1], out, kinds=["jpeg"], levels=[3], size=(16, 16), crops=3, progress=False)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert {row["group"] for row in rows} == {photographs[0].name}
+    pixels = {(out / row["reference"]).read_bytes() for row in rows}
+    assert len(rows) == len(pixels) == 3
+
+
+def test_crops_need_a_size(photographs, tmp_path):
+    with pytest.raises(DataError, match="crops"):
+        synthesize(photographs, tmp_path / "out", size=None, crops=2)

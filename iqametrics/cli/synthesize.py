@@ -18,6 +18,17 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--pristine", required=True, type=Path, metavar="DIR", help="folder of pristine photographs")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all randomness (default: 0)")
+    parser.add_argument(
+        "--size", type=_size, default=(512, 384), metavar="WxH", help="of all images (default: 512x384)"
+    )
+    parser.add_argument("--crops", type=positive, default=1, metavar="N", help="references a photograph (default: 1)")
+    parser.add_argument(
+        "--labels",
+        choices=("human", "adjusted"),
+        default="human",
+        help="KADID-10k's mean human score of the type and level, or that score shifted by how much each photograph "
+        "suffers according to full-reference metrics (needs the extra [train])",
+    )
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
     parser.set_defaults(run=run)
 
@@ -30,8 +41,19 @@ def run(args: argparse.Namespace) -> int:
         find_photographs(args.pristine),
         args.out,
         seed=args.seed,
+        size=args.size,
+        crops=args.crops,
+        labels=args.labels,
         workers=args.workers,
         progress=sys.stderr.isatty(),
     )
     print(labels)
     return EXIT_OK
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (positive(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 512x384") from error
+    return width, height

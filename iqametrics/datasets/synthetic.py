@@ -2,7 +2,7 @@
 
     out/images/I01.png            a reference: the photograph, scaled down and cropped
     out/images/I01_10_03.png      the same, distorted by type 10 at level 3
-    out/labels.csv                image, reference, mos, kind, level, distortion
+    out/labels.csv                image, reference, mos, kind, level, distortion, group
     out/recipe.json               what the images were made from; guards a resumed run
 
 The label is what people thought of that type and level in KADID-10k on the average of its 81 photographs, mapped to
@@ -37,7 +37,9 @@ from iqametrics.errors import DataError, ImageReadError
 LABELS_FILE = "labels.csv"
 RECIPE_FILE = "recipe.json"
 IMAGE_FOLDER = "images"
-COLUMNS = ("image", "reference", "mos", "kind", "level", "distortion")
+COLUMNS = ("image", "reference", "mos", "kind", "level", "distortion", "group")
+# Several crops of a photograph show it this much larger than one crop would, so that they differ.
+_ZOOM = 1.5
 # Raised whenever the pixels that a recipe makes change, so that an old folder is not continued with new pixels.
 _RECIPE_VERSION = 1
 
@@ -69,13 +71,18 @@ def find_photographs(folder: Path) -> list[Path]:
     return found
 
 
-def prepare_reference(path: Path, size: tuple[int, int] | None, max_side: int | None = None) -> PilImage.Image:
-    """Read a photograph (upright, in sRGB) as 8 bits, scale it down (Lanczos, antialiased) and crop its centre.
+def prepare_reference(
+    path: Path, size: tuple[int, int] | None, max_side: int | None = None, *, crop: int = 0, crops: int = 1
+) -> PilImage.Image:
+    """Read a photograph (upright, in sRGB) as 8 bits, scale it down (Lanczos, antialiased) and crop it.
 
     Args:
         path: the photograph.
         size: (width, height) of the result, covered by the photograph and cropped. None keeps its shape.
         max_side: with ``size=None``, the longest side of the result; None keeps its size.
+        crop: which of the crops, from 0.
+        crops: 1 takes the centre of the photograph at the scale at which it just covers ``size``; more are spread
+            over the photograph at 1.5 times that scale.
 
     Raises:
         ImageReadError: not readable as an image.
@@ -92,10 +99,39 @@ def prepare_reference(path: Path, size: tuple[int, int] | None, max_side: int | 
                 f"{path}: {photograph.width}x{photograph.height} is smaller than {size[0]}x{size[1]}; "
                 "leave it out or ask for a smaller size"
             )
-        return ImageOps.fit(photograph, size, method=PilImage.Resampling.LANCZOS)
+        if crops == 1:
+            return ImageOps.fit(photograph, size, method=PilImage.Resampling.LANCZOS)
+        return _crop(photograph, size, crop)
     if max_side is not None and max(photograph.size) > max_side:
         photograph.thumbnail((max_side, max_side), PilImage.Resampling.LANCZOS)
     return photograph
+
+
+def _crop(photograph: PilImage.Image, size: tuple[int, int], crop: int) -> PilImage.Image:
+    """Scale a photograph down to cover `size` _ZOOM times over and cut one window, spread by the Halton sequence."""
+    scale = min(1.0, _ZOOM * max(size[0] / photograph.width, size[1] / photograph.height))
+    view = photograph.resize(
+        (max(size[0], round(photograph.width * scale)), max(size[1], round(photograph.height * scale))),
+        PilImage.Resampling.LANCZOS,
+    )
+    left, top = (
+        round(float(share) * room)
+        for share, room in zip(_halton(crop + 1), (view.width - size[0], view.height - size[1]), strict=True)
+    )
+    return view.crop((left, top, left + size[0], top + size[1]))
+
+
+def _halton(index: int) -> tuple[float, float]:
+    """Give the point `index` (from 1) of the Halton sequence with bases 2 and 3, in [0, 1)^2."""
+    point = []
+    for base in (2, 3):
+        value, fraction, rest = 0.0, 1.0, index
+        while rest:
+            fraction /= base
+            rest, digit = divmod(rest, base)
+            value += fraction * digit
+        point.append(value)
+    return point[0], point[1]
 
 
 def synthesize(
@@ -107,6 +143,7 @@ def synthesize(
     levels: Iterable[int] = LEVELS,
     size: tuple[int, int] | None = (512, 384),
     max_side: int | None = None,
+    crops: int = 1,
     labels: Literal["human", "adjusted"] = "human",
     strength: float | None = None,
     workers: int = 1,
@@ -125,6 +162,7 @@ def synthesize(
         levels: levels 1..5.
         size: (width, height) of all images, or None for each photograph's own.
         max_side: with ``size=None``, scale photographs down to this longest side.
+        crops: references cut from each photograph, see :func:`prepare_reference`; they share its ``group``.
         labels: "human", or "adjusted" by an ensemble of full-reference metrics, whose values then stand in further
             columns of the CSV; needs the ``train`` extra.
         strength: with "adjusted", part of the human spread to shift by, 0..1; None takes the default.
@@ -132,7 +170,8 @@ def synthesize(
         progress: show a bar on stderr.
 
     Returns:
-        Path of the CSV: image, reference (both relative to ``out``), mos in [0, 1], kind, level, distortion.
+        Path of the CSV: image, reference (both relative to ``out``), mos in [0, 1], kind, level, distortion, and the
+        photograph's name as ``group``, by which a split keeps its crops on one side.
 
     Raises:
         DataError: nothing to distort, an unknown level, a type without human scores, a folder that holds another set,
@@ -145,15 +184,18 @@ def synthesize(
         raise DataError(f"labels {labels!r}: choose human or adjusted")
     if not pristine:
         raise DataError("no photographs to distort: give at least one")
+    if crops < 1 or (crops > 1 and size is None):
+        raise DataError(f"crops = {crops}: give 1, or more together with a size")
     with _disk_errors(out):
         (out / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
-        _guard_recipe(out, _recipe(pristine, seed, size, max_side))
-        width = max(2, len(str(len(pristine))))
-        names = [f"I{number:0{width}d}" for number in range(1, len(pristine) + 1)]
-        for name, path in zip(names, tqdm(pristine, desc="references", disable=not progress), strict=True):
+        _guard_recipe(out, _recipe(pristine, seed, size, max_side, crops))
+        views = [(path, crop) for path in pristine for crop in range(crops)]
+        width = max(2, len(str(len(views))))
+        names = [f"I{number:0{width}d}" for number in range(1, len(views) + 1)]
+        for name, (path, crop) in zip(names, tqdm(views, desc="references", disable=not progress), strict=True):
             target = out / IMAGE_FOLDER / f"{name}.png"
             if not target.exists():
-                _write_png(target, prepare_reference(path, size, max_side))
+                _write_png(target, prepare_reference(path, size, max_side, crop=crop, crops=crops))
         jobs = [
             _Job(out / IMAGE_FOLDER, name, number, kind, wanted, seed)
             for number, name in enumerate(names, start=1)
@@ -162,7 +204,7 @@ def synthesize(
         done = _run(jobs, workers)
         for _ in tqdm(done, desc="distortions", total=len(jobs), disable=not progress):
             pass
-        rows = list(_rows(names, ids, wanted))
+        rows = list(_rows(names, [path.name for path, _ in views], ids, wanted))
         if labels == "human":
             return _write_labels(out, rows, COLUMNS)
         return _write_adjusted(out, rows, strength, workers, progress)
@@ -200,7 +242,7 @@ def _disk_errors(out: Path) -> Iterator[None]:
 
 
 def _recipe(
-    pristine: Sequence[Path], seed: int, size: tuple[int, int] | None, max_side: int | None
+    pristine: Sequence[Path], seed: int, size: tuple[int, int] | None, max_side: int | None, crops: int
 ) -> dict[str, object]:
     """What determines every pixel, as far as types and levels do not."""
     sources = []
@@ -214,6 +256,7 @@ def _recipe(
         "seed": seed,
         "size": list(size) if size else None,
         "max_side": max_side,
+        "crops": crops,
         "references": sources,
     }
 
@@ -268,9 +311,11 @@ def _distort_one(job: _Job) -> Path:
     return source
 
 
-def _rows(names: list[str], kinds: list[int], levels: tuple[int, ...]) -> Iterator[dict[str, object]]:
+def _rows(
+    names: list[str], groups: list[str], kinds: list[int], levels: tuple[int, ...]
+) -> Iterator[dict[str, object]]:
     opinions = kadid_opinions()
-    for name in names:
+    for name, group in zip(names, groups, strict=True):
         for kind in kinds:
             for level in levels:
                 yield {
@@ -280,6 +325,7 @@ def _rows(names: list[str], kinds: list[int], levels: tuple[int, ...]) -> Iterat
                     "kind": kind,
                     "level": level,
                     "distortion": DISTORTIONS[kind].name,
+                    "group": group,
                 }
 
 

@@ -136,8 +136,8 @@ class Trainer:
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.objective, progress.step)
-        for name, value in {"loss": loss.detach(), **parts}.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + float(value) * len(batch)
+        for name, value in {"loss": loss, **parts}.items():
+            progress.sums[name] = progress.sums.get(name, 0.0) + float(value.detach()) * len(batch)
         progress.images += len(batch)
         progress.step += 1
         progress.step_in_epoch += 1

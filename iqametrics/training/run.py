@@ -86,6 +86,7 @@ def train(
     init = {key: _init_file(value) for key, value in recipe.init.items()}
     torch.manual_seed(recipe.train.seed)
     objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(device)
+    objective.to(memory_format=torch.channels_last)
     data = load_data(recipe, needs_reference=objective.needs_reference)
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(recipe, init)

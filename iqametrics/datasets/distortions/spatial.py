@@ -8,6 +8,8 @@ _SCATTER_PASSES = 5
 _PATCH = 16
 _PATCH_REACH = 8
 _COLOR_BLOCK = 32
+# Counts of patches and blocks are KADID-10k's, for its 512x384 images; others get as many for their area.
+_AREA = 512 * 384
 
 
 def jitter(image: Image, amount: float, rng: np.random.Generator) -> Image:
@@ -34,11 +36,11 @@ def sample(image: Image, y: Image, x: Image) -> Image:
 
 
 def non_eccentricity_patch(image: Image, patches: float, rng: np.random.Generator) -> Image:
-    """Copy that many 16x16 patches to a place up to eight pixels away in each direction."""
+    """Copy that many 16x16 patches, for 512x384 pixels, to a place up to eight pixels away in each direction."""
     height, width = image.shape[:2]
     tall, wide = min(_PATCH, height), min(_PATCH, width)
     out = image.copy()
-    for _ in range(int(patches)):
+    for _ in range(_count(patches, height, width)):
         y, x = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
         dy, dx = rng.integers(-_PATCH_REACH, _PATCH_REACH + 1, size=2)
         to_y, to_x = np.clip(y + dy, 0, height - tall), np.clip(x + dx, 0, width - wide)
@@ -61,11 +63,15 @@ def pixelate(image: Image, strength: float, rng: np.random.Generator) -> Image:
 
 
 def color_block(image: Image, blocks: float, rng: np.random.Generator) -> Image:
-    """Cover the image with that many 32x32 blocks of random colour."""
+    """Cover the image with that many 32x32 blocks, for 512x384 pixels, of random colour."""
     height, width = image.shape[:2]
     tall, wide = min(_COLOR_BLOCK, height), min(_COLOR_BLOCK, width)
     out = image.copy()
-    for _ in range(int(blocks)):
+    for _ in range(_count(blocks, height, width)):
         y, x = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
         out[y : y + tall, x : x + wide] = rng.random(3, dtype=np.float32)
     return out
+
+
+def _count(count: float, height: int, width: int) -> int:
+    return max(1, round(count * height * width / _AREA))
