@@ -1,0 +1,151 @@
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from training_fake import write_dataset
+
+from iqametrics.datasets.csv_dataset import Sample
+from iqametrics.errors import DataError
+from iqametrics.training.data import (
+    DISTORTION_CLASSES,
+    Item,
+    epoch_views,
+    image_files,
+    load_data,
+    split_samples,
+    step_views,
+)
+from iqametrics.training.recipe import Recipe, SplitTable, TrainTable, parse_recipe
+
+
+def sample(number: int, **values) -> Sample:
+    return Sample(Path(f"{number}.png"), values.pop("reference", None), number / 100, **values)
+
+
+def recipe(folder: Path, **tables) -> Recipe:
+    tables = {"metric": {"name": "fake"}, "data": {"csv": "data.csv"}, "train": {"crop": 32}, **tables}
+    return parse_recipe(tables, folder)
+
+
+@given(seed=st.integers(0, 10**6), by=st.sampled_from(["reference", "distortion", "image"]))
+def test_no_group_stands_on_two_sides(seed, by):
+    samples = [sample(i, reference=Path(f"r{i % 9}.png"), kind=i % 7) for i in range(60)]
+    parts = split_samples(samples, SplitTable(validation=0.2, test=0.2, by=by, seed=seed))
+    assert sorted(item.sample.mos for part in parts for item in part) == [s.mos for s in samples]
+    assert all(parts)
+    groups = [{item.group for item in part} for part in parts]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    key = {"reference": lambda s: s.reference, "distortion": lambda s: s.kind, "image": lambda s: s.image}[by]
+    sides = [{key(item.sample) for item in part} for part in parts]
+    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+
+
+def test_the_csv_column_decides_where_it_is_asked_to():
+    samples = [sample(i, split=name) for i, name in enumerate(["train", "Test", "val", "training", "validation"])]
+    train, validation, test = split_samples(samples, SplitTable(by="column"))
+    assert [[item.sample.mos * 100 for item in part] for part in (train, validation, test)] == [[0, 3], [2, 4], [1]]
+    with pytest.raises(DataError, match=r"5\.png: nothing to split by 'column'"):
+        split_samples([*samples, sample(5)], SplitTable(by="column"))
+    with pytest.raises(DataError, match="nothing to split by 'reference'"):
+        split_samples(samples, SplitTable(by="reference"))
+
+
+def test_near_duplicates_stay_together(tmp_path):
+    write_dataset(tmp_path, count=8)
+    (tmp_path / "8.png").write_bytes((tmp_path / "7.png").read_bytes())
+    with (tmp_path / "data.csv").open("a") as stream:
+        stream.write("8.png,0.0,,\n")
+    for seed in range(8):
+        data = load_data(
+            recipe(tmp_path, split={"validation": 0.4, "by": "near-duplicates", "seed": seed}), needs_reference=False
+        )
+        sides = [{item.sample.image.name for item in part} for part in (data.train, data.validation)]
+        assert not any(len({"7.png", "8.png"} & side) == 1 for side in sides)
+
+
+def test_further_data_join_training_only_and_never_leak(tmp_path):
+    write_dataset(tmp_path, count=20)
+    (tmp_path / "extra.csv").write_text(
+        "image,mos,reference,distortion\n" + "".join(f"{i}.png,{5 - i % 5},{i}.png,noise\n" for i in range(20))
+    )
+    extra = [{"csv": "extra.csv", "mos_range": [1, 5], "weight": 0.5}]
+    data = load_data(
+        recipe(tmp_path, data={"csv": "data.csv", "extra": extra}, split={"validation": 0.3, "by": "image"}),
+        needs_reference=False,
+    )
+    held = {item.sample.image for item in data.validation}
+    added = [item for item in data.train if item.source == 1]
+    assert len(data.validation) == 6
+    assert all(item.source == 0 for item in data.validation)
+    assert len(added) == 14
+    assert not held & {item.sample.image for item in data.train}
+    assert {item.weight for item in added} == {0.5}
+    assert {item.distortion_class for item in added} == {DISTORTION_CLASSES.index("noise")}
+    assert max(item.sample.mos for item in added) == 1.0
+
+
+def test_distortion_classes_come_from_name_or_kind():
+    expected = {"jpeg": "jpeg compression", "gaussian_blur": "blur", "overexposure": "overexposure"}
+    for name, wanted in expected.items():
+        assert Item(sample(1, distortion=name)).distortion_class == DISTORTION_CLASSES.index(wanted)
+    # KADID-10k's type 9 is JPEG 2000, which is LIQE's first name.
+    assert Item(sample(1, kind=9)).distortion_class == 0
+    assert Item(sample(1, distortion="coffee stain")).distortion_class == -1
+    assert Item(sample(1)).distortion_class == -1
+
+
+def test_missing_references_are_told(tmp_path):
+    write_dataset(tmp_path)
+    with pytest.raises(DataError, match="fill the reference column"):
+        load_data(recipe(tmp_path), needs_reference=True)
+
+
+def test_views_are_the_same_on_every_machine():
+    items = [Item(sample(i)) for i in range(10)]
+    train = TrainTable(views=2, flips=("h", "v"), seed=3)
+    views = epoch_views(items, train, epoch=4)
+    digest = hashlib.sha256(repr(views).encode()).hexdigest()
+    assert digest[:16] == "b8b65adb739863e4"
+    assert views == epoch_views(items, train, epoch=4)
+    assert views != epoch_views(items, train, epoch=5)
+    assert Counter(view.item for view in views) == dict.fromkeys(range(10), 2)
+
+
+def test_views_cover_the_room_evenly():
+    items = [Item(sample(i)) for i in range(4000)]
+    views = epoch_views(items, TrainTable(flips=("h",)), epoch=0)
+    assert not any(view.flip_v for view in views)
+    for values in ([v.top for v in views], [v.left for v in views], [v.flip_h for v in views]):
+        # A uniform mean over 4000 draws has a deviation of 0.0046, a coin's 0.008.
+        assert sum(values) / len(values) == pytest.approx(0.5, abs=0.03)
+    assert min(v.top for v in views) >= 0
+    assert max(v.top for v in views) < 1
+    order = [view.item for view in views]
+    assert order != sorted(order)
+
+
+def test_weights_are_frequencies():
+    items = [Item(sample(i), weight=weight) for i, weight in enumerate([1.0] * 500 + [0.25] * 500 + [2.5] * 500)]
+    counts = Counter(view.item for view in epoch_views(items, TrainTable(), epoch=0))
+    assert all(counts[i] == 1 for i in range(500))
+    assert sum(counts[i] for i in range(500, 1000)) == pytest.approx(125, abs=40)
+    assert {counts[i] for i in range(1000, 1500)} == {2, 3}
+
+
+@given(count=st.integers(1, 200), batch_size=st.integers(1, 40))
+def test_steps_are_even_and_lose_nothing(count, batch_size):
+    steps = step_views(list(range(count)), batch_size)
+    assert [view for step in steps for view in step] == list(range(count))
+    sizes = {len(step) for step in steps}
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert len(steps) == -(-count // batch_size)
+
+
+def test_files_are_named_once():
+    reference = Path("r.png")
+    items = [Item(sample(i, reference=reference)) for i in range(3)]
+    assert [str(path) for path in image_files(items)] == ["0.png", "r.png", "1.png", "2.png"]
