@@ -104,6 +104,13 @@ def test_mistakes_are_named_with_a_remedy(tmp_path, override, message):
     assert "\n" not in str(error.value)
 
 
+def test_an_override_reaches_tables_within_tables(tmp_path):
+    recipe = read_recipe(training_fake.write_recipe(tmp_path), ["model.loss.rank_weight=0.5", "model.width=8"])
+    assert recipe.model == {"frozen_levels": 0, "loss": {"rank_weight": 0.5}, "width": 8}
+    with pytest.raises(RecipeError, match="frozen_levels is not a table"):
+        read_recipe(training_fake.write_recipe(tmp_path), ["model.frozen_levels.x=1"])
+
+
 def test_cached_crops_lie_on_the_grid(tmp_path):
     recipe = training_fake.write_recipe(tmp_path, cached=True, frozen=2)
     with pytest.raises(RecipeError, match=r"train\.crop = 40: cached crops are multiples of 32"):

@@ -180,6 +180,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
         run.train(tmp_path / "tiny.toml", [], tmp_path / "stopped")
     with pytest.raises(RecipeError, match=r"train\.lr"):
         run.train(tmp_path / "tiny.toml", ["train.lr=0.5"], tmp_path / "stopped", resume=True)
+    assert "--resume" in capsys.readouterr().err
     run.train(tmp_path / "tiny.toml", ["train.workers=3"], tmp_path / "stopped", resume=True)
     assert_same_weights(whole, tmp_path / "stopped")
 
@@ -234,7 +235,7 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
         ("0.png,0.5\n1.png,0.5\n2.png,0.5\n3.png,0.5\n", "all 4 scores are 0.5"),
         ("0.png,3.5\n1.png,2.5\n2.png,1.5\n", "mos_range"),
         ("0.png,0.1\n1.png,0.2\n", "too few"),
-        ("0.png,0.1\n1.png,0.2\n2.png,0.3\n3.png,0.4\n", "validation images cannot choose"),
+        ("0.png,0.1\n1.png,0.2\n2.png,0.3\n3.png,0.4\n", "1 validation images have no correlation"),
     ],
 )
 def test_unusable_data_fail_before_anything_is_written(tmp_path, rows, message):
@@ -252,6 +253,15 @@ def test_selection_last_ships_the_averaged_last_weights(tmp_path):
     assert metadata["training"]["epoch"] == 3
     assert torch.equal(tensors["out.weight"], state["average.model.out.weight"])
     assert not torch.equal(tensors["out.weight"], state["objective.model.out.weight"])
+
+
+@pytest.mark.parametrize(("by", "interval"), [("column", True), ("distortion", False)])
+def test_an_interval_needs_groups_to_draw(tmp_path, by, interval):
+    # Five types of distortion, of which one is held out; the column's images stand each for itself.
+    folder = run.train(write_recipe(tmp_path, by=by), ["train.epochs=1"], tmp_path / "run")
+    measured = load_checkpoint(folder / "checkpoint.safetensors")[0]["results"]["validation"]
+    assert measured["n"] in (4, 5, 6)
+    assert (measured["srcc_low"] is not None) == interval
 
 
 def test_the_moving_average_follows_its_definition(tmp_path):

@@ -109,7 +109,7 @@ def load_data(recipe: Recipe, *, needs_reference: bool) -> RunData:
     main = read_csv_dataset(table.csv, table.root or None, mos_range=table.mos_range)
     _check_learnable(main, table.csv, needs_reference=needs_reference)
     train, validation, test = split_samples(main, recipe.split)
-    _check_parts(train, validation, recipe, table.csv)
+    _check_parts(train, validation, test, recipe, table.csv)
     held = {path for item in (*validation, *test) for path in (item.sample.image, item.sample.reference) if path}
     held -= {item.sample.reference for item in train if item.sample.reference}
     for source, extra in enumerate(table.extra, start=1):
@@ -175,13 +175,15 @@ def _check_references(samples: Sequence[Sample], csv: str, *, needs_reference: b
         raise DataError(f"{csv}: the metric compares with references, but a row has none; fill the reference column")
 
 
-def _check_parts(train: list[Item], validation: list[Item], recipe: Recipe, csv: str) -> None:
+def _check_parts(train: list[Item], validation: list[Item], test: list[Item], recipe: Recipe, csv: str) -> None:
     if not train:
         raise DataError(f"{csv}: no image is left to train on; change [split]")
-    if recipe.train.selection == "best-val" and len(validation) < _FEWEST:
+    for name, part in (("validation", validation), ("test", test)):
+        if 0 < len(part) < _FEWEST:
+            raise DataError(f"{csv}: {len(part)} {name} images have no correlation; hold out more (split.{name})")
+    if recipe.train.selection == "best-val" and not validation:
         raise DataError(
-            f"{csv}: {len(validation)} validation images cannot choose an epoch; hold out more (split.validation) or "
-            "set train.selection = 'last'"
+            f"{csv}: no validation images to choose an epoch by; hold some out or set train.selection = 'last'"
         )
 
 

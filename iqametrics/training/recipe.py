@@ -218,7 +218,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: the TOML file.
-        overrides: `table.key=value` each, the value in TOML or, where that fails, a plain string.
+        overrides: `table.key=value` each (or deeper), the value in TOML or, where that fails, a string.
 
     Raises:
         RecipeError: no such file, not TOML, an unknown table or key, a value of the wrong type or out of range.
@@ -277,16 +277,18 @@ def _plain(value: Any) -> Any:
 def _apply_override(tables: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     parts = name.strip().split(".")
-    if not equals or len(parts) != 2 or not all(parts):
+    if not equals or len(parts) < 2 or not all(parts):
         raise RecipeError(f"--set {override}: write it as table.key=value, e.g. train.epochs=3")
     try:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    table = tables.setdefault(parts[0], {})
-    if not isinstance(table, dict):
-        raise RecipeError(f"--set {override}: {parts[0]} is not a table")
-    table[parts[1]] = value
+    table = tables
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {override}: {part} is not a table")
+    table[parts[-1]] = value
 
 
 def _build(cls: type[_Table], values: Any, where: str) -> _Table:

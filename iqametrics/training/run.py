@@ -77,7 +77,15 @@ def train(
         TrainingError: the folder holds a run already; a loss that is not finite; a full disk.
         KeyboardInterrupt: Ctrl-C; the message says how to go on.
     """
-    recipe_path = Path(recipe_path)
+    try:
+        return _train(Path(recipe_path), overrides, output, resume=resume)
+    except KeyboardInterrupt as interrupt:
+        message = str(interrupt) or "stopped; go on with the same command and --resume"
+        print(message, file=sys.stderr)
+        raise KeyboardInterrupt(message) from None
+
+
+def _train(recipe_path: Path, overrides: Sequence[str], output: Path | str | None, *, resume: bool) -> Path:
     recipe = read_recipe(recipe_path, overrides)
     objective_class = _objective_class(recipe.metric.name)
     folder = Path(output) if output is not None else Path("runs") / recipe_path.stem
@@ -240,10 +248,23 @@ def _results(trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
     measured = {}
     for name, values in scores.items():
         items = parts[name]
-        mos, groups = [item.sample.mos for item in items], [item.group for item in items]
-        by_image = recipe.split.by in ("image", "column")
-        measured[name] = evaluate(values, mos, groups=None if by_image else groups).to_dict()
+        groups = [_group(item, index, recipe.split.by) for index, item in enumerate(items)]
+        alike = len(set(groups)) == 1
+        measured[name] = evaluate(
+            values, [item.sample.mos for item in items], groups=None if alike else groups
+        ).to_dict()
+        if alike:
+            # Images of one group are no sample to resample: there is a figure, but no interval.
+            measured[name] |= {"srcc_low": None, "srcc_high": None}
     return measured
+
+
+def _group(item: Item, index: int, by: str) -> str:
+    """What an image is resampled together with, for the interval."""
+    if by != "column":
+        return item.group
+    reference = item.sample.reference
+    return item.sample.group or (str(reference) if reference else str(index))
 
 
 def _name(item: Item, root: str) -> str:
