@@ -14,6 +14,7 @@ from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
 from iqametrics.objective import Batch, Objective, Statistics
+from iqametrics.weights.checkpoint import fill, load_checkpoint
 
 _MODES = {"bpclip-fr": "fr", "bpclip-nr": "nr"}
 
@@ -56,12 +57,14 @@ class BpclipObjective(Objective):
     Args:
         model: the network.
         loss: weights of the loss's parts.
+        fine_tuning: whether the model comes trained; its level statistics and score bias then stay as they are.
     """
 
     model: Bpclip
 
-    def __init__(self, model: Bpclip, loss: BpclipLossConfig | None = None) -> None:
+    def __init__(self, model: Bpclip, loss: BpclipLossConfig | None = None, *, fine_tuning: bool = False) -> None:
         super().__init__()
+        self.fine_tuning = fine_tuning
         self.model = model
         self.loss_config = loss or BpclipLossConfig()
         self.needs_reference = model.config.mode == "fr"
@@ -74,7 +77,7 @@ class BpclipObjective(Objective):
             metric_name: "bpclip-fr" or "bpclip-nr", which decides the mode.
             model: fields of `BpclipConfig` without `mode`, and optionally a table `loss` of `BpclipLossConfig`'s.
             init: optionally `backbone`, a safetensors file of the backbone, and `anchors`, one with a tensor
-                "anchors" (K, C_t).
+                "anchors" (K, C_t); or `checkpoint`, a checkpoint of this method and config, to be trained further.
 
         Raises:
             RecipeError: if a name or a value is not known or impossible.
@@ -82,14 +85,17 @@ class BpclipObjective(Objective):
         """
         if metric_name not in _MODES:
             raise RecipeError(f"metric {metric_name!r} is not BPCLIP; choose one of {', '.join(_MODES)}")
-        unknown = sorted(set(init) - {"backbone", "anchors"})
+        unknown = sorted(set(init) - {"backbone", "anchors", "checkpoint"})
         if unknown:
-            raise RecipeError(f"unknown init keys: {', '.join(unknown)}; known are backbone, anchors")
+            raise RecipeError(f"unknown init keys: {', '.join(unknown)}; known are backbone, anchors, checkpoint")
         values = dict(model)
         loss = BpclipLossConfig.from_dict(values.pop("loss", {}))
         if values.setdefault("mode", _MODES[metric_name]) != _MODES[metric_name]:
             raise RecipeError(f"mode = {values['mode']!r} contradicts metric = {metric_name!r}; leave mode out")
         network = Bpclip(BpclipConfig.from_dict(values))
+        if "checkpoint" in init:
+            fill(network, load_checkpoint(init["checkpoint"])[1], source=init["checkpoint"])
+            return cls(network, loss, fine_tuning=True)
         if "backbone" in init:
             load_backbone(network.backbone, init["backbone"])
         if "anchors" in init:
@@ -121,7 +127,9 @@ class BpclipObjective(Objective):
         return self.model.levels(trunk)
 
     def initialise(self, statistics: Statistics) -> None:
-        """Start the score at the mean opinion score and store the levels' statistics."""
+        """Start the score at the mean opinion score and store the levels' statistics; not in fine-tuning."""
+        if self.fine_tuning:
+            return
         with torch.no_grad():
             self.model.score.out.bias.fill_(statistics.mos_mean)
         self.model.set_level_statistics(statistics.level_means, statistics.level_stds)
