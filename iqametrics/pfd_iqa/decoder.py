@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from iqametrics.nn.attention import Mlp, MultiHeadAttention
 
-_INITIAL_STD = 0.02
+_INITIAL_BOUND = 0.03
 
 
 class PanelDecoder(nn.Module):
@@ -36,9 +36,10 @@ class PanelDecoder(nn.Module):
         self.mlp = Mlp(width, 4 * width, "gelu")
         self.norm = nn.LayerNorm(width)
         self.score = nn.Linear(width, 1)
-        nn.init.normal_(self.panel, std=_INITIAL_STD)
+        # Uniform, not normal: on the meta device, where checkpoints are checked, normal_ imports half of torch.
+        nn.init.uniform_(self.panel, -_INITIAL_BOUND, _INITIAL_BOUND)
         # A small weight lets the first scores be close to the bias, which starts at the mean MOS.
-        nn.init.normal_(self.score.weight, std=_INITIAL_STD)
+        nn.init.uniform_(self.score.weight, -_INITIAL_BOUND, _INITIAL_BOUND)
         nn.init.zeros_(self.score.bias)
 
     def forward(self, features: Tensor, class_token: Tensor) -> Tensor:
