@@ -6,6 +6,8 @@ in the "Lite" variant that its authors published for mobile devices.
 
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 BATCH_NORM_EPS = 1e-3
@@ -43,11 +45,18 @@ class SamePadConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad to ceil division, then convolve: (N, C, H, W) -> (N, C', ceil(H/s), ceil(W/s))."""
+        return self.convolve(x, self.weight, self.bias)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Do the same with another kernel and bias."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         pad_h = _same_padding(x.shape[-2], kernel, stride)
         pad_w = _same_padding(x.shape[-1], kernel, stride)
-        x = nn.functional.pad(x, (pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2))
-        return super().forward(x)
+        both = (pad_h // 2, pad_w // 2)
+        if pad_h % 2 or pad_w % 2:
+            x = F.pad(x, (both[1], pad_w - both[1], both[0], pad_h - both[0]))
+            both = (0, 0)
+        return F.conv2d(x, weight, bias, self.stride, both, self.dilation, self.groups)
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> int:
@@ -70,8 +79,24 @@ class ConvBN(nn.Sequential):
         conv = SamePadConv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, bias=False)
         layers: list[nn.Module] = [conv, nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS)]
         if activate:
-            layers.append(nn.ReLU6())
+            layers.append(nn.ReLU6(inplace=True))
         super().__init__(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', ceil(H/s), ceil(W/s))."""
+        conv, norm, *activation = self
+        assert isinstance(conv, SamePadConv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        x = norm(conv(x)) if norm.training else self._folded(conv, norm, x)
+        return activation[0](x) if activation else x
+
+    @staticmethod
+    def _folded(conv: SamePadConv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Scale and shift the kernel in place of the map, which is larger: what a frozen BatchNorm amounts to."""
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return conv.convolve(x, conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale)
 
 
 class InvertedResidual(nn.Module):
