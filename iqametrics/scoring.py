@@ -4,15 +4,16 @@
         print(row.image, row.score if row.error is None else row.error)
 
 What is in memory at a time: the images of `3 * batch_size` items after sizing (fewer where they are large, see
-`MAX_HELD_BYTES`), one undecoded image a worker, a batch of at most `MAX_BATCH_PIXELS`, and the features of references
-up to `MAX_REFERENCE_BYTES`. A score depends neither on the batch that its image is in nor on the order.
+`MAX_HELD_BYTES`), the image that each worker is decoding, a batch of at most `MAX_BATCH_PIXELS`, and the features of
+references up to `MAX_REFERENCE_BYTES`. A score depends neither on the batch that its image is in nor on the order.
 """
 
 import os
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from threading import Condition, Thread
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from iqametrics.images import check_pair, read_image
 from iqametrics.metric import Metric, ReferenceFeatures, Sizing
 
 MAX_HELD_BYTES = 2**29
-"""Decoded images that wait for their batch; no further image is opened beyond it."""
+"""Decoded images that wait for their batch; beyond it only what is needed at once is decoded."""
 MAX_REFERENCE_BYTES = 2**29
 """Features of references that are kept, the least recently used ones going first."""
 MAX_BATCH_PIXELS = 2**21
@@ -89,11 +90,11 @@ def score_items(
         workers = min(4, os.cpu_count() or 1)
     if batch_size < 1 or workers < 1:
         raise InputError(f"batch_size {batch_size} and workers {workers} must be 1 or more")
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="iqametrics-decode")
+    decoder = _Decoder(workers)
     try:
-        yield from _Scoring(metrics, batch_size, pool).run(iter(items))
+        yield from _Scoring(metrics, batch_size, decoder).run(iter(items))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        decoder.close()
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,92 @@ class _Slot:
     scored: bool = False
 
 
+class _Decoder:
+    """Threads that decode in order of request while there is room, and what is waited for in any case."""
+
+    def __init__(self, workers: int) -> None:
+        self._changed = Condition()  # guards what follows
+        self._queue: deque[tuple[Future[_Picture], str, frozenset[Sizing]]] = deque()
+        self._urgent: Future[_Picture] | None = None
+        self._held = 0
+        self._closed = False
+        for _ in range(workers):
+            Thread(target=self._work, name="iqametrics-decode", daemon=True).start()
+
+    def submit(self, path: str, sizings: frozenset[Sizing]) -> "Future[_Picture]":
+        """Have an image decoded."""
+        future: Future[_Picture] = Future()
+        with self._changed:
+            self._queue.append((future, path, sizings))
+            self._changed.notify_all()
+        return future
+
+    def wait(self, future: "Future[_Picture]", *, urgent: bool) -> bool:
+        """Wait for an image; one that is not urgent only while there is room. Return whether it is done."""
+        with self._changed:
+            if urgent:
+                self._urgent = future
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: future.done() or (not urgent and self._held >= MAX_HELD_BYTES))
+        return future.done()
+
+    def release(self, future: "Future[_Picture]") -> None:
+        """Count an image as held no longer; one that is not decoded yet will not be."""
+        with self._changed:
+            self._queue = deque(task for task in self._queue if task[0] is not future)
+            if future.done():
+                self._held -= 0 if future.exception() else future.result().nbytes
+            else:
+                future.cancel()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the threads, each after the image that it is decoding."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._next() is not None)
+                task = self._next()
+                if self._closed or task is None:
+                    return
+                self._queue.remove(task)
+            future, path, sizings = task
+            try:
+                picture = _decode(path, sizings)
+            except BaseException as error:  # it is raised again where the image is wanted
+                self._finish(future, None, error)
+            else:
+                self._finish(future, picture, None)
+
+    def _finish(self, future: "Future[_Picture]", picture: _Picture | None, error: BaseException | None) -> None:
+        with self._changed:
+            if future.cancelled():  # released while it was being decoded
+                return
+            if picture is None:
+                future.set_exception(error)
+            else:
+                self._held += picture.nbytes
+                future.set_result(picture)
+            self._changed.notify_all()
+
+    def _next(self) -> "tuple[Future[_Picture], str, frozenset[Sizing]] | None":
+        urgent = next((task for task in self._queue if task[0] is self._urgent), None)
+        if urgent is None and self._queue and self._held < MAX_HELD_BYTES:
+            return self._queue[0]
+        return urgent
+
+
 class _References:
     """References: decoded ahead, encoded once a metric, kept while there is room."""
 
-    def __init__(self, metrics: Sequence[Metric], sizings: frozenset[Sizing], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, metrics: Sequence[Metric], sizings: frozenset[Sizing], decoder: _Decoder) -> None:
         self.metrics = metrics
         self.sizings = sizings
-        self.pool = pool
+        self.decoder = decoder
         self.pending: dict[str, Future[_Picture]] = {}
         self.held: OrderedDict[str, tuple[tuple[int, int], dict[int, ReferenceFeatures]]] = OrderedDict()
         self.nbytes = 0
@@ -133,12 +213,12 @@ class _References:
     def expect(self, path: str) -> None:
         """Have a reference decoded, unless that has been done."""
         if path not in self.held and path not in self.pending:
-            self.pending[path] = self.pool.submit(_decode, path, self.sizings)
+            self.pending[path] = self.decoder.submit(path, self.sizings)
 
     def release(self, path: str | None, wanted: Iterable[str | None]) -> None:
         """Let a decoded reference go that was not used, since its image could not be read, unless others want it."""
         if path in self.pending and path not in wanted:
-            del self.pending[path]
+            self.decoder.release(self.pending.pop(path))
 
     def get(self, path: str) -> tuple[tuple[int, int], dict[int, ReferenceFeatures]]:
         """Give the size of a reference in its file and its features by number of metric.
@@ -150,12 +230,17 @@ class _References:
             self.held.move_to_end(path)
             return self.held[path]
         self.expect(path)
-        picture = self.pending.pop(path).result()
-        features = {
-            number: metric.encode_reference(picture.sized[metric.sizing])
-            for number, metric in enumerate(self.metrics)
-            if metric.mode == "fr"
-        }
+        future = self.pending.pop(path)
+        try:
+            self.decoder.wait(future, urgent=True)
+            picture = future.result()
+            features = {
+                number: metric.encode_reference(picture.sized[metric.sizing])
+                for number, metric in enumerate(self.metrics)
+                if metric.mode == "fr"
+            }
+        finally:
+            self.decoder.release(future)
         self.held[path] = (picture.size, features)
         self.nbytes += _nbytes(features)
         while self.nbytes > MAX_REFERENCE_BYTES and len(self.held) > 1:
@@ -167,20 +252,20 @@ class _References:
 class _Scoring:
     """The window of items between the first that has not been yielded and the last that has been opened."""
 
-    def __init__(self, metrics: Sequence[Metric], batch_size: int, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, metrics: Sequence[Metric], batch_size: int, decoder: _Decoder) -> None:
         self.metrics = metrics
         self.batch_size = batch_size
-        self.pool = pool
+        self.decoder = decoder
         self.sizings = frozenset(metric.sizing for metric in metrics)
         self.references = _References(
-            metrics, frozenset(metric.sizing for metric in metrics if metric.mode == "fr"), pool
+            metrics, frozenset(metric.sizing for metric in metrics if metric.mode == "fr"), decoder
         )
         self.window: deque[_Slot] = deque()
 
     def run(self, items: Iterator[Item]) -> Iterator[Row]:
         exhausted = False
         while True:
-            while not exhausted and self._has_room():
+            while not exhausted and len(self.window) < 3 * self.batch_size:
                 item = next(items, None)
                 exhausted = item is None
                 if item is not None:
@@ -190,18 +275,13 @@ class _Scoring:
             if not self.window[0].scored:
                 self._score_next_batch()
             slot = self.window.popleft()
+            self.decoder.release(slot.picture)
             self.references.release(slot.item.reference, (other.item.reference for other in self.window))
             yield from self._rows(slot)
 
-    def _has_room(self) -> bool:
-        """Whether another image may be opened; sizes are known of the images that have been decoded."""
-        pictures = [slot.picture for slot in self.window] + list(self.references.pending.values())
-        held = sum(picture.result().nbytes for picture in pictures if picture.done() and not picture.exception())
-        return len(self.window) < 3 * self.batch_size and (held < MAX_HELD_BYTES or not self.window)
-
     def _open(self, item: Item) -> None:
         if item.error is None:
-            picture = self.pool.submit(_decode, item.image, self.sizings)
+            picture = self.decoder.submit(item.image, self.sizings)
         else:
             picture = Future()
             picture.set_exception(InputError(item.error))
@@ -216,14 +296,14 @@ class _Scoring:
         for slot in list(self.window)[: 2 * self.batch_size]:
             if slot.scored:
                 continue
-            try:
-                picture = slot.picture.result()
-            except (IqaError, MemoryError) as error:
-                slot.results = dict.fromkeys(range(len(self.metrics)), _one_line(error))
-                slot.scored = True
+            if not self.decoder.wait(slot.picture, urgent=not batch):
+                break  # what is held must be scored before there is room for more
+            if (error := slot.picture.exception()) is not None:
+                self._fail(slot, error)
                 if not batch:
                     return
                 continue
+            picture = slot.picture.result()
             if not batch:
                 largest = max(image.shape[-2] * image.shape[-1] for image in picture.sized.values())
                 limit = max(1, min(limit, MAX_BATCH_PIXELS // largest))
@@ -232,6 +312,13 @@ class _Scoring:
             if len(batch) == limit:
                 break
         self._score(batch)
+
+    def _fail(self, slot: _Slot, error: BaseException) -> None:
+        """Note an error for all metrics; one that is nobody's fault but ours is raised."""
+        if not isinstance(error, IqaError | RuntimeError | MemoryError | OSError):
+            raise error
+        slot.results = dict.fromkeys(range(len(self.metrics)), _one_line(error))
+        slot.scored = True
 
     def _score(self, batch: list[_Slot]) -> None:
         for number, metric in enumerate(self.metrics):
