@@ -1,5 +1,6 @@
 import csv
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 import training_fake
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from training_fake import write_dataset, write_recipe
 
 from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.training import run
 from iqametrics.weights.checkpoint import load_checkpoint
+from iqametrics.weights.manifest import read_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -284,6 +286,27 @@ def test_unknown_metric_device_and_starting_file_are_named(tmp_path):
         run.train(recipe, ["init.backbone=./no.safetensors"], tmp_path / "run")
     with pytest.raises(RecipeError, match="'nothing-bundled'"):
         run.train(recipe, ["init.backbone=nothing-bundled"], tmp_path / "run")
+
+
+def test_a_bundled_backbone_is_not_stored_again(tmp_path, monkeypatch):
+    torch.manual_seed(5)
+    backbone = training_fake.FakeModel(training_fake.FakeConfig(frozen_levels=2)).backbone.state_dict()
+    save_file(backbone, tmp_path / "base.safetensors")
+    digest = hashlib.sha256((tmp_path / "base.safetensors").read_bytes()).hexdigest()
+    entry = {"name": "tiny-backbone", "file": "base.safetensors", "sha256": digest}
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "checkpoints": [], "bases": [entry]}))
+    monkeypatch.setattr(run, "WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr(run, "read_manifest", lambda: read_manifest(tmp_path))
+    recipe = write_recipe(tmp_path, frozen=2)
+    folder = run.train(recipe, ["train.epochs=1", "init.backbone=tiny-backbone"], tmp_path / "run")
+    path = folder / "checkpoint.safetensors"
+    assert not any(name.startswith("backbone.") for name in load_file(path))
+    metadata, tensors = load_checkpoint(path, folder=tmp_path)
+    assert metadata["backbone"] == {"name": "tiny-backbone", "sha256": digest}
+    assert all(torch.equal(tensors[f"backbone.{name}"], tensor) for name, tensor in backbone.items())
+    # Trained, the backbone is another one and is stored.
+    folder = run.train(write_recipe(tmp_path), ["train.epochs=1", "init.backbone=tiny-backbone"], tmp_path / "run2")
+    assert load_checkpoint(folder / "checkpoint.safetensors", folder=tmp_path)[0]["backbone"] is None
 
 
 def test_full_reference_pairs_are_cropped_alike(tmp_path):

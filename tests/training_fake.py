@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from iqametrics.objective import Batch, Objective, Statistics
@@ -92,7 +93,10 @@ class FakeObjective(Objective):
 
     @classmethod
     def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "FakeObjective":
-        return cls(FakeConfig(**model))
+        objective = cls(FakeConfig(**model))
+        if "backbone" in init:
+            objective.model.backbone.load_state_dict(load_file(init["backbone"]))
+        return objective
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         scores = self._scores(batch)
