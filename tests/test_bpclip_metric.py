@@ -36,6 +36,9 @@ def network(mode, **choices):
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
+    # These two are the config's and no part of a checkpoint.
+    model.pixel_mean.copy_(torch.tensor(model.config.pixel_mean).view(3, 1, 1))
+    model.pixel_std.copy_(torch.tensor(model.config.pixel_std).view(3, 1, 1))
     return model
 
 
