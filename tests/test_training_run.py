@@ -304,8 +304,13 @@ def test_a_bundled_backbone_is_not_stored_again(tmp_path, monkeypatch):
     metadata, tensors = load_checkpoint(path, folder=tmp_path)
     assert metadata["backbone"] == {"name": "tiny-backbone", "sha256": digest}
     assert all(torch.equal(tensors[f"backbone.{name}"], tensor) for name, tensor in backbone.items())
+    # The same file given by its path is the same backbone.
+    folder = run.train(recipe, ["train.epochs=1", "init.backbone=./base.safetensors"], tmp_path / "run1")
+    assert load_checkpoint(folder / "checkpoint.safetensors", folder=tmp_path)[0]["backbone"] == metadata["backbone"]
     # Trained, the backbone is another one and is stored.
-    folder = run.train(write_recipe(tmp_path), ["train.epochs=1", "init.backbone=tiny-backbone"], tmp_path / "run2")
+    folder = run.train(
+        write_recipe(tmp_path), ["train.epochs=1", "init.backbone=./base.safetensors"], tmp_path / "run2"
+    )
     assert load_checkpoint(folder / "checkpoint.safetensors", folder=tmp_path)[0]["backbone"] is None
 
 

@@ -171,5 +171,6 @@ def _restore_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, tens
     for name, value in tensors.items():
         parameter, _, key = name.rpartition("/")
         state: dict[str, Any] = optimizer.state[parameters[parameter]]
-        # Like torch's own loading: the step counter stays on the CPU, the moments go where the parameter is.
-        state[key] = value if key == "step" else value.to(parameters[parameter].device)
+        # The step counter stays on the CPU; the moments go where the parameter is and in its memory layout, since the
+        # last bits of a result may depend on the layout.
+        state[key] = value if key == "step" else torch.empty_like(parameters[parameter].detach()).copy_(value)

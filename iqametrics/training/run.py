@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from iqametrics.errors import RecipeError, TrainingError
@@ -108,7 +109,7 @@ def _train(recipe_path: Path, overrides: Sequence[str], output: Path | str | Non
     trainer.run()
     epoch = trainer.use_selected()
     results = _results(trainer, recipe)
-    _write_checkpoint(folder / CHECKPOINT, recipe, objective, environment, data, results, epoch)
+    _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, environment, data, results, epoch)
     return folder
 
 
@@ -275,6 +276,7 @@ def _name(item: Item, root: str) -> str:
 def _write_checkpoint(
     path: Path,
     recipe: Recipe,
+    init: dict[str, str],
     objective: Objective,
     environment: dict[str, Any],
     data: RunData,
@@ -282,7 +284,7 @@ def _write_checkpoint(
     epoch: int,
 ) -> None:
     dtype = _STORED_DTYPES[recipe.output.dtype]
-    tensors, base = _without_base(objective.model.state_dict(), recipe.init.get("backbone", ""), dtype)
+    tensors, base = _without_base(objective.model.state_dict(), init.get("backbone"))
     metadata = {
         "metric": recipe.metric.name,
         "tag": recipe.metric.tag,
@@ -308,15 +310,12 @@ def _write_checkpoint(
     save_checkpoint(path, tensors, metadata, dtype=dtype)
 
 
-def _without_base(
-    state: dict[str, Tensor], name: str, dtype: torch.dtype
-) -> tuple[dict[str, Tensor], dict[str, str] | None]:
-    """Leave out what a bundled backbone file holds already, number for number."""
-    if not name or is_path(name):
+def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[str, Tensor], dict[str, str] | None]:
+    """Leave out what a bundled backbone file, known by its SHA-256, holds already, number for number."""
+    digest = hashlib.sha256(Path(backbone).read_bytes()).hexdigest() if backbone else ""
+    entry = next((base for base in read_manifest().bases if base.sha256 == digest), None)
+    if entry is None:
         return state, None
-    from safetensors.torch import load_file
-
-    entry = _base(name)
     shared = {BACKBONE + key: tensor for key, tensor in load_file(WEIGHTS_FOLDER / entry.file).items()}
     kept = {
         key: tensor
@@ -334,7 +333,6 @@ def _csv_files(recipe: Recipe) -> list[str]:
 
 def _environment(recipe: Recipe, init: dict[str, str]) -> dict[str, Any]:
     """Describe where a run happens, for the record."""
-    files = [*_csv_files(recipe), *init.values()]
     return {
         "command": sys.argv,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -348,8 +346,18 @@ def _environment(recipe: Recipe, init: dict[str, str]) -> dict[str, Any]:
             "torch_threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "inputs": {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files},
+        "inputs": _digests([*_csv_files(recipe), *init.values()]),
     }
+
+
+def _digests(files: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of files by their names, without the folders, which are no one else's business."""
+    digests: dict[str, str] = {}
+    for file in files:
+        name = Path(file).name
+        key = name if name not in digests else f"{name} ({len(digests) + 1})"
+        digests[key] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return digests
 
 
 def _check_inputs(folder: Path, environment: dict[str, Any], *, resume: bool) -> None:
