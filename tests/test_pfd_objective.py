@@ -1,0 +1,304 @@
+"""What PFD-IQA's student and teacher minimise: equation 13 from its parts, and whether it can be learnt."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from safetensors.torch import save_file
+
+from iqametrics.errors import RecipeError, WeightsError
+from iqametrics.objective import Batch, Statistics
+from iqametrics.pfd_iqa.config import PfdIqaConfig, PfdTeacherConfig
+from iqametrics.pfd_iqa.model import PfdIqa
+from iqametrics.pfd_iqa.objective import (
+    PfdIqaObjective,
+    PfdLossConfig,
+    PfdTeacherObjective,
+    TeacherLossConfig,
+    load_teacher,
+)
+from iqametrics.pfd_iqa.teacher import PfdTeacher
+from iqametrics.weights.checkpoint import save_checkpoint
+
+SHARED = {
+    "encoder": "efficientnet_lite0",
+    "crop_space": "feature",
+    "frozen_levels": 5,
+    "grid": 2,
+    "crop_size": 64,
+    "text_width": 16,
+    "standardise_levels": True,
+}
+STUDENT = PfdIqaConfig(**SHARED, encoder_width=12, sampling_steps=2, n_crops=3, norm="group")
+TEACHER = PfdTeacherConfig(**{**SHARED, "logit_scale": 10.0}, n_crops=3)
+
+
+def prompts(count, seed):
+    return torch.randn(count, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def make_teacher():
+    torch.manual_seed(1)
+    teacher = PfdTeacher(TEACHER)
+    teacher.set_prompts(prompts(55, 3))
+    return teacher
+
+
+def make_student(teacher, **changes):
+    torch.manual_seed(2)
+    model = PfdIqa(dataclasses.replace(STUDENT, **changes))
+    model.backbone.load_state_dict(teacher.backbone.state_dict())
+    model.set_prompts(prompts(11, 1), prompts(5, 2))
+    return model
+
+
+def make_objective(**changes):
+    teacher = make_teacher()
+    return PfdIqaObjective(make_student(teacher, **changes), teacher)
+
+
+def make_batch(count=4, side=64):
+    """Stored levels as a cache gives them: unread ones empty, the others of order one."""
+    generator = torch.Generator().manual_seed(0)
+    cells = side // 32
+    levels = [torch.randn(count, c, cells * k, cells * k, generator=generator) for c, k in ((112, 2), (320, 1))]
+    return Batch(
+        dist=[*(torch.empty(count, 0) for _ in range(3)), *levels],
+        ref=None,
+        mos=torch.rand(count, generator=generator),
+        distortion=torch.arange(count) - 1,
+        source=torch.zeros(count, dtype=torch.int64),
+    )
+
+
+def test_the_loss_is_equation_13():
+    objective, batch = make_objective(), make_batch()
+    objective.eval()  # no mask, so that the parts can be computed again
+    torch.manual_seed(9)
+    total, parts = objective.loss(batch)
+
+    torch.manual_seed(9)
+    student, teacher = objective.model, objective.teacher
+    with torch.no_grad():
+        output = student.head(batch.dist, noise=torch.randn(4, 16, 2, 2))
+        target = teacher.head(batch.dist)
+        kl = 0.0
+        for soft, logits in (
+            (target.distortion_probs, output.distortion_logits),
+            (target.quality_probs, output.quality_logits),
+        ):
+            kl += np.mean([scipy.stats.entropy(p, q) for p, q in zip(soft, logits.double().softmax(1), strict=True)])
+        condition = torch.stack(
+            [target.distortion_probs @ student.distortion_prompts, target.quality_probs @ student.quality_prompts], 1
+        )
+        ldm = student.refinement.trajectory_loss(target.features, condition).item()
+    fea = ((output.refined - target.features) ** 2).mean().item()
+    l1 = (output.score - batch.mos).abs().mean().item()
+    expected = {"l1": l1, "kl": kl, "ldm": ldm, "fea": fea}
+    assert {name: value.item() for name, value in parts.items()} == pytest.approx(expected, rel=1e-4)
+    assert total.item() == pytest.approx(0.5 * kl + 1.0 * ldm + 0.01 * fea + l1, rel=1e-4)
+
+
+def test_the_loss_draws_from_the_global_generator_only():
+    objective, batch = make_objective(), make_batch()
+    objective.train()
+    values = []
+    for seed in (4, 4, 5):
+        torch.manual_seed(seed)
+        values.append(objective.loss(batch)[0].item())
+    assert values[0] == values[1] != values[2]
+
+
+def test_every_trainable_parameter_of_the_student_learns_and_the_teacher_does_not():
+    objective = make_objective()
+    objective.train()
+    before = copy.deepcopy(objective.teacher.state_dict())
+    objective.loss(make_batch())[0].backward()
+    dead = [
+        n for n, p in objective.model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
+    # A bias on the keys moves all logits of a softmax alike.
+    assert [name for name in dead if not name.endswith("key.bias")] == []
+    assert all(p.grad is None for p in objective.teacher.parameters())
+    assert all(torch.equal(before[n], t) for n, t in objective.teacher.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"use_pda": False}, {"l1", "ldm", "fea"}),
+        ({"use_pdr": False}, {"l1", "kl"}),
+        ({"use_pda": False, "use_pdr": False}, {"l1"}),
+        ({"use_ana": False}, {"l1", "kl", "ldm", "fea"}),
+        ({"use_ppa": False}, {"l1", "kl", "ldm", "fea"}),
+    ],
+)
+def test_an_ablation_leaves_out_its_losses(changes, names):
+    teacher = make_teacher()
+    needs_teacher = names != {"l1"}
+    objective = PfdIqaObjective(make_student(teacher, **changes), teacher if needs_teacher else None)
+    total, parts = objective.loss(make_batch())
+    assert set(parts) == names
+    total.backward()
+
+
+def test_the_baseline_needs_no_teacher_and_the_rest_does():
+    with pytest.raises(RecipeError, match=r"give the path of its checkpoint as init\.teacher"):
+        PfdIqaObjective(make_student(make_teacher()), None)
+
+
+def test_the_student_learns_four_scores():
+    objective, batch = make_objective(), make_batch()
+    objective.initialise(Statistics(batch.mos.mean().item(), 0.2, (torch.zeros(432),), (torch.ones(432),)))
+    start = (objective.predict(batch) - batch.mos).abs().mean().item()
+    optimiser = torch.optim.AdamW(objective.parameter_groups(3e-3, 3e-4, 0.0))
+    first = {}
+    for step in range(30):
+        torch.manual_seed(step)
+        objective.train()
+        loss, parts = objective.loss(batch)
+        first = first or parts
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    # One window each, so the training batch is the whole image.
+    assert (objective.predict(batch) - batch.mos).abs().mean().item() < 0.7 * start
+    assert parts["kl"].item() < first["kl"].item() / 2
+    assert parts["ldm"].item() < first["ldm"].item()
+
+
+def test_initialise_starts_at_the_mean_score_with_standard_levels():
+    objective, batch = make_objective(), make_batch()
+    (cells,) = objective.statistics_levels(batch.dist)
+    assert cells.shape == (4, 432, 2, 2)
+    objective.initialise(Statistics(0.62, 0.1, (cells.mean((0, 2, 3)),), (cells.std((0, 2, 3)),)))
+    assert objective.model.decoder.score.bias.item() == pytest.approx(0.62)
+    torch.testing.assert_close(objective.model.level_mean.flatten(), cells.mean((0, 2, 3)))
+    assert objective.predict(batch).mean().item() == pytest.approx(0.62, abs=0.1)
+
+
+def test_predict_is_what_the_model_scores_whole_images():
+    objective = make_objective()
+    objective.train()
+    image = torch.rand(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    batch = dataclasses.replace(make_batch(2), dist=objective.trunk(image))
+    scores = objective.predict(batch)
+    assert torch.equal(scores, objective.predict(batch))
+    with torch.no_grad():
+        torch.testing.assert_close(scores, objective.model.eval()(image))
+
+
+def test_only_the_levels_that_are_read_are_needed():
+    assert make_objective().needed_levels == (4, 5)
+    three = dataclasses.replace(TEACHER, frozen_levels=3)
+    assert PfdTeacherObjective(PfdTeacher(three)).needed_levels == (3,)
+    assert PfdTeacherObjective(PfdTeacher(dataclasses.replace(TEACHER, frozen_levels=0))).needed_levels is None
+
+
+def test_parameter_groups_are_the_students_alone():
+    teacher = dataclasses.replace(TEACHER, frozen_levels=3)
+    torch.manual_seed(1)
+    teacher = PfdTeacher(teacher)
+    objective = PfdIqaObjective(make_student(teacher, frozen_levels=3), teacher)
+    groups = objective.parameter_groups(1e-3, 1e-4, 0.05)
+    listed = {id(p) for group in groups for p in group["params"]}
+    assert listed == {id(p) for p in objective.model.parameters() if p.requires_grad}
+    upper = {id(p) for p in objective.model.backbone.parameters()}
+    assert all((group["lr"] == 1e-4) == (id(p) in upper) for group in groups for p in group["params"])
+
+
+def test_the_teachers_loss_is_the_sum_of_two_fidelities():
+    objective, batch = PfdTeacherObjective(make_teacher(), TeacherLossConfig(distortion_weight=0.5)), make_batch()
+    total, parts = objective.loss(batch)
+    with torch.no_grad():
+        output = objective.model.head(batch.dist)
+    pairs = []
+    for i in range(4):
+        for j in range(i + 1, 4):
+            p = scipy.stats.norm.cdf((output.quality[i] - output.quality[j]).item() / np.sqrt(2))
+            pairs.append(1 - np.sqrt(p if batch.mos[i] > batch.mos[j] else 1 - p))
+    known = [1 - output.distortion_probs[i, i - 1].sqrt().item() for i in (1, 2, 3)]
+    assert parts["quality"].item() == pytest.approx(np.mean(pairs), abs=1e-3)
+    assert parts["distortion"].item() == pytest.approx(np.mean(known), abs=1e-3)
+    assert total.item() == pytest.approx(np.mean(pairs) + 0.5 * np.mean(known), abs=1e-3)
+
+
+def test_the_teacher_learns_order_and_type():
+    objective, batch = PfdTeacherObjective(make_teacher()), make_batch()
+    optimiser = torch.optim.AdamW(objective.parameter_groups(3e-3, 3e-4, 0.0))
+    for _ in range(30):
+        loss, parts = objective.loss(batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert parts["distortion"].item() < 0.1
+    predicted = objective.predict(batch)
+    assert scipy.stats.spearmanr(predicted, batch.mos).statistic == pytest.approx(1)
+    assert ((predicted >= 0) & (predicted <= 1)).all()
+
+
+# Recipes
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A teacher's checkpoint, its backbone and the prompts, as a recipe's [init] names them."""
+    teacher = make_teacher()
+    save_file(dict(teacher.backbone.state_dict()), tmp_path / "backbone.safetensors")
+    embeddings = {
+        "distortion_prompts": prompts(11, 1),
+        "quality_prompts": prompts(5, 2),
+        "joint_prompts": prompts(55, 3),
+    }
+    save_file(embeddings, tmp_path / "anchors.safetensors")
+    record = {"metric": "pfd-teacher", "tag": "lite", "config": TEACHER.to_dict(), "sizing": {}, "backbone": None}
+    save_checkpoint(tmp_path / "teacher.safetensors", teacher.state_dict(), record, dtype=torch.float16)
+    return {name: str(tmp_path / f"{name}.safetensors") for name in ("backbone", "anchors", "teacher")}
+
+
+def test_a_recipe_builds_student_and_teacher(files):
+    model = {**STUDENT.to_dict(), "loss": {"kl_weight": 0.25}}
+    objective = PfdIqaObjective.from_recipe("pfd-iqa", model, files)
+    assert objective.model.config == STUDENT
+    assert objective.weights == PfdLossConfig(kl_weight=0.25)
+    assert torch.equal(objective.model.distortion_prompts, prompts(11, 1))
+    assert objective.config() == STUDENT.to_dict()
+    torch.testing.assert_close(objective.teacher.joint_prompts, prompts(55, 3), rtol=1e-3, atol=1e-3)
+    del files["teacher"]
+    teacher = PfdTeacherObjective.from_recipe("pfd-teacher", TEACHER.to_dict(), files)
+    assert torch.equal(teacher.model.joint_prompts, prompts(55, 3))
+    assert torch.equal(teacher.model.backbone.stem[0].weight, objective.model.backbone.stem[0].weight)
+
+
+def test_a_student_with_another_frozen_part_than_its_teacher_is_refused(files):
+    del files["backbone"]
+    with pytest.raises(RecipeError, match="start both from the same file"):
+        PfdIqaObjective.from_recipe("pfd-iqa", STUDENT.to_dict(), files)
+
+
+def test_a_teacher_of_another_text_space_is_refused(files):
+    del files["anchors"]
+    model = {**STUDENT.to_dict(), "text_width": 24}
+    with pytest.raises(RecipeError, match="text_width = 24 of the student is 16 in its teacher"):
+        PfdIqaObjective.from_recipe("pfd-iqa", model, files)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [({"l1_weight": 2}, "unknown loss keys: l1_weight"), ({"kl_weight": -1}, "kl_weight = -1 is no weight")],
+)
+def test_impossible_loss_weights_are_refused(loss, message):
+    with pytest.raises(RecipeError, match=message):
+        PfdIqaObjective.from_recipe("pfd-iqa", {**STUDENT.to_dict(), "loss": loss}, {})
+
+
+def test_prompts_of_another_shape_are_refused(files, tmp_path):
+    with pytest.raises(WeightsError, match=r"distortion_prompts should have shape \(11, 24\) but is \(11, 16\)"):
+        PfdIqaObjective.from_recipe("pfd-iqa", {**STUDENT.to_dict(), "text_width": 24}, {"anchors": files["anchors"]})
+    with pytest.raises(WeightsError, match="nothing"):
+        PfdTeacherObjective.from_recipe("pfd-teacher", TEACHER.to_dict(), {"anchors": str(tmp_path / "nothing")})
+    with pytest.raises(WeightsError, match=r"anchors\.safetensors"):
+        load_teacher(files["anchors"])
