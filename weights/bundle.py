@@ -1,0 +1,98 @@
+"""Put the checkpoint of a training run into the package, beside the manifest, and write its manifest entry.
+
+    python weights/bundle.py runs/bpclip-nr --default
+    python weights/bundle.py runs/bpclip-nr --default --backbone efficientnet_lite0_biq2021
+
+With `--backbone NAME` the run's backbone becomes a bundled base file of that name first, which other recipes can start
+from ([init] backbone = NAME) and other checkpoints share; the checkpoint then refers to it instead of holding it.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from iqametrics.weights.checkpoint import BACKBONE, load_checkpoint, save_checkpoint
+from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
+
+MANIFEST = WEIGHTS_FOLDER / "manifest.json"
+
+
+def main() -> None:
+    """Read the arguments and do it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished training run")
+    parser.add_argument("--default", action="store_true", help="make it what create_metric(metric) loads")
+    parser.add_argument("--backbone", metavar="NAME", help="bundle the run's backbone under this name")
+    args = parser.parse_args()
+    metadata, tensors = load_checkpoint(args.run / "checkpoint.safetensors")
+    if args.backbone:
+        metadata["backbone"] = bundle_backbone(args.backbone, tensors, metadata)
+    own = _without_base(tensors, metadata["backbone"])
+    name = f"{metadata['metric']}.{metadata['tag']}"
+    path = WEIGHTS_FOLDER / f"{name}.safetensors"
+    save_checkpoint(path, own, metadata, dtype=torch.float16)
+    path.chmod(0o644)
+    entry = {
+        "metric": metadata["metric"],
+        "tag": metadata["tag"],
+        "default": args.default,
+        "source": "bundled",
+        "file": path.name,
+        "sha256": _digest(path),
+        "bytes": path.stat().st_size,
+        "licence": metadata["licence"],
+    }
+    _update("checkpoints", entry, ("metric", "tag"))
+    print(f"{path}: {len(own)} tensors, {path.stat().st_size} bytes")
+
+
+def bundle_backbone(name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> dict[str, str]:
+    """Write the backbone of a checkpoint as a base file in half precision and give the reference to it."""
+    path = WEIGHTS_FOLDER / f"{name}.safetensors"
+    backbone = {key.removeprefix(BACKBONE): value for key, value in tensors.items() if key.startswith(BACKBONE)}
+    halved = {
+        key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in backbone.items()
+    }
+    about = {"licence": metadata["licence"], "sources": json.dumps(metadata["sources"])}
+    save_file(halved, path, metadata=about)
+    path.chmod(0o644)
+    _update("bases", {"name": name, "file": path.name, "sha256": _digest(path)}, ("name",))
+    return {"name": name, "sha256": _digest(path)}
+
+
+def _without_base(tensors: dict[str, torch.Tensor], base: dict[str, str] | None) -> dict[str, torch.Tensor]:
+    if base is None:
+        return tensors
+    read_manifest.cache_clear()
+    shared = load_file(WEIGHTS_FOLDER / read_manifest().base(**base).file)
+    return {
+        key: value
+        for key, value in tensors.items()
+        if not (key.startswith(BACKBONE) and _same(value, shared.get(key.removeprefix(BACKBONE))))
+    }
+
+
+def _same(value: torch.Tensor, shared: torch.Tensor | None) -> bool:
+    return shared is not None and torch.equal(value.to(shared.dtype), shared)
+
+
+def _update(table: str, entry: dict[str, Any], identity: tuple[str, ...]) -> None:
+    """Replace the entry of the same identity in the manifest, or add it."""
+    manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    others = [item for item in manifest[table] if any(item[key] != entry[key] for key in identity)]
+    manifest[table] = sorted([*others, entry], key=lambda item: [item[key] for key in identity])
+    MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    read_manifest.cache_clear()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()
