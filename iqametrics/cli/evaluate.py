@@ -7,7 +7,15 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, add_compute_options, check_metric_name, make_metric
+from iqametrics.cli.common import (
+    EXIT_FAILED,
+    EXIT_OK,
+    UsageError,
+    add_compute_options,
+    check_metric_name,
+    complain,
+    make_metric,
+)
 from iqametrics.cli.output import open_rows
 from iqametrics.cli.score import score_with_progress
 from iqametrics.errors import DataError
@@ -49,7 +57,10 @@ def run(args: argparse.Namespace) -> int:
     from iqametrics.evaluation import evaluate
 
     known = [(row.score, index) for index, row in enumerate(rows) if row.score is not None]
-    groups = [samples[i].group or str(samples[i].reference or samples[i].image) for _, i in known]
+    groups: list[str] | None = [samples[i].group or str(samples[i].reference or samples[i].image) for _, i in known]
+    if len(set(groups or ())) == 1:
+        complain("note: all images share one group or reference, so the interval holds for this one only")
+        groups = None
     figures = evaluate([score for score, _ in known], [opinions[i] for _, i in known], groups=groups).to_dict()
     record = {"metric": rows[0].metric, "csv": str(args.csv), **figures, "failed": len(rows) - len(known)}
     if args.format == "json":
