@@ -99,11 +99,12 @@ class WindowEncoder(nn.Module):
 
         Args:
             means: (C_4,) and (C_5,), or both in one vector.
-            stds: the same of deviations, above 0.
+            stds: the same of deviations; a channel that never varies stays at 0.
         """
         if self.is_convolutional and self.config.standardise_levels:
             self.level_mean.copy_(torch.cat([mean.flatten() for mean in means]).view_as(self.level_mean))
-            self.level_std.copy_(torch.cat([std.flatten() for std in stds]).view_as(self.level_std))
+            deviations = torch.cat([std.flatten() for std in stds]).view_as(self.level_std)
+            self.level_std.copy_(torch.where(deviations > 0, deviations, 1.0))
 
     def trunk(self, images: Tensor, *, differentiable: bool = False) -> list[Tensor]:
         """Compute what never changes in training.
