@@ -146,6 +146,17 @@ class TestStrictLoading:
         tracemalloc.stop()
         assert peak < 20e6
 
+    def test_a_config_of_too_many_layers_ends_early(self):
+        made = []
+
+        def endless():
+            while True:
+                made.append(torch.nn.Linear(100, 100))
+
+        with pytest.raises(WeightsError, match="larger model than it holds"):
+            build_and_fill(endless, seeded_model().state_dict(), source="test")
+        assert len(made) < 1000
+
     def test_unknown_config_key(self, saved):
         recorded, tensors = load_checkpoint(saved)
         recorded["config"] = {"chanels": 4}

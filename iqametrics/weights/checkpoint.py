@@ -1,8 +1,9 @@
 """Writing and reading checkpoints: safetensors files that describe themselves (`header.py` lists the metadata)."""
 
 import json
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = ["build_and_fill", "fill", "load_checkpoint", "parse_checkpoint", "rea
 
 BACKBONE = "backbone."
 _NAMES_SHOWN = 4
+_SPARE_ELEMENTS = 2**22
 
 
 def save_checkpoint(
@@ -95,8 +97,8 @@ def parse_checkpoint(
 def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], *, source: str) -> nn.Module:
     """Build a model and fill it with tensors, in float32.
 
-    The model is first built on the meta device, which has shapes and no memory, so that a checkpoint whose config
-    asks for more than its file holds is refused before it costs anything.
+    What the building allocates is counted against what the file holds, so that a checkpoint with an absurd config is
+    refused before it costs anything.
 
     Args:
         build: Makes the model of the checkpoint's config.
@@ -106,11 +108,10 @@ def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
     Raises:
         WeightsError: The config makes no model, or the tensors do not fit it.
     """
+    # Twice, since building may make a tensor to derive a buffer from; and room for buffers that are not stored.
+    budget = 2 * sum(tensor.numel() for tensor in tensors.values()) + _SPARE_ELEMENTS
     try:
-        with torch.device("meta"), _Unfilled(torch.randn, torch.rand):
-            skeleton = build()
-        _check_fit(skeleton, tensors, source)
-        with _Unfilled():
+        with _Unfilled(budget, source):
             model = build()
     except WeightsError:
         raise
@@ -140,16 +141,17 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> Non
 
 
 class _Unfilled(TorchFunctionMode):
-    """Within it, parameters are not initialised, since they are going to be filled from a checkpoint.
+    """Within it parameters are not initialised, since they are filled later, and what is allocated is counted.
 
     Args:
-        random: Functions that make random tensors, which give unfilled ones. On the meta device these would import
-            parts of torch that take a second.
+        budget: Number of elements that may be allocated in all.
+        source: What to call the checkpoint in an error message.
     """
 
-    def __init__(self, *random: Callable[..., Tensor]) -> None:
+    def __init__(self, budget: int, source: str) -> None:
         super().__init__()
-        self.random = random
+        self.budget = budget
+        self.source = source
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -157,9 +159,23 @@ class _Unfilled(TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
-        if func in self.random:
-            return torch.empty(*args, **{name: value for name, value in kwargs.items() if name != "generator"})
+        if func in _ALLOCATORS:
+            size = kwargs.get("size", args)
+            self.budget -= math.prod(_ints(size[:1] if func is torch.full else size))
+            if self.budget < 0:
+                raise WeightsError(f"{self.source}: its config asks for a larger model than it holds; get it anew")
         return func(*args, **kwargs)
+
+
+_ALLOCATORS = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn})
+
+
+def _ints(size: Any) -> Iterator[int]:
+    for part in size:
+        if isinstance(part, int):
+            yield part
+        elif isinstance(part, tuple | list):
+            yield from _ints(part)
 
 
 def _storable(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
