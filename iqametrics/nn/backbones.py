@@ -14,7 +14,6 @@ from iqametrics.errors import RecipeError, WeightsError
 from iqametrics.nn.efficientnet_lite import EfficientNetLite0
 from iqametrics.nn.norm import freeze_batch_norm
 from iqametrics.nn.resnet import ResNet50
-from iqametrics.nn.upstream import load_resnet50
 
 LEVELS = 5
 
@@ -69,6 +68,9 @@ def load_backbone(backbone: ResNet50 | EfficientNetLite0, path: str | Path) -> N
         WeightsError: if the file cannot be read or its tensors do not fit.
     """
     if isinstance(backbone, ResNet50):
+        # Imported here: the readers of foreign files bring CLIP's tokenizer, which scoring can do without.
+        from iqametrics.nn.upstream import load_resnet50
+
         load_resnet50(backbone, path)
         return
     try:

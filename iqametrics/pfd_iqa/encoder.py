@@ -12,13 +12,11 @@ from iqametrics.nn.backbones import build_backbone, load_backbone
 from iqametrics.nn.efficientnet_lite import EfficientNetLite0
 from iqametrics.nn.norm import freeze_batch_norm
 from iqametrics.nn.resnet import ResNet50
-from iqametrics.nn.upstream import load_clip_visual, load_deit3
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
 from iqametrics.pfd_iqa.config import EncoderConfig
 from iqametrics.pfd_iqa.windows import window_positions
 
 _TRANSFORMERS = {"deit3_small_patch16_224": DEIT3_SMALL, "clip_vit_b16": CLIP_VIT_B16}
-_LOADERS = {"deit3_small_patch16_224": load_deit3, "clip_vit_b16": load_clip_visual}
 _LEVELS = 5
 
 
@@ -88,7 +86,11 @@ class WindowEncoder(nn.Module):
             WeightsError: if the file cannot be read or its tensors do not fit.
         """
         if isinstance(self.backbone, VisionTransformer):
-            _LOADERS[self.config.encoder](self.backbone, path)
+            # Imported here: the readers of foreign files bring CLIP's tokenizer, which scoring can do without.
+            from iqametrics.nn.upstream import load_clip_visual, load_deit3
+
+            loaders = {"deit3_small_patch16_224": load_deit3, "clip_vit_b16": load_clip_visual}
+            loaders[self.config.encoder](self.backbone, path)
         else:
             load_backbone(self.backbone, path)
 
