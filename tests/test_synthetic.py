@@ -219,3 +219,13 @@ def test_crops_of_a_photograph_differ_and_share_a_group(photographs, tmp_path):
 def test_crops_need_a_size(photographs, tmp_path):
     with pytest.raises(DataError, match="crops"):
         synthesize(photographs, tmp_path / "out", size=None, crops=2)
+
+
+def test_an_image_that_was_not_damaged_has_the_best_label(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (40, 60, 1), dtype=np.uint8).repeat(3, axis=2)
+    PilImage.fromarray(grey).save(tmp_path / "grey.png")
+    kinds = ["color_saturation_1", "jpeg"]
+    path = synthesize([tmp_path / "grey.png"], tmp_path / "out", kinds=kinds, levels=[4], **SMALL)
+    labels = {row["distortion"]: float(row["mos"]) for row in csv.DictReader(path.read_text().splitlines())}
+    assert labels["color_saturation_1"] == 1.0
+    assert labels["jpeg"] < 0.6

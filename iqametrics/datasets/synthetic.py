@@ -7,7 +7,7 @@
 
 The label is what people thought of that type and level in KADID-10k on the average of its 81 photographs, mapped to
 [0, 1]: human opinion, though not of this very photograph. ``labels="adjusted"`` shifts it for each photograph
-(:mod:`iqametrics.datasets.content_shift`).
+by how much it suffers (:mod:`iqametrics.datasets.content_shift`). An image that the distortion did not change has 1.
 """
 
 import contextlib
@@ -38,6 +38,8 @@ LABELS_FILE = "labels.csv"
 RECIPE_FILE = "recipe.json"
 IMAGE_FOLDER = "images"
 COLUMNS = ("image", "reference", "mos", "kind", "level", "distortion", "group")
+UNDAMAGED = 1.0
+"""Label of an image that the distortion left as it was, as a change of saturation leaves a gray one: the best."""
 # Several crops of a photograph show it this much larger than one crop would, so that they differ.
 _ZOOM = 1.5
 # Raised whenever the pixels that a recipe makes change, so that an old folder is not continued with new pixels.
@@ -205,6 +207,7 @@ def synthesize(
         for _ in tqdm(done, desc="distortions", total=len(jobs), disable=not progress):
             pass
         rows = list(_rows(names, [path.name for path, _ in views], ids, wanted))
+        rows = [row | {"mos": UNDAMAGED} if _is_undamaged(out, row) else row for row in rows]
         if labels == "human":
             return _write_labels(out, rows, COLUMNS)
         return _write_adjusted(out, rows, strength, workers, progress)
@@ -329,6 +332,12 @@ def _rows(
                 }
 
 
+def _is_undamaged(out: Path, row: Mapping[str, object]) -> bool:
+    """Whether an image is its reference, pixel for pixel: both were written by the same encoder."""
+    image, reference = out / str(row["image"]), out / str(row["reference"])
+    return image.stat().st_size == reference.stat().st_size and image.read_bytes() == reference.read_bytes()
+
+
 def _write_adjusted(
     out: Path, rows: list[dict[str, object]], strength: float | None, workers: int, progress: bool
 ) -> Path:
@@ -362,7 +371,10 @@ def adjust_labels(path: Path, strength: float) -> Path:
     except (KeyError, ValueError) as error:
         raise DataError(f'{path}: no metric values ({error}); make it with labels="adjusted"') from error
     labels = shift.content_shift(kinds, levels, values, strength)
-    adjusted = [{**row, "mos": round(float(mos), 6)} for row, mos in zip(rows, labels, strict=True)]
+    adjusted = [
+        {**row, "mos": UNDAMAGED if _is_undamaged(path.parent, row) else round(float(mos), 6)}
+        for row, mos in zip(rows, labels, strict=True)
+    ]
     return _write_labels(path.parent, adjusted, tuple(rows[0]))
 
 
