@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iqametrics.errors import RecipeError
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -137,6 +139,17 @@ class Objective(nn.Module):
     def parameter_groups(self, lr: float, backbone_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Give the optimiser's groups: everything trainable in two rates, vectors and scalars without decay."""
         return parameter_groups(self.named_parameters(), lr, backbone_lr, weight_decay)
+
+
+def check_init(init: Mapping[str, str], known: Sequence[str]) -> None:
+    """Refuse starting files that a method does not take.
+
+    Raises:
+        RecipeError: a key of the recipe's [init] is not among `known`.
+    """
+    unknown = sorted(set(init) - set(known))
+    if unknown:
+        raise RecipeError(f"unknown init keys: {', '.join(unknown)}; known are {', '.join(known)}")
 
 
 def parameter_groups(

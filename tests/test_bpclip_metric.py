@@ -24,6 +24,7 @@ from iqametrics.bpclip.objective import BpclipObjective
 from iqametrics.metric import Sizing
 from iqametrics.nn.clip_text import ClipTextTower, encode_texts
 from iqametrics.objective import Statistics
+from iqametrics.training.recipe import read_recipe
 from iqametrics.weights.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +87,9 @@ def test_a_checkpoint_of_the_other_mode_is_refused(tmp_path):
 def test_a_checkpoint_can_be_trained_further(tmp_path):
     model = network("nr", standardise_levels=True)
     path = write(model, tmp_path / "test.safetensors")
-    objective = BpclipObjective.from_recipe("bpclip-nr", model.config.to_dict(), {"checkpoint": str(path)})
+    (tmp_path / "further.toml").write_text('metric.name = "bpclip-nr"\ndata.csv = "a.csv"\n')
+    recipe = read_recipe(tmp_path / "further.toml", ["init.checkpoint=./test.safetensors"])
+    objective = BpclipObjective.from_recipe(recipe.metric.name, model.config.to_dict(), recipe.init)
     objective.initialise(Statistics(0.5, 0.1, (torch.zeros(1),) * 5, (torch.ones(1),) * 5))
     for name, tensor in objective.model.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name

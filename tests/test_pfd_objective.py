@@ -273,6 +273,13 @@ def test_a_recipe_builds_student_and_teacher(files):
     assert torch.equal(teacher.model.backbone.stem[0].weight, objective.model.backbone.stem[0].weight)
 
 
+def test_starting_files_that_are_not_read_are_refused(files):
+    with pytest.raises(RecipeError, match="unknown init keys: checkpoint; known are backbone, anchors, teacher"):
+        PfdIqaObjective.from_recipe("pfd-iqa", STUDENT.to_dict(), {**files, "checkpoint": files["teacher"]})
+    with pytest.raises(RecipeError, match="unknown init keys: teacher; known are backbone, anchors"):
+        PfdTeacherObjective.from_recipe("pfd-teacher", TEACHER.to_dict(), files)
+
+
 def test_a_student_with_another_frozen_part_than_its_teacher_is_refused(files):
     del files["backbone"]
     with pytest.raises(RecipeError, match="start both from the same file"):

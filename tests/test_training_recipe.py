@@ -111,6 +111,12 @@ def test_an_override_reaches_tables_within_tables(tmp_path):
         read_recipe(training_fake.write_recipe(tmp_path), ["model.frozen_levels.x=1"])
 
 
+@pytest.mark.parametrize("key", ["backbone", "anchors", "teacher", "checkpoint"])
+def test_every_starting_file_can_be_named(tmp_path, key):
+    recipe = read_recipe(training_fake.write_recipe(tmp_path), [f"init.{key}=./start.safetensors"])
+    assert recipe.init == {key: str(tmp_path.resolve() / "start.safetensors")}
+
+
 def test_cached_crops_lie_on_the_grid(tmp_path):
     recipe = training_fake.write_recipe(tmp_path, cached=True, frozen=2)
     with pytest.raises(RecipeError, match=r"train\.crop = 40: cached crops are multiples of 32"):

@@ -13,7 +13,7 @@ from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
-from iqametrics.objective import Batch, Objective, Statistics
+from iqametrics.objective import Batch, Objective, Statistics, check_init
 from iqametrics.weights.checkpoint import fill, load_checkpoint
 
 _MODES = {"bpclip-fr": "fr", "bpclip-nr": "nr"}
@@ -85,9 +85,7 @@ class BpclipObjective(Objective):
         """
         if metric_name not in _MODES:
             raise RecipeError(f"metric {metric_name!r} is not BPCLIP; choose one of {', '.join(_MODES)}")
-        unknown = sorted(set(init) - {"backbone", "anchors", "checkpoint"})
-        if unknown:
-            raise RecipeError(f"unknown init keys: {', '.join(unknown)}; known are backbone, anchors, checkpoint")
+        check_init(init, ("backbone", "anchors", "checkpoint"))
         values = dict(model)
         loss = BpclipLossConfig.from_dict(values.pop("loss", {}))
         if values.setdefault("mode", _MODES[metric_name]) != _MODES[metric_name]:

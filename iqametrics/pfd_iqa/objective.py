@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from iqametrics.errors import RecipeError, WeightsError
-from iqametrics.objective import Batch, Objective, Statistics
+from iqametrics.objective import Batch, Objective, Statistics, check_init
 from iqametrics.pfd_iqa.config import EncoderConfig, PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
 from iqametrics.pfd_iqa.losses import distortion_fidelity, pairwise_fidelity
@@ -118,6 +118,7 @@ class PfdIqaObjective(WindowObjective):
             RecipeError: if a key or a value is not known or impossible.
             WeightsError: if a file cannot be read or does not fit.
         """
+        check_init(init, ("backbone", "anchors", "teacher"))
         values, loss = _split_loss(model, PfdLossConfig)
         student = PfdIqa(PfdIqaConfig.from_dict(values))
         if "backbone" in init:
@@ -199,6 +200,7 @@ class PfdTeacherObjective(WindowObjective):
             RecipeError: if a key or a value is not known or impossible.
             WeightsError: if a file cannot be read or does not fit.
         """
+        check_init(init, ("backbone", "anchors"))
         values, loss = _split_loss(model, TeacherLossConfig)
         teacher = PfdTeacher(PfdTeacherConfig.from_dict(values))
         if "backbone" in init:

@@ -25,7 +25,7 @@ else:
 
 CELL = 32
 """Pixels of one cell of the coarsest level; crops of cached features lie on this grid."""
-_INIT_PATHS = ("backbone", "anchors", "teacher")
+_INIT_PATHS = ("backbone", "anchors", "teacher", "checkpoint")
 _Table = TypeVar("_Table")
 
 
