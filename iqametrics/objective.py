@@ -152,6 +152,19 @@ def check_init(init: Mapping[str, str], known: Sequence[str]) -> None:
         raise RecipeError(f"unknown init keys: {', '.join(unknown)}; known are {', '.join(known)}")
 
 
+def require_backbone(init: Mapping[str, str], frozen_levels: int) -> None:
+    """Refuse to freeze a backbone that nothing was loaded into: it would stay random to the end.
+
+    Raises:
+        RecipeError: levels are frozen and the recipe's [init] names no backbone.
+    """
+    if frozen_levels and "backbone" not in init:
+        raise RecipeError(
+            f"init.backbone is missing: {frozen_levels} frozen levels would stay random; give a file or the name of a "
+            "bundled one, or model.frozen_levels = 0"
+        )
+
+
 def parameter_groups(
     parameters: Iterable[tuple[str, nn.Parameter]],
     lr: float,

@@ -265,6 +265,8 @@ def test_objective_from_recipe(name, tmp_path):
         ("bpclip-fr", {"loss": {"mae": 1}}, {}, "unknown loss keys: mae"),
         ("bpclip-fr", {"loss": {"mse_weight": -1}}, {}, "from 0 up"),
         ("bpclip-fr", {"loss": {"mse_weight": 0}}, {}, "nothing would be learnt"),
+        ("bpclip-nr", {"frozen_levels": 0}, {}, r"init\.anchors is missing: .*model\.text_anchors = false"),
+        ("bpclip-nr", {"frozen_levels": 2}, {"anchors": "x"}, r"init\.backbone is missing: 2 .*frozen_levels = 0"),
     ],
 )
 def test_impossible_recipes_are_refused(name, model, init, message):

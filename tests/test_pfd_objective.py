@@ -280,15 +280,38 @@ def test_starting_files_that_are_not_read_are_refused(files):
         PfdTeacherObjective.from_recipe("pfd-teacher", TEACHER.to_dict(), files)
 
 
-def test_a_student_with_another_frozen_part_than_its_teacher_is_refused(files):
-    del files["backbone"]
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("anchors", r"init\.anchors is missing: every prompt's embedding would be zero; give the file"),
+        ("backbone", r"init\.backbone is missing: 5 frozen levels would stay random; .* or model\.frozen_levels = 0"),
+    ],
+)
+def test_starting_files_that_are_needed_are_asked_for(files, key, message):
+    del files[key]
+    with pytest.raises(RecipeError, match=message):
+        PfdIqaObjective.from_recipe("pfd-iqa", STUDENT.to_dict(), files)
+    del files["teacher"]
+    with pytest.raises(RecipeError, match=message):
+        PfdTeacherObjective.from_recipe("pfd-teacher", TEACHER.to_dict(), files)
+
+
+def test_without_pda_no_prompts_are_asked_for(files):
+    del files["anchors"]
+    PfdIqaObjective.from_recipe("pfd-iqa", {**STUDENT.to_dict(), "use_pda": False}, files)
+
+
+def test_a_student_with_another_frozen_part_than_its_teacher_is_refused(files, tmp_path):
+    torch.manual_seed(8)
+    save_file(dict(PfdTeacher(TEACHER).backbone.state_dict()), tmp_path / "backbone.safetensors")
     with pytest.raises(RecipeError, match="start both from the same file"):
         PfdIqaObjective.from_recipe("pfd-iqa", STUDENT.to_dict(), files)
 
 
 def test_a_teacher_of_another_text_space_is_refused(files):
-    del files["anchors"]
     model = {**STUDENT.to_dict(), "text_width": 24}
+    wider = {name: torch.randn(count, 24) for name, count in (("distortion_prompts", 11), ("quality_prompts", 5))}
+    save_file(wider, files["anchors"])
     with pytest.raises(RecipeError, match="text_width = 24 of the student is 16 in its teacher"):
         PfdIqaObjective.from_recipe("pfd-iqa", model, files)
 
@@ -304,8 +327,9 @@ def test_impossible_loss_weights_are_refused(loss, message):
 
 def test_prompts_of_another_shape_are_refused(files, tmp_path):
     with pytest.raises(WeightsError, match=r"distortion_prompts should have shape \(11, 24\) but is \(11, 16\)"):
-        PfdIqaObjective.from_recipe("pfd-iqa", {**STUDENT.to_dict(), "text_width": 24}, {"anchors": files["anchors"]})
+        PfdIqaObjective.from_recipe("pfd-iqa", {**STUDENT.to_dict(), "text_width": 24}, files)
+    init = {"backbone": files["backbone"], "anchors": str(tmp_path / "nothing")}
     with pytest.raises(WeightsError, match="nothing"):
-        PfdTeacherObjective.from_recipe("pfd-teacher", TEACHER.to_dict(), {"anchors": str(tmp_path / "nothing")})
+        PfdTeacherObjective.from_recipe("pfd-teacher", TEACHER.to_dict(), init)
     with pytest.raises(WeightsError, match=r"anchors\.safetensors"):
         load_teacher(files["anchors"])

@@ -13,7 +13,7 @@ from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
-from iqametrics.objective import Batch, Objective, Statistics, check_init
+from iqametrics.objective import Batch, Objective, Statistics, check_init, require_backbone
 from iqametrics.weights.checkpoint import fill, load_checkpoint
 
 _MODES = {"bpclip-fr": "fr", "bpclip-nr": "nr"}
@@ -76,11 +76,12 @@ class BpclipObjective(Objective):
         Args:
             metric_name: "bpclip-fr" or "bpclip-nr", which decides the mode.
             model: fields of `BpclipConfig` without `mode`, and optionally a table `loss` of `BpclipLossConfig`'s.
-            init: optionally `backbone`, a safetensors file of the backbone, and `anchors`, one with a tensor
-                "anchors" (K, C_t); or `checkpoint`, a checkpoint of this method and config, to be trained further.
+            init: `backbone`, a safetensors file of the backbone, needed where levels are frozen, and `anchors`, one
+                with a tensor "anchors" (K, C_t), needed with text anchors; or `checkpoint`, a checkpoint of this
+                method and config, to be trained further.
 
         Raises:
-            RecipeError: if a name or a value is not known or impossible.
+            RecipeError: if a name or a value is not known or impossible, or a starting file is needed and not given.
             WeightsError: if a file cannot be read or does not fit.
         """
         if metric_name not in _MODES:
@@ -94,6 +95,12 @@ class BpclipObjective(Objective):
         if "checkpoint" in init:
             fill(network, load_checkpoint(init["checkpoint"])[1], source=init["checkpoint"])
             return cls(network, loss, fine_tuning=True)
+        require_backbone(init, network.config.frozen_levels)
+        if network.config.text_anchors and "anchors" not in init:
+            raise RecipeError(
+                "init.anchors is missing: the score would be made of similarities to random vectors; give the file "
+                "that weights/make_anchors.py writes, or model.text_anchors = false"
+            )
         if "backbone" in init:
             load_backbone(network.backbone, init["backbone"])
         if "anchors" in init:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from iqametrics.errors import RecipeError, WeightsError
-from iqametrics.objective import Batch, Objective, Statistics, check_init
+from iqametrics.objective import Batch, Objective, Statistics, check_init, require_backbone
 from iqametrics.pfd_iqa.config import EncoderConfig, PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
 from iqametrics.pfd_iqa.losses import distortion_fidelity, pairwise_fidelity
@@ -111,19 +111,22 @@ class PfdIqaObjective(WindowObjective):
         Args:
             metric_name: "pfd-iqa".
             model: fields of `PfdIqaConfig`, and optionally a table `loss` of `PfdLossConfig`'s.
-            init: `teacher`, a checkpoint of a teacher; optionally `backbone`, a safetensors file of the encoder, and
-                `anchors`, one with tensors "distortion_prompts" (11, C_t) and "quality_prompts" (5, C_t).
+            init: `teacher`, a checkpoint of a teacher; `backbone`, a safetensors file of the encoder, needed where
+                levels are frozen; `anchors`, one with tensors "distortion_prompts" (11, C_t) and "quality_prompts"
+                (5, C_t), needed with PDA.
 
         Raises:
-            RecipeError: if a key or a value is not known or impossible.
+            RecipeError: if a key or a value is not known or impossible, or a starting file is needed and not given.
             WeightsError: if a file cannot be read or does not fit.
         """
         check_init(init, ("backbone", "anchors", "teacher"))
         values, loss = _split_loss(model, PfdLossConfig)
         student = PfdIqa(PfdIqaConfig.from_dict(values))
+        require_backbone(init, student.config.frozen_levels)
         if "backbone" in init:
             student.load_encoder(init["backbone"])
-        if "anchors" in init and student.config.use_pda:
+        if student.config.use_pda:
+            _require_prompts(init, "give the file that weights/make_anchors.py writes, or model.use_pda = false")
             width = student.config.text_width
             shapes = {"distortion_prompts": (len(DISTORTIONS), width), "quality_prompts": (len(QUALITIES), width)}
             student.set_prompts(*_read_tensors(init["anchors"], shapes))
@@ -193,21 +196,22 @@ class PfdTeacherObjective(WindowObjective):
         Args:
             metric_name: "pfd-teacher".
             model: fields of `PfdTeacherConfig`, and optionally a table `loss` of `TeacherLossConfig`'s.
-            init: optionally `backbone`, a safetensors file of the encoder, and `anchors`, one with a tensor
-                "joint_prompts" (55, C_t).
+            init: `anchors`, a safetensors file with a tensor "joint_prompts" (55, C_t), and `backbone`, one of the
+                encoder, needed where levels are frozen.
 
         Raises:
-            RecipeError: if a key or a value is not known or impossible.
+            RecipeError: if a key or a value is not known or impossible, or a starting file is needed and not given.
             WeightsError: if a file cannot be read or does not fit.
         """
         check_init(init, ("backbone", "anchors"))
         values, loss = _split_loss(model, TeacherLossConfig)
         teacher = PfdTeacher(PfdTeacherConfig.from_dict(values))
+        require_backbone(init, teacher.config.frozen_levels)
+        _require_prompts(init, "give the file that weights/make_anchors.py writes")
         if "backbone" in init:
             teacher.load_encoder(init["backbone"])
-        if "anchors" in init:
-            shape = (len(DISTORTIONS) * len(QUALITIES), teacher.config.text_width)
-            teacher.set_prompts(*_read_tensors(init["anchors"], {"joint_prompts": shape}))
+        shape = (len(DISTORTIONS) * len(QUALITIES), teacher.config.text_width)
+        teacher.set_prompts(*_read_tensors(init["anchors"], {"joint_prompts": shape}))
         return cls(teacher, loss)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -294,6 +298,11 @@ def _split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[s
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise RecipeError(f"{name} = {value!r} is no weight; give a number from 0 up")
     return values, loss_class(**weights)
+
+
+def _require_prompts(init: Mapping[str, str], remedy: str) -> None:
+    if "anchors" not in init:
+        raise RecipeError(f"init.anchors is missing: every prompt's embedding would be zero; {remedy}")
 
 
 def _read_tensors(path: str, shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
