@@ -95,6 +95,23 @@ def test_the_best_predictor_of_gaussian_data_carries_quantiles_to_quantiles(devi
     assert (coarse - result).abs().max() > 1e-3 or deviation == 1.0  # five steps are an approximation
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_signals_keep_their_coefficients(dtype):
+    # At t = 999 alpha_bar is 4e-5, so that an error in the mix is multiplied by 157 on the way back.
+    torch.manual_seed(0)
+    bars = linear_alpha_bars(1000, **SCHEDULE)
+    signal, noise = torch.randn(2, 3, 8, 4, 4).to(dtype)
+    expected = ddim_sample(signal.double(), [999, 500], bars.double(), lambda x, t: noise.double())
+    result = ddim_sample(signal, [999, 500], bars, lambda x, t: noise)
+    assert result.dtype == dtype
+    # What the last rounding allows.
+    torch.testing.assert_close(result.double(), expected, rtol=torch.finfo(dtype).eps, atol=1e-3)
+    noised = q_sample(signal, noise, bars[torch.tensor([0, 500, 999])])
+    assert noised.dtype == dtype
+    expected = q_sample(signal.double(), noise.double(), bars[torch.tensor([0, 500, 999])].double())
+    torch.testing.assert_close(noised.double(), expected, rtol=torch.finfo(dtype).eps, atol=1e-6)
+
+
 def test_gradients_flow_through_every_step():
     bars = double_bars()
     weight = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)

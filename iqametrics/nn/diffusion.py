@@ -5,7 +5,8 @@ Sources: Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020 (sc
 All You Need", NeurIPS 2017, section 3.5 (embedding of a position, here of a time step).
 
 Everything is a pure function. A time step t is 0 .. T-1, and alpha_bar_t says how much of the signal's variance is
-left at t; "no noise at all" is alpha_bar = 1.
+left at t; "no noise at all" is alpha_bar = 1. Half-precision signals are mixed in float32: rounded coefficients, and
+rounding divided by sqrt(alpha_bar), would add up over the steps.
 """
 
 import math
@@ -34,9 +35,12 @@ def q_sample(clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
         clean: (N, ...).
         noise: standard normal, the same shape.
         alpha_bar: (N,), one for each sample.
+
+    Returns:
+        (N, ...), in the dtype of `clean`.
     """
-    alpha_bar = alpha_bar.view(-1, *(1,) * (clean.ndim - 1))
-    return alpha_bar.sqrt() * clean + (1.0 - alpha_bar).sqrt() * noise
+    alpha_bar = alpha_bar.to(_mixing_dtype(clean)).view(-1, *(1,) * (clean.ndim - 1))
+    return (alpha_bar.sqrt() * clean + (1.0 - alpha_bar).sqrt() * noise).to(clean.dtype)
 
 
 def sampling_times(start: int, steps: int) -> list[int]:
@@ -72,15 +76,19 @@ def ddim_sample(
         noisy: signal at `times[0]`.
         times: falling time steps, see `sampling_times`.
         alpha_bars: the schedule, (T,).
-        predict_noise: called with the signal and its time step, gives the noise in it.
+        predict_noise: called with the signal, in the dtype of `noisy`, and its time step, gives the noise in it.
 
     Returns:
-        The clean signal, the shape of `noisy`. Gradients flow through every step.
+        The clean signal, the shape and dtype of `noisy`. Gradients flow through every step.
     """
+    mixing = _mixing_dtype(noisy)
+    alpha_bars = alpha_bars.to(device=noisy.device, dtype=mixing)
     levels = [alpha_bars[time] for time in times]
+    signal = noisy.to(mixing)
     for time, level, next_level in zip(times, levels, [*levels[1:], torch.ones_like(levels[0])], strict=True):
-        noisy = ddim_step(noisy, predict_noise(noisy, time), level, next_level)
-    return noisy
+        noise = predict_noise(signal.to(noisy.dtype), time).to(mixing)
+        signal = ddim_step(signal, noise, level, next_level)
+    return signal.to(noisy.dtype)
 
 
 def timestep_embedding(times: Tensor, width: int, *, longest_period: float = 10_000.0) -> Tensor:
@@ -98,3 +106,7 @@ def timestep_embedding(times: Tensor, width: int, *, longest_period: float = 10_
     frequencies = torch.exp(-math.log(longest_period) * torch.arange(half, device=times.device) / half)
     angles = times.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _mixing_dtype(signal: Tensor) -> torch.dtype:
+    return torch.promote_types(signal.dtype, torch.float32)

@@ -85,9 +85,19 @@ def prompt_logits(prior: Tensor, prompts: Tensor, *, scale: float) -> Tensor:
         scale: factor of the cosine. The paper prints none, but without one the softmax of equation 5 is flat.
 
     Returns:
-        (N, K), in [-scale, scale].
+        (N, K), in [-scale, scale]; 0 for a vector of zeros.
     """
-    return scale * F.normalize(prior.mean(dim=(2, 3)), dim=1) @ F.normalize(prompts, dim=1).T
+    return scaled_cosines(prior.mean(dim=(2, 3)), prompts, scale=scale)
+
+
+def scaled_cosines(vectors: Tensor, prompts: Tensor, *, scale: float) -> Tensor:
+    """Give `scale` times the cosine of vectors (N, C_t) with prompts (K, C_t): (N, K); 0 for a vector of zeros.
+
+    Half precision is computed in float32: the eps that keeps 0/0 away would be 0 in float16.
+    """
+    working = torch.promote_types(vectors.dtype, torch.float32)
+    unit = F.normalize(vectors.to(working), dim=1)
+    return (scale * unit @ F.normalize(prompts.to(working), dim=1).T).to(vectors.dtype)
 
 
 def prior_divergence(target: Tensor, logits: Tensor) -> Tensor:

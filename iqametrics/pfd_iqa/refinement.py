@@ -162,15 +162,13 @@ class DiffusionRefinement(nn.Module):
         config: sizes, schedule, and which parts are left out.
     """
 
-    alpha_bars: Tensor
-
     def __init__(self, config: PfdIqaConfig) -> None:
         super().__init__()
         self.times = sampling_times(config.start_step, config.sampling_steps)
         self.alignment = NoiseAlignment(config.text_width, config.alignment) if config.use_ana else None
         self.denoiser = Denoiser(config.text_width, heads=config.denoiser_heads, conditional=config.use_pda)
-        schedule = linear_alpha_bars(config.timesteps, beta_start=config.beta_start, beta_end=config.beta_end)
-        self.register_buffer("alpha_bars", schedule, persistent=False)
+        # No buffer, which `.to(torch.bfloat16)` would round.
+        self.alpha_bars = linear_alpha_bars(config.timesteps, beta_start=config.beta_start, beta_end=config.beta_end)
 
     def forward(self, fused: Tensor, condition: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Refine.
@@ -205,5 +203,5 @@ class DiffusionRefinement(nn.Module):
         """
         times = torch.randint(len(self.alpha_bars), (len(clean),)).to(clean.device)
         noise = torch.randn(clean.shape).to(clean)
-        noisy = q_sample(clean, noise, self.alpha_bars[times])
+        noisy = q_sample(clean, noise, self.alpha_bars.to(clean.device)[times])
         return F.mse_loss(self.denoiser(noisy, condition, times), noise)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from iqametrics.pfd_iqa.config import PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
 from iqametrics.pfd_iqa.fusion import channel_layer_norm
+from iqametrics.pfd_iqa.priors import scaled_cosines
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
 
 
@@ -61,7 +61,7 @@ class PfdTeacher(WindowEncoder):
     def judge(self, window: Tensor) -> TeacherOutput:
         """Judge windows of a canvas, (N, C, window, window)."""
         class_token, features = self.encode(window)
-        logits = self.config.logit_scale * F.normalize(class_token, dim=1) @ F.normalize(self.joint_prompts, dim=1).T
+        logits = scaled_cosines(class_token, self.joint_prompts, scale=self.config.logit_scale)
         joint = logits.softmax(dim=1).unflatten(1, (len(DISTORTIONS), len(QUALITIES)))
         quality_probs = joint.sum(dim=1)
         levels = torch.arange(1, len(QUALITIES) + 1).to(quality_probs)
