@@ -10,6 +10,7 @@ from torch import nn
 
 from iqametrics.errors import InputError
 from iqametrics.metric import Sizing
+from iqametrics.nn.backbones import LevelStandardiser
 from iqametrics.nn.efficientnet_lite import EfficientNetLite0
 from iqametrics.pfd_iqa.config import PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.explain import explain_image
@@ -211,6 +212,17 @@ def test_level_statistics_make_the_cells_standard():
     assert "level_mean" in model.state_dict()
 
 
+def test_a_channel_that_hardly_varies_is_only_centred_in_both_methods():
+    # Dividing by rounding noise would blow up what is a constant.
+    deviations = torch.full((432,), 2.0)
+    deviations[:3] = torch.tensor([0.0, 1e-9, 9e-7])
+    model, standardiser = student(), LevelStandardiser([432])
+    model.set_level_statistics([torch.zeros(432)], [deviations])
+    standardiser.set_statistics([torch.zeros(432)], [deviations])
+    assert model.level_std.flatten().tolist() == [1.0] * 3 + [2.0] * 429
+    assert torch.equal(model.level_std.flatten(), standardiser.level_std_1)
+
+
 def test_pixel_statistics_are_no_part_of_the_checkpoint(small):
     assert not {"pixel_mean", "pixel_std"} & set(small.state_dict())
 
@@ -303,6 +315,28 @@ def test_teacher_gives_marginals_of_the_joint_distribution():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("prompts", [True, False])
+def test_half_precision_scores_are_near_those_of_float32(dtype, prompts):
+    model = PfdIqa(SMALL)
+    model.backbone.load_state_dict(backbone_state())
+    if prompts:
+        generator = torch.Generator().manual_seed(0)
+        model.set_prompts(*(torch.randn(count, 16, generator=generator) for count in (11, 5)))
+    model.eval()
+    with torch.no_grad():
+        expected = model(images(2))
+        scores = model.to(dtype)(images(2).to(dtype))
+    torch.testing.assert_close(scores.float(), expected, rtol=0, atol=0.05)
+    assert torch.equal(model.refinement.alpha_bars, PfdIqa(SMALL).refinement.alpha_bars)
+
+
+def test_a_half_precision_teacher_without_prompts_is_undecided():
+    teacher = PfdTeacher(PfdTeacherConfig(**LITE)).eval().half()
+    with torch.no_grad():
+        torch.testing.assert_close(teacher(images(1).half()).float(), torch.tensor([3.0]), rtol=0, atol=0.02)
+
+
 def test_paper_size_student_scores_an_image():
     torch.manual_seed(0)
     model = PfdIqa(PfdIqaConfig(n_crops=1)).eval()

@@ -16,6 +16,7 @@ from iqametrics.nn.norm import freeze_batch_norm
 from iqametrics.nn.resnet import ResNet50
 
 LEVELS = 5
+_SMALLEST_DEVIATION = 1e-6
 
 
 class LevelBackbone(Protocol):
@@ -95,6 +96,11 @@ def freeze_levels(backbone: ResNet50 | EfficientNetLite0, frozen_levels: int) ->
     freeze_batch_norm(backbone)
 
 
+def divisors(deviations: Tensor) -> Tensor:
+    """Give what to divide channels of these standard deviations by: 1 where a channel never varies (under 1e-6)."""
+    return torch.where(deviations < _SMALLEST_DEVIATION, torch.ones_like(deviations), deviations)
+
+
 class LevelStandardiser(nn.Module):
     """Bring each channel of each level to mean 0 and standard deviation 1, by statistics of the training data.
 
@@ -113,11 +119,11 @@ class LevelStandardiser(nn.Module):
     def set_statistics(self, means: Sequence[Tensor], stds: Sequence[Tensor]) -> None:
         """Store the mean and standard deviation of each channel, (C_i,) for each level.
 
-        A channel that never varies (deviation under 1e-6) is only centred.
+        A channel that never varies is only centred, see `divisors`.
         """
         for number, (mean, std) in enumerate(zip(means, stds, strict=True), start=1):
             self.get_buffer(f"level_mean_{number}").copy_(mean)
-            self.get_buffer(f"level_std_{number}").copy_(torch.where(std < 1e-6, torch.ones_like(std), std))
+            self.get_buffer(f"level_std_{number}").copy_(divisors(std))
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Standardise levels (N, C_i, H_i, W_i), giving the same shapes."""

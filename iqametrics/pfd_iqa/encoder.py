@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iqametrics.nn.backbones import build_backbone, load_backbone
+from iqametrics.nn.backbones import build_backbone, divisors, load_backbone
 from iqametrics.nn.efficientnet_lite import EfficientNetLite0
 from iqametrics.nn.norm import freeze_batch_norm
 from iqametrics.nn.resnet import ResNet50
@@ -101,12 +101,11 @@ class WindowEncoder(nn.Module):
 
         Args:
             means: (C_4,) and (C_5,), or both in one vector.
-            stds: the same of deviations; a channel that never varies stays at 0.
+            stds: the same of deviations; a channel that never varies (under 1e-6) is only centred.
         """
         if self.is_convolutional and self.config.standardise_levels:
             self.level_mean.copy_(torch.cat([mean.flatten() for mean in means]).view_as(self.level_mean))
-            deviations = torch.cat([std.flatten() for std in stds]).view_as(self.level_std)
-            self.level_std.copy_(torch.where(deviations > 0, deviations, 1.0))
+            self.level_std.copy_(divisors(torch.cat([std.flatten() for std in stds])).view_as(self.level_std))
 
     def trunk(self, images: Tensor, *, differentiable: bool = False) -> list[Tensor]:
         """Compute what never changes in training.
