@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from training_fake import write_dataset, write_recipe
 
 from iqametrics.errors import DataError, RecipeError, TrainingError
-from iqametrics.training import run
+from iqametrics.training import environment, run
 from iqametrics.weights.checkpoint import load_checkpoint
 from iqametrics.weights.manifest import read_manifest
 
@@ -73,8 +73,8 @@ def test_a_run_leaves_everything_that_describes_it(tmp_path):
     scores, mos = ([float(row[key]) for row in predictions] for key in ("score", "mos"))
     assert np.corrcoef(scores, mos)[0, 1] == pytest.approx(metadata["results"]["validation"]["plcc"], abs=1e-4)
     assert str(tmp_path) not in json.dumps(metadata)
-    environment = json.loads((folder / "environment.json").read_text())
-    assert torch.__version__.startswith(environment["packages"]["torch"])
+    (session,) = json.loads((folder / "environment.json").read_text())["sessions"]
+    assert torch.__version__.startswith(session["packages"]["torch"])
 
 
 def test_two_runs_are_bit_equal_and_another_seed_is_not(tmp_path):
@@ -185,6 +185,36 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     assert "--resume" in capsys.readouterr().err
     run.train(tmp_path / "tiny.toml", ["train.workers=3"], tmp_path / "stopped", resume=True)
     assert_same_weights(whole, tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("old_form", [False, True])
+def test_the_record_keeps_every_session(tmp_path, monkeypatch, old_form):
+    answers = {"rev-parse": "first", "status": " M iqametrics/metric.py"}
+    monkeypatch.setattr(environment, "_git", lambda command, *_: answers[command])
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    run.train(recipe, ["train.epochs=1"], folder)
+    (first,) = json.loads((folder / "environment.json").read_text())["sessions"]
+    assert (first["commit"], first["changed_since_commit"]) == ("first", True)
+    if old_form:  # one record and not yet a list
+        (folder / "environment.json").write_text(json.dumps(first))
+    answers |= {"rev-parse": "second", "status": ""}
+    run.train(recipe, ["train.epochs=1"], folder, resume=True)
+    sessions = json.loads((folder / "environment.json").read_text())["sessions"]
+    assert [session["commit"] for session in sessions] == ["first", "second"]
+    assert sessions[0] == first
+    training = load_checkpoint(folder / "checkpoint.safetensors")[0]["training"]
+    assert (training["commit"], training["date"]) == ("first", first["date"])
+    assert [(s["commit"], s["changed_since_commit"]) for s in training["resumed"]] == [("second", False)]
+
+
+def test_a_run_that_saved_nothing_begins_with_the_session_that_did(tmp_path, monkeypatch):
+    recipe, folder = write_recipe(tmp_path), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Trainer, "run", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.train(recipe, ["train.epochs=1"], folder)
+    run.train(recipe, ["train.epochs=1"], folder, resume=True)
+    assert len(json.loads((folder / "environment.json").read_text())["sessions"]) == 1
 
 
 def test_resuming_on_changed_data_is_refused(tmp_path):

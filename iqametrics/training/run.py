@@ -1,7 +1,7 @@
 """One training run from recipe to checkpoint.
 
 RUN/recipe.toml              the recipe as it was understood, with absolute paths
-RUN/environment.json         versions, hardware, commit, digests of the input files
+RUN/environment.json         versions, hardware, commit, digests of the input files, for each session
 RUN/history.csv              one row an epoch
 RUN/last.safetensors         state to resume from
 RUN/best.safetensors         weights of the best epoch by validation SRCC
@@ -10,17 +10,11 @@ RUN/checkpoint.safetensors   the result, which describes itself
 """
 
 import csv
-import datetime
 import hashlib
 import importlib
 import io
-import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +29,13 @@ from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
 from iqametrics.training.data import Item, RunData, image_files, load_data
+from iqametrics.training.environment import (
+    check_inputs,
+    checkpoint_record,
+    earlier_sessions,
+    this_session,
+    write_sessions,
+)
 from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import LAST, Trainer
 from iqametrics.training.recipe import Recipe, is_path, read_recipe, to_toml
@@ -50,7 +51,7 @@ OBJECTIVES = {
 """What can be trained, and the class that says how."""
 
 CHECKPOINT = "checkpoint.safetensors"
-_RECIPE, _ENVIRONMENT, _PREDICTIONS = "recipe.toml", "environment.json", "predictions.csv"
+_RECIPE, _PREDICTIONS = "recipe.toml", "predictions.csv"
 # A resumed run may differ in these: they change the speed or the description, not the weights.
 _FREE = {"train": {"device", "workers"}, "cache": {"folder"}, "output": {"licence", "sources", "dtype"}}
 _STATISTICS_IMAGES = 128
@@ -98,10 +99,9 @@ def _train(recipe_path: Path, overrides: Sequence[str], output: Path | str | Non
     objective.to(memory_format=torch.channels_last)
     data = load_data(recipe, needs_reference=objective.needs_reference)
     folder.mkdir(parents=True, exist_ok=True)
-    environment = _environment(recipe, init)
-    _check_inputs(folder, environment, resume=resume)
+    sessions = _sessions(folder, [*_csv_files(recipe), *init.values()], resume=resume)
     write_atomic(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
-    write_atomic(folder / _ENVIRONMENT, json.dumps(environment, indent=1))
+    write_sessions(folder, sessions)
     batches = _batches(recipe, objective, data, folder)
     trainer = Trainer(objective, batches, data, recipe.train, folder, device)
     if not (resume and trainer.resume()):
@@ -109,7 +109,7 @@ def _train(recipe_path: Path, overrides: Sequence[str], output: Path | str | Non
     trainer.run()
     epoch = trainer.use_selected()
     results = _results(trainer, recipe)
-    _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, environment, data, results, epoch)
+    _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, sessions, data, results, epoch)
     return folder
 
 
@@ -135,6 +135,15 @@ def _check_folder(folder: Path, recipe: Recipe, *, resume: bool) -> None:
             f"{folder}: was begun with another recipe ({', '.join(changed)} changed); give the same values or "
             "another --output"
         )
+
+
+def _sessions(folder: Path, inputs: list[str], *, resume: bool) -> list[dict[str, Any]]:
+    """Give the records of the run's sessions with this one; a run that has saved nothing yet begins with it."""
+    now = this_session(inputs)
+    before = earlier_sessions(folder) if resume and (folder / LAST).exists() else []
+    if before:
+        check_inputs(folder, before[0], now)
+    return [*before, now]
 
 
 def _fixed(tables: dict[str, Any]) -> dict[str, Any]:
@@ -278,7 +287,7 @@ def _write_checkpoint(
     recipe: Recipe,
     init: dict[str, str],
     objective: Objective,
-    environment: dict[str, Any],
+    sessions: list[dict[str, Any]],
     data: RunData,
     results: dict[str, Any],
     epoch: int,
@@ -298,10 +307,7 @@ def _write_checkpoint(
             "selection": recipe.train.selection,
             "epoch": epoch + 1,
             "settings": recipe.to_dict()["train"],
-            "inputs": environment["inputs"],
-            "commit": environment["commit"],
-            "hardware": environment["hardware"],
-            "date": environment["date"],
+            **checkpoint_record(sessions),
         },
         "licence": recipe.output.licence,
         "results": results,
@@ -329,61 +335,3 @@ def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[
 
 def _csv_files(recipe: Recipe) -> list[str]:
     return [recipe.data.csv, *(extra.csv for extra in recipe.data.extra)]
-
-
-def _environment(recipe: Recipe, init: dict[str, str]) -> dict[str, Any]:
-    """Describe where a run happens, for the record."""
-    return {
-        "command": sys.argv,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in ("iqametrics", "torch", "numpy", "scipy", "Pillow")},
-        "hardware": {
-            "machine": platform.machine(),
-            "system": platform.system(),
-            "cpus": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        },
-        "inputs": _digests([*_csv_files(recipe), *init.values()]),
-    }
-
-
-def _digests(files: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of files by their names, without the folders, which are no one else's business."""
-    digests: dict[str, str] = {}
-    for file in files:
-        name = Path(file).name
-        key = name if name not in digests else f"{name} ({len(digests) + 1})"
-        digests[key] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return digests
-
-
-def _check_inputs(folder: Path, environment: dict[str, Any], *, resume: bool) -> None:
-    """Make sure that a resumed run finds the data and starting weights it was begun with."""
-    path = folder / _ENVIRONMENT
-    if not (resume and path.exists() and (folder / LAST).exists()):
-        return
-    before = json.loads(path.read_text())["inputs"]
-    changed = sorted(name for name, digest in environment["inputs"].items() if before.get(name) != digest)
-    if changed:
-        raise TrainingError(
-            f"{folder}: {', '.join(changed)} changed since the run began; start anew in another --output"
-        )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "source tree"
-
-
-def _commit() -> str | None:
-    """Commit of the source tree; None where the package is not run from one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return None

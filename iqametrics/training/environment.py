@@ -1,0 +1,113 @@
+"""Where and when a run was trained: one record for each session, from the first to the last `--resume`."""
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iqametrics.errors import TrainingError
+from iqametrics.training.files import write_atomic
+
+_FILE = "environment.json"
+
+
+def this_session(inputs: Sequence[str]) -> dict[str, Any]:
+    """Describe what runs here and now.
+
+    Args:
+        inputs: the files that the run is made from, which are known by their digests.
+    """
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "command": sys.argv,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit,
+        "changed_since_commit": None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in ("iqametrics", "torch", "numpy", "scipy", "Pillow")},
+        "hardware": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cpus": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "inputs": _digests(inputs),
+    }
+
+
+def earlier_sessions(folder: Path) -> list[dict[str, Any]]:
+    """Read the sessions of the run in a folder, the first one first; none if there is no record."""
+    path = folder / _FILE
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    # Before there was a list, the file was the record of one session.
+    return list(content["sessions"]) if "sessions" in content else [content]
+
+
+def write_sessions(folder: Path, sessions: Sequence[dict[str, Any]]) -> None:
+    """Write the record of all sessions.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    write_atomic(folder / _FILE, json.dumps({"sessions": list(sessions)}, indent=1))
+
+
+def check_inputs(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Make sure that a resumed run finds the data and starting weights that it was begun with.
+
+    Raises:
+        TrainingError: a file has another digest.
+    """
+    known = before["inputs"]
+    changed = sorted(name for name, digest in now["inputs"].items() if known.get(name) != digest)
+    if changed:
+        raise TrainingError(
+            f"{folder}: {', '.join(changed)} changed since the run began; start anew in another --output"
+        )
+
+
+def checkpoint_record(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Give what a checkpoint says of the sessions: all of the first one, and where the later ones stood."""
+    first, *later = sessions
+    place = ("commit", "changed_since_commit", "date", "hardware")
+    # A record from before there was a list does not say whether the source tree was changed.
+    record = {name: first.get(name) for name in ("inputs", *place)}
+    return record | {"resumed": [{name: session.get(name) for name in place} for session in later]}
+
+
+def _digests(files: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of files by their names, without the folders, which are no one else's business."""
+    digests: dict[str, str] = {}
+    for file in files:
+        name = Path(file).name
+        key = name if name not in digests else f"{name} ({len(digests) + 1})"
+        digests[key] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return digests
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "source tree"
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the source tree; None where the package is not run from one."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
