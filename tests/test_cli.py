@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
@@ -378,6 +380,24 @@ LABELS = [
     ("twin/a2.png", 5.5),
     ("twin/a10.png", 2.0),
 ]
+
+
+def test_an_interrupted_training_says_how_to_go_on(run, monkeypatch):
+    training = pytest.importorskip("iqametrics.training.run")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt("stopped in epoch 2 after step 7; go on with --resume")
+
+    monkeypatch.setattr(training, "_train", interrupted)
+    status, _, err = run("train", "r.toml")
+    assert status == 130
+    assert err == "iqametrics: stopped in epoch 2 after step 7; go on with --resume\n"
+
+
+def test_the_help_of_train_shows_a_key_that_recipes_have(run):
+    table, key = re.search(r"\((\w+)\.(\w+)=", run("train", "--help")[1]).groups()
+    recipe = pytest.importorskip("iqametrics.training.recipe")
+    assert key in typing.get_type_hints(typing.get_type_hints(recipe.Recipe)[table])
 
 
 def test_synthesize_and_train_are_handed_their_arguments(run, folder, monkeypatch, tmp_path):

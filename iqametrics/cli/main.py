@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has left; Python must not complain about it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
-    except KeyboardInterrupt:
-        complain("interrupted")
+    except KeyboardInterrupt as interrupt:
+        # A command may say what was kept and how to go on.
+        complain(str(interrupt) or "interrupted")
         return EXIT_INTERRUPTED
     return status

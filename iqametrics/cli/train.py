@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
         default=[],
         dest="overrides",
         metavar="KEY=VALUE",
-        help="change a value of the recipe (optim.lr=1e-4); may be repeated",
+        help="change a value of the recipe (train.lr=1e-4); may be repeated",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of checkpoints and history")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")

@@ -13,7 +13,6 @@ import csv
 import hashlib
 import importlib
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,9 +81,7 @@ def train(
     try:
         return _train(Path(recipe_path), overrides, output, resume=resume)
     except KeyboardInterrupt as interrupt:
-        message = str(interrupt) or "stopped; go on with the same command and --resume"
-        print(message, file=sys.stderr)
-        raise KeyboardInterrupt(message) from None
+        raise KeyboardInterrupt(str(interrupt) or "stopped; go on with the same command and --resume") from None
 
 
 def _train(recipe_path: Path, overrides: Sequence[str], output: Path | str | None, *, resume: bool) -> Path:
@@ -247,13 +244,12 @@ def _results(trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
     scores = {name: trainer.predict(items) for name, items in parts.items() if items}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "part", "group", "mos", "score"])
+    writer.writerow(["image", "reference", "part", "group", "mos", "score"])
     root = recipe.data.root or str(Path(recipe.data.csv).parent)
     for name, values in scores.items():
         for item, score in zip(parts[name], values, strict=True):
-            writer.writerow(
-                [_name(item, root), name, item.group, f"{item.sample.mos:.6f}", f"{score:.6f}"],
-            )
+            files = [_name(path, root) for path in (item.sample.image, item.sample.reference)]
+            writer.writerow([*files, name, item.group, f"{item.sample.mos:.6f}", f"{score:.6f}"])
     write_atomic(trainer.folder / _PREDICTIONS, text.getvalue())
     measured = {}
     for name, values in scores.items():
@@ -277,9 +273,11 @@ def _group(item: Item, index: int, by: str) -> str:
     return item.sample.group or (str(reference) if reference else str(index))
 
 
-def _name(item: Item, root: str) -> str:
-    image = item.sample.image
-    return image.relative_to(root).as_posix() if image.is_relative_to(root) else str(image)
+def _name(path: Path | None, root: str) -> str:
+    """Name a file from the data's root, as a CSV does; empty for none."""
+    if path is None:
+        return ""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _write_checkpoint(
