@@ -99,7 +99,8 @@ class View:
 def load_data(recipe: Recipe, *, needs_reference: bool) -> RunData:
     """Read the CSV files and deal the main one's images to the parts.
 
-    Images of the further CSVs join the training part, unless they, or their references, are held out.
+    Images of the further CSVs join the training part, unless they, or their references, are held out; files are told
+    apart by their paths.
 
     Raises:
         DataError: no or unusable data; a part without images; scores that are all equal; references missing where the
