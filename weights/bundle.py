@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from iqametrics.weights.checkpoint import BACKBONE, load_checkpoint, save_checkpoint
+from iqametrics.weights.checkpoint import BACKBONE, load_checkpoint, read_metadata, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
 MANIFEST = WEIGHTS_FOLDER / "manifest.json"
@@ -53,6 +53,7 @@ def main() -> None:
 
 def bundle_backbone(name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> dict[str, str]:
     """Write the backbone of a checkpoint as a base file in half precision and give the reference to it."""
+    _check_unused(name, metadata)
     path = WEIGHTS_FOLDER / f"{name}.safetensors"
     backbone = {key.removeprefix(BACKBONE): value for key, value in tensors.items() if key.startswith(BACKBONE)}
     halved = {
@@ -63,6 +64,15 @@ def bundle_backbone(name: str, tensors: dict[str, torch.Tensor], metadata: dict[
     path.chmod(0o644)
     _update("bases", {"name": name, "file": path.name, "sha256": _digest(path)}, ("name",))
     return {"name": name, "sha256": _digest(path)}
+
+
+def _check_unused(name: str, metadata: dict[str, Any]) -> None:
+    """Refuse to overwrite a base file that holds the backbone of another checkpoint."""
+    for entry in read_manifest().checkpoints:
+        base = read_metadata(WEIGHTS_FOLDER / entry.file)["backbone"]
+        own = (entry.metric, entry.tag) == (metadata["metric"], metadata["tag"])
+        if base is not None and base["name"] == name and not own:
+            raise SystemExit(f"--backbone {name}: {entry.file} refers to this base file; choose another name")
 
 
 def _without_base(tensors: dict[str, torch.Tensor], base: dict[str, str] | None) -> dict[str, torch.Tensor]:
