@@ -28,8 +28,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a finished training run")
     parser.add_argument("--default", action="store_true", help="make it what create_metric(metric) loads")
     parser.add_argument("--backbone", metavar="NAME", help="bundle the run's backbone under this name")
+    parser.add_argument("--licence", metavar="TEXT", help="terms of the weights, instead of what the run says")
     args = parser.parse_args()
     metadata, tensors = load_checkpoint(args.run / "checkpoint.safetensors")
+    if args.licence:
+        metadata["licence"] = args.licence
     if args.backbone:
         metadata["backbone"] = bundle_backbone(args.backbone, tensors, metadata)
     own = _without_base(tensors, metadata["backbone"])
@@ -53,17 +56,27 @@ def main() -> None:
 
 def bundle_backbone(name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> dict[str, str]:
     """Write the backbone of a checkpoint as a base file in half precision and give the reference to it."""
-    _check_unused(name, metadata)
     path = WEIGHTS_FOLDER / f"{name}.safetensors"
     backbone = {key.removeprefix(BACKBONE): value for key, value in tensors.items() if key.startswith(BACKBONE)}
     halved = {
         key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in backbone.items()
     }
+    if _is_stored(path, halved):
+        return {"name": name, "sha256": _digest(path)}
+    _check_unused(name, metadata)
     about = {"licence": metadata["licence"], "sources": json.dumps(metadata["sources"])}
     save_file(halved, path, metadata=about)
     path.chmod(0o644)
     _update("bases", {"name": name, "file": path.name, "sha256": _digest(path)}, ("name",))
     return {"name": name, "sha256": _digest(path)}
+
+
+def _is_stored(path: Path, tensors: dict[str, torch.Tensor]) -> bool:
+    """Whether a base file holds these very tensors already, so that whoever refers to it keeps it."""
+    if not path.exists():
+        return False
+    stored = load_file(path)
+    return stored.keys() == tensors.keys() and all(torch.equal(stored[key], tensors[key]) for key in stored)
 
 
 def _check_unused(name: str, metadata: dict[str, Any]) -> None:
