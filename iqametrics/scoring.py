@@ -129,8 +129,9 @@ class _Decoder:
         self._urgent: Future[_Picture] | None = None
         self._held = 0
         self._closed = False
-        for _ in range(workers):
-            Thread(target=self._work, name="iqametrics-decode", daemon=True).start()
+        self._threads = [Thread(target=self._work, name="iqametrics-decode", daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, path: str, sizings: frozenset[Sizing]) -> "Future[_Picture]":
         """Have an image decoded."""
@@ -160,10 +161,15 @@ class _Decoder:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End the threads, each after the image that it is decoding."""
+        """End the threads, each after the image that it is decoding.
+
+        They are waited for: a thread that comes back from torch while the interpreter ends aborts the process.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while True:

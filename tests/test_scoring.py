@@ -242,3 +242,11 @@ def test_images_held_are_bounded_by_bytes(tmp_path, monkeypatch, make):
     rows = list(score_items([make(Sizing(8))], pairs, batch_size=4, workers=2))
     assert [row.error for row in rows] == [None] * 12
     assert max(held) <= 3 * nbytes
+
+
+def test_no_decoding_thread_outlives_the_scoring(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(path)
+    list(score_items([nr()], [Item(str(path))] * 3, workers=3))
+    # One that is still in torch when the interpreter ends aborts the process.
+    assert not [thread for thread in threading.enumerate() if thread.name == "iqametrics-decode"]
