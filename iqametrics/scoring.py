@@ -67,14 +67,15 @@ class Row:
 
 
 def score_items(
-    metrics: Sequence[Metric], items: Iterable[Item], *, batch_size: int = 8, workers: int | None = None
+    metrics: Sequence[Metric], items: Iterable[Item], *, batch_size: int | None = None, workers: int | None = None
 ) -> Iterator[Row]:
     """Score images, one row for each image and metric: image by image, and within an image metric by metric.
 
     Args:
         metrics: The metrics; an image is decoded once for all of them.
         items: The images; read as they are needed, so they may be endless.
-        batch_size: Most images in a batch.
+        batch_size: Most images in a batch; None for 1 where all metrics are on the CPU, whose caches one image fills,
+            and 8 elsewhere.
         workers: Threads that decode; None for as many as there are processors, up to four.
 
     Yields:
@@ -88,6 +89,8 @@ def score_items(
             raise InputError(f"{metric.full_name} gives a loss, not scores; make it without as_loss")
     if workers is None:
         workers = min(4, os.cpu_count() or 1)
+    if batch_size is None:
+        batch_size = 1 if all(next(metric.parameters()).device.type == "cpu" for metric in metrics) else 8
     if batch_size < 1 or workers < 1:
         raise InputError(f"batch_size {batch_size} and workers {workers} must be 1 or more")
     decoder = _Decoder(workers)

@@ -250,3 +250,13 @@ def test_no_decoding_thread_outlives_the_scoring(tmp_path):
     list(score_items([nr()], [Item(str(path))] * 3, workers=3))
     # One that is still in torch when the interpreter ends aborts the process.
     assert not [thread for thread in threading.enumerate() if thread.name == "iqametrics-decode"]
+
+
+def test_a_cpu_takes_one_image_at_a_time(tmp_path, monkeypatch):
+    write(tmp_path / "a.png", np.zeros((40, 40, 3), np.uint8))
+    sizes = []
+    metric = nr()
+    original = metric.score_images
+    monkeypatch.setattr(metric, "score_images", lambda dist, *rest: (sizes.append(len(dist)), original(dist, *rest))[1])
+    assert len(list(score_items([metric], [Item(str(tmp_path / "a.png"))] * 5))) == 5
+    assert set(sizes) == {1}

@@ -65,7 +65,9 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="what in (default: float32)"
     )
-    group.add_argument("--batch-size", type=positive, default=8, metavar="N", help="most images at once (default: 8)")
+    group.add_argument(
+        "--batch-size", type=positive, metavar="N", help="most images at once (default: 1 on a CPU, 8 elsewhere)"
+    )
     group.add_argument("--workers", type=positive, metavar="N", help="threads that read images (default: up to 4)")
 
 
