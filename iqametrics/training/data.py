@@ -15,22 +15,8 @@ from iqametrics.datasets.csv_dataset import Sample, read_csv_dataset
 from iqametrics.datasets.distortions import DISTORTIONS, EXTRA_DISTORTIONS
 from iqametrics.datasets.splits import near_duplicate_groups, split_groups
 from iqametrics.errors import DataError
+from iqametrics.pfd_iqa.prompts import DISTORTIONS as DISTORTION_CLASSES
 from iqametrics.training.recipe import Recipe, SplitTable, TrainTable
-
-DISTORTION_CLASSES = (
-    "jpeg2000 compression",
-    "jpeg compression",
-    "noise",
-    "blur",
-    "color",
-    "contrast",
-    "overexposure",
-    "underexposure",
-    "spatial",
-    "quantization",
-    "other",
-)
-"""LIQE's eleven distortion names, in the order of PFD-IQA's prompts."""
 
 _CLASS_OF_KIND = {kind.id: kind.liqe_class for kind in (*DISTORTIONS.values(), *EXTRA_DISTORTIONS.values())}
 _CLASS_OF_NAME = {kind.name: kind.liqe_class for kind in (*DISTORTIONS.values(), *EXTRA_DISTORTIONS.values())}
