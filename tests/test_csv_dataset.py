@@ -2,7 +2,8 @@
 
 import pytest
 
-from iqametrics.datasets.csv_dataset import Sample, read_csv_dataset
+from iqametrics.datasets.csv_dataset import read_csv_dataset
+from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
 
 

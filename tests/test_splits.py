@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from iqametrics.datasets.csv_dataset import Sample
+from iqametrics.datasets.sample import Sample
 from iqametrics.datasets.splits import (
     _close_pairs,
     _connected,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_fake import write_dataset
 
-from iqametrics.datasets.csv_dataset import Sample
+from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
 from iqametrics.training.data import (
     DISTORTION_CLASSES,

@@ -22,7 +22,7 @@ from iqametrics.errors import DataError
 from iqametrics.registry import metric_spec
 
 if TYPE_CHECKING:
-    from iqametrics.datasets.csv_dataset import Sample
+    from iqametrics.datasets.sample import Sample
     from iqametrics.scoring import Row
 
 COLUMNS = ("image", "reference", "metric", "mos", "score", "error")

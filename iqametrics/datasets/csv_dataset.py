@@ -4,39 +4,14 @@ import csv
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
 
 _REQUIRED = ("image", "mos")
 _OPTIONAL = ("reference", "kind", "level", "distortion", "split", "group")
 _NAMED_AT_MOST = 3
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One scored image.
-
-    Attributes:
-        image: file of the image to score.
-        reference: file of its pristine original, or None.
-        mos: mean opinion score in [0, 1], 1 the best.
-        distortion: name of the distortion type, if known.
-        level: level of the distortion, if known.
-        group: images of one group must stay on one side of a split (scene, burst).
-        kind: number of the distortion type, if known.
-        split: part of the dataset's own split, if it has one ("train", "test", ...).
-    """
-
-    image: Path
-    reference: Path | None
-    mos: float
-    distortion: str | None = None
-    level: int | None = None
-    group: str | None = None
-    kind: int | None = None
-    split: str | None = None
 
 
 def read_csv_dataset(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
 
-from iqametrics.datasets.csv_dataset import Sample
+from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError, ImageReadError
 
 _SIDE = 16

@@ -11,8 +11,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqametrics.datasets.csv_dataset import Sample, read_csv_dataset
+from iqametrics.datasets.csv_dataset import read_csv_dataset
 from iqametrics.datasets.distortions import DISTORTIONS, EXTRA_DISTORTIONS
+from iqametrics.datasets.sample import Sample
 from iqametrics.datasets.splits import near_duplicate_groups, split_groups
 from iqametrics.errors import DataError
 from iqametrics.pfd_iqa.prompts import DISTORTIONS as DISTORTION_CLASSES
@@ -43,7 +44,7 @@ class Item:
     @property
     def distortion_class(self) -> int:
         """Index into `DISTORTION_CLASSES`, -1 where unknown."""
-        name = self.sample.distortion
+        name = self.sample.liqe_class or self.sample.distortion
         if name not in DISTORTION_CLASSES:
             name = _CLASS_OF_NAME.get(name or "") or _CLASS_OF_KIND.get(self.sample.kind or 0)
         return DISTORTION_CLASSES.index(name) if name in DISTORTION_CLASSES else -1

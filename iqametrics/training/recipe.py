@@ -39,16 +39,18 @@ class MetricTable:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraData:
-    """A further CSV whose images join the training part, never the held-out ones.
+    """Further images that join the training part, never the held-out ones.
 
     Attributes:
-        csv: the file; `root` and `mos_range` as in `DataTable`.
+        csv: the file; `dataset`, `root` and `mos_range` as in `DataTable`.
+        dataset: name of a dataset, in place of a CSV.
         root: folder that its names start from; the CSV's own folder if empty.
         mos_range: (worst, best) of its scores.
         weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
     """
 
-    csv: str
+    csv: str = ""
+    dataset: str = ""
     root: str = ""
     mos_range: tuple[float, float] | None = None
     weight: float = 1.0
@@ -56,16 +58,18 @@ class ExtraData:
 
 @dataclass(frozen=True, kw_only=True)
 class DataTable:
-    """The images and their scores.
+    """The images and their scores: a CSV file or one of the datasets that the package knows, one of the two.
 
     Attributes:
         csv: `image,mos[,reference,kind,level,distortion,split,group]`.
-        root: folder that its names start from; the CSV's own folder if empty.
+        dataset: name of a dataset, see `iqametrics datasets list`.
+        root: folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
         mos_range: (worst, best) of the scores, mapped onto (0, 1); none takes them as they are.
         extra: further CSVs, `[[data.extra]]`.
     """
 
-    csv: str
+    csv: str = ""
+    dataset: str = ""
     root: str = ""
     mos_range: tuple[float, float] | None = None
     extra: tuple[ExtraData, ...] = ()
@@ -79,13 +83,15 @@ class SplitTable:
         validation: share of the validation part, in [0, 1).
         test: share of a test part that no decision sees, in [0, 1).
         by: what stays on one side: near-duplicate images, all versions of one reference, all images of one distortion
-            type, each image for itself, or what the CSV's `split` column says (train, validation, test).
+            type, each image for itself, what the CSV's `split` column says (train, validation, test), or the
+            dataset's own split ("official"; where it has no validation part, `validation` is taken from its training
+            part).
         seed: another seed deals the groups differently.
     """
 
     validation: float = 0.1
     test: float = 0.0
-    by: Literal["near-duplicates", "reference", "distortion", "image", "column"] = "near-duplicates"
+    by: Literal["near-duplicates", "reference", "distortion", "image", "column", "official"] = "near-duplicates"
     seed: int = 0
 
 
@@ -112,11 +118,14 @@ class TrainTable:
         flips: any of "h", "v": flips with probability one half.
         grad_clip: largest gradient norm; 0 for no clipping.
         ema: decay of the moving average of the weights that is validated and shipped; 0 for none.
-        selection: which epoch is shipped: the "last" or the one with the best validation SRCC.
+        selection: which epoch is shipped: the "last", the one with the best validation SRCC, or the one with the best
+            test SRCC, which is how some published code chooses and makes the test figure too good.
         seed: of initial weights, order, crops and whatever the loss draws.
         validate_every: epochs between validations (the last epoch is always validated).
         save_every: steps between saved states inside an epoch; 0 saves at the end of epochs only.
         eval_batch_size: whole images at a time in validation.
+        amp: precision of the forward pass: "none" (float32), "bfloat16", or "float16" with a loss scaler.
+        accumulate: parts that a batch is cut into, one forward and backward pass each, to save memory.
         device: "auto", "cpu", "cuda" or "mps".
         workers: threads that prepare batches.
     """
@@ -137,11 +146,13 @@ class TrainTable:
     flips: tuple[Literal["h", "v"], ...] = ("h",)
     grad_clip: float = 0.0
     ema: float = 0.0
-    selection: Literal["last", "best-val"] = "best-val"
+    selection: Literal["last", "best-val", "best-test"] = "best-val"
     seed: int = 0
     validate_every: int = 1
     save_every: int = 200
     eval_batch_size: int = 8
+    amp: Literal["none", "bfloat16", "float16"] = "none"
+    accumulate: int = 1
     device: str = "auto"
     workers: int = 2
 
@@ -153,10 +164,12 @@ class SizingTable:
     Attributes:
         min_side: images whose shorter side is less are scaled up to it; 0 takes the training crop's side.
         max_side: images whose longer side is more are scaled down to it; 0 for no cap.
+        short_side: every image is scaled so that its shorter side has this length, before the other two; 0 for none.
     """
 
     min_side: int = 0
     max_side: int = 0
+    short_side: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,7 +382,17 @@ def is_path(value: str) -> bool:
 
 def _check(recipe: Recipe) -> None:
     train, split = recipe.train, recipe.split
-    for name in ("epochs", "batch_size", "crop", "views", "validate_every", "eval_batch_size", "t_max", "step_epochs"):
+    for name in (
+        "epochs",
+        "batch_size",
+        "crop",
+        "views",
+        "validate_every",
+        "eval_batch_size",
+        "t_max",
+        "step_epochs",
+        "accumulate",
+    ):
         _require(getattr(train, name) >= 1, f"train.{name}", getattr(train, name), "give a whole number from 1 up")
     for name in ("weight_decay", "grad_clip", "save_every", "workers"):
         _require(getattr(train, name) >= 0, f"train.{name}", getattr(train, name), "give 0 or more")
@@ -380,11 +403,11 @@ def _check(recipe: Recipe) -> None:
     for name in ("validation", "test"):
         _require(0 <= getattr(split, name) < 1, f"split.{name}", getattr(split, name), "give 0 up to, but not, 1")
     _require(split.validation + split.test < 1, "split.validation + split.test", 1, "leave something to train on")
-    if split.by != "column" and not split.validation and train.selection == "best-val":
+    if split.by not in ("column", "official") and not split.validation and train.selection == "best-val":
         raise RecipeError("split.validation = 0 leaves nothing to select by; give a share or train.selection = 'last'")
     for number, extra in enumerate(recipe.data.extra):
         _require(extra.weight > 0, f"data.extra[{number}].weight", extra.weight, "give a number above 0")
-    for side in ("min_side", "max_side"):
+    for side in ("min_side", "max_side", "short_side"):
         value = getattr(recipe.sizing, side)
         _require(value >= 0, f"sizing.{side}", value, "give 0 or more")
     _require(recipe.min_side >= train.crop, "sizing.min_side", recipe.min_side, "it must hold a crop (train.crop)")
