@@ -1,0 +1,1 @@
+"""The papers' tables, what it takes to reproduce them, and reports that set paper beside measured; no torch."""
