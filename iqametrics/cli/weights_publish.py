@@ -23,7 +23,7 @@ def add_publish_parser(commands: Any) -> None:
     parser.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors file, or the folder of a training run"
     )
-    parser.add_argument("--repo", required=True, metavar="ORG/NAME", help="repository on the Hub; made if it is missing")
+    parser.add_argument("--repo", required=True, metavar="ORG/NAME", help="the Hub repository; made if it is missing")
     parser.add_argument("--private", action="store_true", help="make the repository private if it is missing")
     parser.add_argument(
         "--dry-run", action="store_true", help="print card and manifest entry, upload nothing; needs no network"

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from iqametrics.errors import IqaError, WeightsError
-from iqametrics.weights.header import METADATA_KEY, check_metadata, parse_header, read_metadata
+from iqametrics.weights.header import METADATA_KEY, check_metadata, parse_header, read_metadata, shown
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
 
 __all__ = ["build_and_fill", "fill", "load_checkpoint", "parse_checkpoint", "read_metadata", "save_checkpoint"]
 
 BACKBONE = "backbone."
-_NAMES_SHOWN = 4
 _SPARE_ELEMENTS = 2**22
+_REASON_LENGTH = 200
 
 
 def save_checkpoint(
@@ -72,6 +72,7 @@ def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple
     Raises:
         WeightsError: The file is missing or damaged, or its base file is.
     """
+    read_metadata(path)  # refuses what is no checkpoint before the whole file is read
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -116,7 +117,7 @@ def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
     except WeightsError:
         raise
     except (IqaError, TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:_REASON_LENGTH]
         raise WeightsError(f"{source}: its config makes no model ({reason}); get the checkpoint anew") from error
     fill(model, tensors, source=source)
     return model
@@ -134,8 +135,10 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> Non
         WeightsError: Names or shapes differ, an integer stands where a float should, or a value is not finite.
     """
     _check_fit(model, tensors, source)
+    own = model.state_dict()
     for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
+        # In the model's dtype: a float64 of 1e300 is finite until it becomes a float32.
+        if not tensor.to(own[name].dtype).isfinite().all():
             raise WeightsError(f"{source}: tensor {name} holds NaN or infinity; get the checkpoint anew")
     model.load_state_dict(dict(tensors), strict=True)
 
@@ -204,8 +207,7 @@ def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
         if name in expected and not _fits(tensor, expected[name])
     ]
     problems = [
-        f"{what} {', '.join(names[:_NAMES_SHOWN])}"
-        + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")
+        f"{what} {shown(names)}"
         for what, names in (("missing", missing), ("surplus", surplus), ("unfit", wrong))
         if names
     ]

@@ -18,6 +18,8 @@ gives each tensor's dtype, shape and place. Ours holds one metadata key, "iqamet
 
 import json
 import math
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,14 @@ FORMAT = 1
 # The header of the largest model here has some 50 kB; a hostile one claims to be gigabytes long.
 MAX_HEADER_BYTES = 8 * 2**20
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
+# No tensor here has more than five dimensions; the product of a million huge ones would take hours.
+_MAX_DIMENSIONS = 16
+_MAX_SIDE = 2**48
+# Metadata are a record, two or three levels deep; whoever walks them later must not run out of stack.
+_MAX_DEPTH = 16
+_MAX_NAME = 100
+_NAMES_SHOWN = 4
+_LONGEST_SHOWN = 160
 
 _FIELDS: dict[str, tuple[type, ...]] = {
     "format": (int,),
@@ -57,17 +67,45 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         WeightsError: The file is missing, damaged, no safetensors file or no checkpoint of this package.
     """
+    return parse_header(*_read_start(path), str(path))
+
+
+def read_sizes(path: str | Path) -> dict[str, int]:
+    """Count the elements of each tensor of a safetensors file, ours or not, without reading the tensors.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or is no safetensors file.
+    """
+    start, size = _read_start(path)
+    table = _json_object(start[8:], str(path), "header")
+    table.pop("__metadata__", None)
+    _check_tensor_table(table, size - len(start), str(path))
+    return {name: math.prod(entry["shape"]) for name, entry in table.items()}
+
+
+def shown(names: Iterable[str], limit: int = _NAMES_SHOWN) -> str:
+    """List the first names of a damaged or hostile file so that they stay short and on one line."""
+    texts = [
+        name if name.isprintable() and len(name) <= _LONGEST_SHOWN else repr(name[:_LONGEST_SHOWN]) for name in names
+    ]
+    rest = len(texts) - limit
+    return ", ".join(texts[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _read_start(path: str | Path) -> tuple[bytes, int]:
+    """Read the header, with the 8 bytes before it, and the size of the file."""
     try:
+        # Opening a pipe would wait for whoever writes to it, and a device has no end.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise WeightsError(f"{path}: cannot be read (not a regular file); give the path of a .safetensors file")
         with Path(path).open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             start = file.read(8)
-            length = _header_length(start, size, str(path))
-            return parse_header(start + file.read(length), size, str(path))
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a .safetensors file"
-        ) from error
+            return start + file.read(_header_length(start, size, str(path))), size
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"{path}: cannot be read ({reason}); give the path of a .safetensors file") from error
 
 
 def parse_header(start: bytes, size: int, source: str) -> dict[str, Any]:
@@ -104,15 +142,20 @@ def check_metadata(metadata: dict[str, Any], source: str) -> None:
     unknown = sorted(set(metadata) - set(_FIELDS) - set(_OPTIONAL))
     missing = sorted(set(_FIELDS) - set(metadata))
     if unknown or missing:
-        what = f"unknown {', '.join(unknown)}" if unknown else f"missing {', '.join(missing)}"
+        what = f"unknown {shown(unknown)}" if unknown else f"missing {shown(missing)}"
         raise WeightsError(f"{source}: its metadata has fields {what}; write it with this version's save_checkpoint")
     for name, types in (_FIELDS | _OPTIONAL).items():
         if name in metadata and (not isinstance(metadata[name], types) or isinstance(metadata[name], bool)):
             raise WeightsError(f"{source}: {name} of its metadata is a {type(metadata[name]).__name__}; get it anew")
     if metadata["format"] != FORMAT:
         raise WeightsError(
-            f"{source}: is of checkpoint format {metadata['format']}, this version reads {FORMAT}; update iqametrics"
+            f"{source}: is of checkpoint format {str(metadata['format'])[:20]}, this version reads {FORMAT}; "
+            "update iqametrics"
         )
+    for name in ("metric", "tag"):
+        # Both stand in messages, in tables and in names like "metric.tag".
+        if not (0 < len(metadata[name]) <= _MAX_NAME and metadata[name].isprintable() and "/" not in metadata[name]):
+            raise WeightsError(f"{source}: {name} of its metadata is no name; get it anew")
     backbone = metadata["backbone"]
     if backbone is not None and (set(backbone) != {"name", "sha256"} or not all(map(_is_text, backbone.values()))):
         raise WeightsError(f"{source}: backbone of its metadata must have a name and a sha256; get it anew")
@@ -136,25 +179,69 @@ def _header_length(start: bytes, size: int, source: str) -> int:
 
 def _json_object(text: bytes, source: str, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_constant=_finite_number, parse_float=_finite_number
+        )
+        _check_depth(value, _MAX_DEPTH)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{source}: its {what} is not readable ({type(error).__name__}); get it anew") from error
+        raise WeightsError(f"{source}: its {what} is not readable ({_reason(error)}); get it anew") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{source}: its {what} is not a JSON object; get it anew")
     return value
 
 
-def _check_tensor_table(table: dict[str, Any], data_bytes: int, source: str) -> None:
-    """Check that each tensor has a known dtype and lies, with the size its shape asks for, within the file."""
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, _DamagedJsonError) else type(error).__name__
+
+
+class _DamagedJsonError(ValueError):
+    """JSON that Python would read but that no writer of ours makes."""
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs; two readers may differ in which of two equal keys they take."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise _DamagedJsonError("a key stands twice")
+    return values
+
+
+def _finite_number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _DamagedJsonError("a number is not finite")
+    return value
+
+
+def _check_depth(value: object, levels: int) -> None:
+    if isinstance(value, dict | list):
+        if levels == 0:
+            raise _DamagedJsonError("it is nested too deeply")
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_depth(part, levels - 1)
+
+
+def _check_tensor_table(table: Mapping[str, Any], data_bytes: int, source: str) -> None:
+    """Check that each tensor has a known dtype and its shape's size, and that they fill the file without a gap."""
+    places = []
     for name, entry in table.items():
         try:
             begin, end = entry["data_offsets"]
             shape = entry["shape"]
-            whole = all(type(value) is int and value >= 0 for value in (begin, end, *shape))
-            fits = whole and end <= data_bytes and end - begin == ITEM_BYTES[entry["dtype"]] * math.prod(shape)
+            whole = all(type(value) is int and 0 <= value <= _MAX_SIDE for value in (begin, end, *shape))
+            fits = whole and len(shape) <= _MAX_DIMENSIONS and end <= data_bytes
+            fits = fits and end - begin == ITEM_BYTES[entry["dtype"]] * math.prod(shape)
         except (KeyError, TypeError, ValueError):
             fits = False
         if not fits:
             raise WeightsError(
                 f"{source}: tensor {name[:80]!r} has an unknown dtype or does not fit the file; get it anew"
             )
+        places.append((begin, end, name))
+    position = 0
+    for begin, end, name in sorted(places):
+        if begin != position:
+            raise WeightsError(f"{source}: tensor {name[:80]!r} overlaps another or leaves a gap; get it anew")
+        position = end
+    if position != data_bytes:
+        raise WeightsError(f"{source}: {data_bytes - position} bytes belong to no tensor; get it anew")
