@@ -130,7 +130,7 @@ def test_files_that_are_no_recipes(tmp_path):
     with pytest.raises(RecipeError, match="is not TOML"):
         read_recipe(tmp_path / "bad.toml")
     (tmp_path / "bad.toml").write_text("[metric]\nname = 'x'\n")
-    with pytest.raises(RecipeError, match="data is missing"):
+    with pytest.raises(RecipeError, match="data names no images; give --csv FILE"):
         read_recipe(tmp_path / "bad.toml")
     with pytest.raises(RecipeError, match="name is missing"):
         parse(metric={})

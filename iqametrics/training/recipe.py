@@ -1,14 +1,14 @@
 """A training run as one frozen record, read from a TOML file.
 
 The file opens with a comment that names paper, data, cost, expected result and the exact command. Its tables are the
-classes below; `[model]` holds the fields of the method's config and `[init]` the files that training starts from.
+classes below; `[model]` holds the fields of the method's config, `[init]` the files that training starts from, and
+`[teacher]` changes to the recipe of a teacher that is trained first. `recipes.py` finds and reads the files.
 Relative paths start from the recipe's own folder, also those given with `--set`.
 """
 
 import dataclasses
 import difflib
 import json
-import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from iqametrics.errors import RecipeError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from iqametrics.training.recipes import apply_overrides, find_recipe, is_recipe, locate, read_tables
 
 CELL = 32
 """Pixels of one cell of the coarsest level; crops of cached features lie on this grid."""
@@ -204,12 +200,18 @@ class OutputTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole training run; see the tables' classes."""
+    """A whole training run; see the tables' classes.
+
+    `model` are fields of the method's config; `init` the files that training starts from, by what they are for, each a
+    path, the name of a bundled file or of a starting weight, or, for "teacher", the path of a recipe; `teacher` tables
+    that are laid over that recipe.
+    """
 
     metric: MetricTable
-    data: DataTable
+    data: DataTable = DataTable()
     model: dict[str, Any] = field(default_factory=dict)
     init: dict[str, str] = field(default_factory=dict)
+    teacher: dict[str, Any] = field(default_factory=dict)
     split: SplitTable = SplitTable()
     train: TrainTable = TrainTable()
     sizing: SizingTable = SizingTable()
@@ -226,27 +228,24 @@ class Recipe:
         return {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file.
+def read_recipe(name: str | Path, overrides: Sequence[str] = (), data: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe.
 
     Args:
-        path: the TOML file.
-        overrides: `table.key=value` each (or deeper), the value in TOML or, where that fails, a string.
+        name: the path of a TOML file, or the name of a recipe of the package (see `find_recipe`).
+        overrides: `table.key=value` each (or deeper), the value in TOML or, where that fails, a string. Relative paths
+            start from the recipe's folder, those of a recipe given by name from the working folder.
+        data: what replaces the recipe's table [data], with absolute paths; None keeps it.
 
     Raises:
         RecipeError: no such file, not TOML, an unknown table or key, a value of the wrong type or out of range.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error}); give the path of a recipe file") from error
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: is not TOML ({error}); correct that line") from error
-    for override in overrides:
-        _apply_override(tables, override)
-    return parse_recipe(tables, base=path.resolve().parent)
+    path = find_recipe(name)
+    base = path.resolve().parent if path == Path(name) else Path.cwd()
+    tables = read_tables(path)
+    if data is not None:
+        tables["data"] = dict(data)
+    return parse_recipe(apply_overrides(tables, overrides), base)
 
 
 def parse_recipe(tables: Mapping[str, Any], base: Path) -> Recipe:
@@ -255,14 +254,7 @@ def parse_recipe(tables: Mapping[str, Any], base: Path) -> Recipe:
     Raises:
         RecipeError: as for `read_recipe`.
     """
-    recipe = _build(Recipe, tables, "recipe")
-    extra = tuple(_located(extra, base, ("csv", "root")) for extra in recipe.data.extra)
-    recipe = dataclasses.replace(
-        recipe,
-        data=dataclasses.replace(_located(recipe.data, base, ("csv", "root")), extra=extra),
-        init={key: _located_init(key, value, base) for key, value in recipe.init.items()},
-        cache=_located(recipe.cache, base, ("folder",)),
-    )
+    recipe = _build(Recipe, locate(tables, base), "recipe")
     _check(recipe)
     return recipe
 
@@ -285,23 +277,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if item is not None}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _apply_override(tables: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    parts = name.strip().split(".")
-    if not equals or len(parts) < 2 or not all(parts):
-        raise RecipeError(f"--set {override}: write it as table.key=value, e.g. train.epochs=3")
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    table = tables
-    for part in parts[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise RecipeError(f"--set {override}: {part} is not a table")
-    table[parts[-1]] = value
 
 
 def _build(cls: type[_Table], values: Any, where: str) -> _Table:
@@ -360,28 +335,10 @@ def _convert_list(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, .
     return tuple(_convert(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, args, strict=True)))
 
 
-def _located(table: _Table, base: Path, names: Sequence[str]) -> _Table:
-    given = {name: getattr(table, name) for name in names if getattr(table, name)}
-    moved = {name: str((base / value).resolve()) for name, value in given.items()}
-    return dataclasses.replace(table, **moved)  # type: ignore[type-var]
-
-
-def _located_init(key: str, value: str, base: Path) -> str:
-    """Make a path absolute; a bare word is the name of a bundled file and stays."""
-    if key not in _INIT_PATHS:
-        close = difflib.get_close_matches(key, _INIT_PATHS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_INIT_PATHS)}"
-        raise RecipeError(f"init: unknown key {key!r}; {hint}")
-    return str((base / value).resolve()) if is_path(value) else value
-
-
-def is_path(value: str) -> bool:
-    """Whether an `[init]` value is a file's path, and not the name of a bundled file."""
-    return "/" in value or "\\" in value or value.endswith(".safetensors")
-
-
 def _check(recipe: Recipe) -> None:
     train, split = recipe.train, recipe.split
+    _check_data(recipe.data)
+    _check_init(recipe)
     for name in (
         "epochs",
         "batch_size",
@@ -413,6 +370,28 @@ def _check(recipe: Recipe) -> None:
     _require(recipe.min_side >= train.crop, "sizing.min_side", recipe.min_side, "it must hold a crop (train.crop)")
     if recipe.cache.enabled:
         _require(train.crop % CELL == 0, "train.crop", train.crop, f"cached crops are multiples of {CELL}")
+
+
+def _check_data(data: DataTable) -> None:
+    """Each set of images comes from a CSV or from a dataset, one of the two."""
+    for where, table in (("data", data), *((f"data.extra[{n}]", extra) for n, extra in enumerate(data.extra))):
+        if not (table.csv or table.dataset):
+            raise RecipeError(
+                f"{where} names no images; give --csv FILE, or --dataset NAME --root DIR (in a recipe {where}.csv, or "
+                f"{where}.dataset and {where}.root)"
+            )
+        if table.csv and table.dataset:
+            raise RecipeError(f"{where}.csv and {where}.dataset are both given; leave one out")
+
+
+def _check_init(recipe: Recipe) -> None:
+    for key in recipe.init:
+        if key not in _INIT_PATHS:
+            close = difflib.get_close_matches(key, _INIT_PATHS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_INIT_PATHS)}"
+            raise RecipeError(f"init: unknown key {key!r}; {hint}")
+    if recipe.teacher and not is_recipe(recipe.init.get("teacher", "")):
+        raise RecipeError("[teacher] changes a teacher's recipe, but init.teacher is none; leave it out")
 
 
 def _require(holds: bool, name: str, value: Any, remedy: str) -> None:

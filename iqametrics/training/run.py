@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,10 @@ from iqametrics.training.environment import (
 )
 from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import LAST, Trainer
-from iqametrics.training.recipe import Recipe, is_path, read_recipe, to_toml
+from iqametrics.training.recipe import Recipe, read_recipe, to_toml
+from iqametrics.training.starting import CHECKPOINT, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
-from iqametrics.weights.manifest import WEIGHTS_FOLDER, BaseEntry, read_manifest
+from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
 OBJECTIVES = {
     "bpclip-fr": "iqametrics.bpclip.objective:BpclipObjective",
@@ -49,7 +51,6 @@ OBJECTIVES = {
 }
 """What can be trained, and the class that says how."""
 
-CHECKPOINT = "checkpoint.safetensors"
 _RECIPE, _PREDICTIONS = "recipe.toml", "predictions.csv"
 # A resumed run may differ in these: they change the speed or the description, not the weights.
 _FREE = {"train": {"device", "workers"}, "cache": {"folder"}, "output": {"licence", "sources", "dtype"}}
@@ -63,7 +64,7 @@ def train(
     """Train as a recipe says and write a checkpoint.
 
     Args:
-        recipe_path: the TOML file.
+        recipe_path: the TOML file, or the name of a recipe of the package.
         overrides: `table.key=value` each.
         output: folder of the run; `runs/` and the recipe's name, below the working folder, if None.
         resume: go on with the run in `output`; one that has not saved anything yet starts from its beginning.
@@ -78,19 +79,23 @@ def train(
         TrainingError: the folder holds a run already; a loss that is not finite; a full disk.
         KeyboardInterrupt: Ctrl-C; the message says how to go on.
     """
+    folder = Path(output) if output is not None else Path("runs") / Path(recipe_path).stem
+    return train_recipe(read_recipe(recipe_path, overrides), folder, resume=resume)
+
+
+def train_recipe(recipe: Recipe, output: Path | str, *, resume: bool = False) -> Path:
+    """Train a recipe that is already read; see `train`."""
     try:
-        return _train(Path(recipe_path), overrides, output, resume=resume)
+        return _train(recipe, Path(output), resume=resume)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(str(interrupt) or "stopped; go on with the same command and --resume") from None
 
 
-def _train(recipe_path: Path, overrides: Sequence[str], output: Path | str | None, *, resume: bool) -> Path:
-    recipe = read_recipe(recipe_path, overrides)
+def _train(recipe: Recipe, folder: Path, *, resume: bool) -> Path:
     objective_class = _objective_class(recipe.metric.name)
-    folder = Path(output) if output is not None else Path("runs") / recipe_path.stem
     _check_folder(folder, recipe, resume=resume)
     device = _device(recipe.train.device)
-    init = {key: _init_file(value) for key, value in recipe.init.items()}
+    init = starting_files(recipe, folder, partial(train_recipe, resume=resume))
     torch.manual_seed(recipe.train.seed)
     objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(device)
     objective.to(memory_format=torch.channels_last)
@@ -162,23 +167,6 @@ def _device(name: str) -> torch.device:
     if not available[name.partition(":")[0]]:
         raise RecipeError(f"train.device = {name!r}: this machine has none; use train.device = 'cpu'")
     return torch.device(name)
-
-
-def _base(name: str) -> BaseEntry:
-    bases = read_manifest().bases
-    for base in bases:
-        if base.name == name:
-            return base
-    names = ", ".join(base.name for base in bases) or "none"
-    raise RecipeError(f"[init] {name!r}: is neither a file's path nor a bundled file; bundled are: {names}")
-
-
-def _init_file(value: str) -> str:
-    """Give the path of a starting file; a bare word names a bundled one."""
-    path = Path(value) if is_path(value) else WEIGHTS_FOLDER / _base(value).file
-    if not path.is_file():
-        raise RecipeError(f"[init] {path}: does not exist; correct the path, which starts from the recipe's folder")
-    return str(path)
 
 
 def _batches(recipe: Recipe, objective: Objective, data: RunData, folder: Path) -> Batches:
