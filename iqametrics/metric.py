@@ -22,18 +22,23 @@ class Sizing:
         min_side: An image whose shorter side has fewer pixels is scaled up to it.
         max_side: An image whose longer side has more pixels is scaled down to it; None for no limit. An image so
             narrow that both cannot hold keeps `max_side`, and its shorter side is stretched to `min_side`.
+        short_side: Every image is scaled, up or down, so that its shorter side has this many pixels; None for the
+            image's own size. `max_side` still holds.
     """
 
     min_side: int
     max_side: int | None = None
+    short_side: int | None = None
 
     def __post_init__(self) -> None:
-        sides = (self.min_side, self.min_side if self.max_side is None else self.max_side)
-        if (
-            any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides)
-            or sides[0] > sides[1]
-        ):
-            raise ValueError(f"sizing needs 1 <= min_side <= max_side, not {self.min_side} and {self.max_side}")
+        sides = [side for side in (self.min_side, self.short_side, self.max_side) if side is not None]
+        if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
+            raise ValueError(f"sides {sides} are not all whole numbers from 1 up")
+        if sides != sorted(sides):
+            raise ValueError(
+                f"sizing needs min_side <= short_side <= max_side, not {self.min_side}, {self.short_side} and "
+                f"{self.max_side}"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Sizing":
@@ -48,8 +53,11 @@ class Sizing:
             raise WeightsError(f"sizing {dict(values)!r} of the checkpoint is wrong ({error}); get it anew") from error
 
     def to_dict(self) -> dict[str, int | None]:
-        """Return the fields by name, ready for JSON."""
-        return asdict(self)
+        """Return the fields by name, ready for JSON; without `short_side` where there is none, as older ones have it."""
+        values = asdict(self)
+        if self.short_side is None:
+            del values["short_side"]
+        return values
 
     def fit(self, height: int, width: int) -> tuple[int, int]:
         """Give the height and width at which an image of this height and width is looked at.
@@ -60,16 +68,18 @@ class Sizing:
         Examples:
             >>> Sizing(64, 1024).fit(3000, 4000), Sizing(64, 1024).fit(32, 48), Sizing(64).fit(600, 800)
             ((768, 1024), (64, 96), (600, 800))
+            >>> Sizing(224, short_side=384).fit(768, 1024), Sizing(224, 512, 384).fit(300, 600)
+            ((384, 512), (256, 512))
         """
         shorter, longer = sorted((height, width))
-        scale = max(1.0, self.min_side / shorter)
+        scale = max(1.0, self.min_side / shorter) if self.short_side is None else self.short_side / shorter
         if self.max_side is not None:
             scale = min(scale, self.max_side / longer)
         fitted = (max(self.min_side, round(height * scale)), max(self.min_side, round(width * scale)))
         if scale > 1 and fitted[0] * fitted[1] > MAX_PIXELS:
             raise InputError(
                 f"an image of {width}x{height} is too narrow to be scaled up to a shorter side of "
-                f"{self.min_side}; crop it"
+                f"{self.short_side or self.min_side}; crop it"
             )
         return fitted
 

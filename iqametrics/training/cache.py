@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -75,7 +75,7 @@ def cache_key(objective: Objective, sizing: Sizing, dtype: str) -> dict[str, obj
         "weights": weights.hexdigest(),
         "probe": probe,
         "levels": list(_stored_levels(objective, len(levels))),
-        "sizing": asdict(sizing),
+        "sizing": sizing.to_dict(),
         "dtype": dtype,
     }
 
@@ -109,8 +109,8 @@ class FeatureCache:
         self.levels: tuple[int, ...] = tuple(key["levels"])  # type: ignore[arg-type]
         self._entries: dict[str, Entry] = {}
         self._names: dict[Path, str] = {}
+        self._key = key
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.folder / "key.json", json.dumps(key, indent=1))
 
     def build(self, paths: Sequence[Path], workers: int) -> None:
         """Compute what is missing for these images and open the maps.
@@ -121,6 +121,7 @@ class FeatureCache:
         """
         self._names = {path: _file_key(path) for path in paths}
         with _locked(self.folder / "lock"):
+            write_atomic(self.folder / "key.json", json.dumps(self._key, indent=1))
             self._entries = self._read_index()
             missing = [path for path in self._names if self._names[path] not in self._entries]
             if missing:
