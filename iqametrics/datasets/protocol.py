@@ -5,6 +5,8 @@ side. The test part is dealt before training and validation part are told apart.
 8:2, with a validation part and without one.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -219,6 +221,22 @@ def select(
     if not chosen:
         raise DataError(f"split {text!r}: this part is empty; choose another")
     return [samples[index] for index in chosen]
+
+
+def parts_digest(keys: Sequence[str], parts: Parts) -> str:
+    """Sixteen hex digits that tell a split: which groups, with how many images, stand in which part.
+
+    They depend neither on the order of the images nor on where a dataset lies.
+
+    Args:
+        keys: the group of each image, from `group_keys`.
+        parts: the split.
+
+    >>> parts_digest(["a", "a", "b"], Parts((0, 1), (), (2,)))
+    'cbff07b2d5be3e21'
+    """
+    sides = [sorted(keys[index] for index in side) for side in (parts.train, parts.validation, parts.test)]
+    return hashlib.sha256(json.dumps(sides).encode()).hexdigest()[:16]
 
 
 def _deal(keys: Sequence[str], seed: int, shares: Shares) -> Parts:

@@ -1,0 +1,83 @@
+"""Freeze the splits: digests of the ten random splits, by both shares, of made group lists and of the real datasets.
+
+Run by hand, when a dataset is added:
+
+    python benchmarks/make_split_digests.py [LABELS]
+
+LABELS is a folder with the score files of the datasets, each dataset's original layout in a folder of its name
+(LABELS/kadid10k/dmos.csv); no images are needed. A dataset that is not there keeps the digests that the file has. A
+digest that would change is an error: published figures depend on it. Writes tests/data/split_digests.json.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from iqametrics.datasets.protocol import EIGHT_TWO, SIX_TWO_TWO, group_keys, parts_digest, repeated_parts
+from iqametrics.datasets.sample import Sample
+
+DIGESTS = Path(__file__).resolve().parent.parent / "tests" / "data" / "split_digests.json"
+SHARES = {"6:2:2": SIX_TWO_TWO, "8:2": EIGHT_TWO}
+
+
+def made_sets() -> dict[str, list[Sample]]:
+    """Small sets without files, of the shapes that datasets have."""
+    folder = Path("set")
+    return {
+        "by reference, equal sizes": [
+            Sample(folder / f"i{r:02d}_{k}.bmp", folder / f"I{r:02d}.BMP", 0.5) for r in range(1, 26) for k in range(12)
+        ],
+        "by reference, unequal sizes": [
+            Sample(folder / f"{r}.{k}.png", folder / f"{r}.png", 0.5) for r in range(30) for k in range(1 + r % 7)
+        ],
+        "by image": [Sample(folder / f"{n}.jpg", None, 0.5) for n in range(500)],
+        "by group": [Sample(folder / f"{n}.jpg", None, 0.5, group=f"burst {n // 3}") for n in range(200)],
+    }
+
+
+def digests(samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """Digests of the splits with the seeds 0 to 9, by shares."""
+    keys = group_keys(samples)
+    return {
+        name: [parts_digest(keys, parts) for parts in repeated_parts(samples, shares=shares)]
+        for name, shares in SHARES.items()
+    }
+
+
+def real_sets(labels: Path) -> dict[str, list[Sample]]:
+    """The datasets whose score files are there."""
+    from iqametrics.datasets.catalogue import list_datasets, load_dataset
+
+    there = [name for name in list_datasets() if (labels / name).is_dir()]
+    return {name: load_dataset(name, labels / name, check_files=False) for name in there}
+
+
+def main() -> int:
+    """Write the file; 1 if a digest would change."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("labels", type=Path, nargs="?", help="folder of the score files")
+    labels = parser.parse_args().labels
+    frozen = json.loads(DIGESTS.read_text()) if DIGESTS.exists() else {"made": {}, "datasets": {}}
+    found = {
+        "made": {name: digests(samples) for name, samples in made_sets().items()},
+        "datasets": {name: digests(samples) for name, samples in (real_sets(labels) if labels else {}).items()},
+    }
+    changed = [
+        name
+        for kind, entries in found.items()
+        for name, entry in entries.items()
+        if frozen[kind].get(name, entry) != entry
+    ]
+    if changed:
+        print(f"the splits of {', '.join(changed)} are not the frozen ones; nothing was written", file=sys.stderr)
+        return 1
+    DIGESTS.parent.mkdir(exist_ok=True)
+    merged = {kind: {**frozen[kind], **entries} for kind, entries in found.items()}
+    DIGESTS.write_text(json.dumps(merged, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
