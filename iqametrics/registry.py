@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
@@ -101,11 +102,12 @@ def unregister_metric(name: str) -> None:
     del _registered[name]
 
 
-def list_metrics(mode: Mode | None = None) -> list[str]:
+def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[str]:
     """List the names of the metrics, sorted.
 
     Args:
         mode: "fr" or "nr" for those alone.
+        baselines: Whether to add, at the end, those of piq and pyiqa ("piq/fsim"), as far as these are installed.
 
     Raises:
         UnknownMetricError: There is no such mode.
@@ -116,7 +118,8 @@ def list_metrics(mode: Mode | None = None) -> list[str]:
     """
     if mode not in (None, "fr", "nr"):
         raise UnknownMetricError(f"unknown mode {mode!r}; use 'fr', 'nr' or None")
-    return sorted(name for name, spec in _specs().items() if mode in (None, spec.mode))
+    names = sorted(name for name, spec in _specs().items() if mode in (None, spec.mode))
+    return [*names, *_baselines().list_baselines(mode)] if baselines else names
 
 
 def metric_spec(name: str) -> MetricSpec:
@@ -136,7 +139,10 @@ def split_name(name: str) -> tuple[MetricSpec, str | None]:
 
     Raises:
         UnknownMetricError: There is no such metric, or it has no such checkpoint.
+        MissingExtraError: It is a metric of a package that is not installed.
     """
+    if "/" in str(name):
+        return _baselines().resolve(name), None
     specs = _specs()
     metric, _, tag = str(name).partition(".")
     if metric not in specs:
@@ -212,7 +218,8 @@ def create_metric(
     """Make a metric, ready to score.
 
     Args:
-        name: "bpclip-fr", "bpclip-nr", "pfd-iqa" (see `list_metrics`), with or without a tag: "pfd-iqa.lite".
+        name: "bpclip-fr", "bpclip-nr", "pfd-iqa" (see `list_metrics`), with or without a tag: "pfd-iqa.lite"; or a
+            metric of piq or pyiqa: "piq/fsim".
         weights: "default", the tag of a checkpoint ("lite"), the path of a .safetensors file, or None for the
             architecture of the paper's size with random weights (tag "untrained").
         device: Where to compute; None for the CPU, "auto" for the fastest device that is there.
@@ -228,6 +235,8 @@ def create_metric(
         LiteCheckpointWarning: "default" gave a lite checkpoint. Ask for it by name to be rid of the warning.
     """
     spec, tag = split_name(name)
+    if "/" in spec.name:
+        return _finished(_make_baseline(spec, weights), device, dtype, as_loss)
     if tag is not None:
         if weights != "default":
             raise UnknownMetricError(f"{name!r} names a checkpoint and weights={weights!r} another; leave out one")
@@ -247,11 +256,7 @@ def create_metric(
         metric = factory.untrained(spec)
     else:
         metric = _from_bytes(factory, spec, content, str(weights) if entry is None else entry.file)
-    _place(metric, device, dtype)
-    if as_loss and not spec.differentiable:
-        raise InputError(f"{spec.name} has no useful gradient, so it cannot be a loss; leave out as_loss")
-    metric.as_loss = as_loss
-    return metric
+    return _finished(metric, device, dtype, as_loss)
 
 
 def _specs() -> dict[str, MetricSpec]:
@@ -314,6 +319,29 @@ def _from_bytes(factory: "type[Metric]", spec: MetricSpec, content: bytes, sourc
             f"{source}: is a checkpoint of {metadata['metric']}, not of {spec.name}; ask for that metric"
         )
     return factory.from_checkpoint(spec, metadata, tensors, metadata["tag"])
+
+
+def _baselines() -> ModuleType:
+    # By text: the adapters stand above this module.
+    return importlib.import_module("iqametrics.baselines")
+
+
+def _make_baseline(spec: MetricSpec, weights: str | os.PathLike[str] | None) -> "Metric":
+    if weights != "default":
+        package = spec.name.partition("/")[0]
+        raise WeightsError(f"{spec.name} has the weights that {package} gives it; leave out weights={str(weights)!r}")
+    metric: Metric = _import_factory(spec).from_package(spec)  # type: ignore[attr-defined]
+    return metric
+
+
+def _finished(
+    metric: "Metric", device: "str | torch.device | None", dtype: "str | torch.dtype | None", as_loss: bool
+) -> "Metric":
+    _place(metric, device, dtype)
+    if as_loss and not metric.differentiable:
+        raise InputError(f"{metric.name} has no useful gradient, so it cannot be a loss; leave out as_loss")
+    metric.as_loss = as_loss
+    return metric
 
 
 def _place(metric: "Metric", device: "str | torch.device | None", dtype: "str | torch.dtype | None") -> None:

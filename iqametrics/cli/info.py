@@ -3,8 +3,10 @@
 import argparse
 import json
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
+from iqametrics.baselines import is_baseline, licence
 from iqametrics.cli.common import EXIT_OK, check_metric_name
 from iqametrics.registry import MetricInfo, metric_info
 
@@ -26,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
     check_metric_name(args.name)
     info = metric_info(args.name)
     if args.format == "json":
-        print(json.dumps(info.to_dict(), indent=2))
+        # JSON has no infinity; an end of the range that is open or unknown is null.
+        ends = [end if isfinite(end) else None for end in info.score_range]
+        print(json.dumps({**info.to_dict(), "score_range": ends}, indent=2, allow_nan=False))
         return EXIT_OK
     lines = list(_lines(info))
     width = max(len(label) for label, _ in lines)
@@ -36,14 +40,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(info: MetricInfo) -> Iterator[tuple[str, str]]:
-    low, high = info.score_range
+    low, high = (f"{end:g}" if isfinite(end) else "open" for end in info.score_range)
     yield "name", info.full_name
     yield "mode", "fr: compares with a reference" if info.mode == "fr" else "nr: needs no reference"
     yield "better", "higher" if info.higher_is_better else "lower"
-    yield "range", f"{low:g} to {high:g}, {'never left' if info.range_is_bound else 'nominal: scores may leave it'}"
+    yield "range", f"{low} to {high}, {'never left' if info.range_is_bound else 'nominal: scores may leave it'}"
     yield "differentiable", "yes" if info.differentiable else "no"
     yield "paper", info.paper
     yield "", info.paper_url
+    if is_baseline(info.name):
+        yield "checkpoint", f"that of {info.name.partition('/')[0]}, which fetches it where it needs one"
+        yield "licence", f"{licence(info.name)} (the package; weights may have another)"
+        return
     if info.checkpoint is None:
         yield "checkpoint", "none in this version"
         return

@@ -1,0 +1,234 @@
+"""Any metric of piq or pyiqa as a `Metric`: images by every door in, one score an image out.
+
+Images are given to the package one by one: some of its metrics score an image differently in a batch, and some draw
+crops at random, so the random generators are set for each image and put back. A score then depends on its image alone,
+as it does for our own metrics.
+"""
+
+import contextlib
+import importlib
+import os
+import random
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isfinite
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from iqametrics.baselines.piq_table import PIQ
+from iqametrics.errors import InputError, IqaError, MissingExtraError, WeightsError
+from iqametrics.images import ImageSource, to_image_list
+from iqametrics.metric import Metric, ReferenceFeatures, Sizing
+from iqametrics.spec import MetricSpec
+
+CONNECT_SECONDS = 10.0
+"""How long a server that has a package's weights may keep silent."""
+_SEED = 0
+
+
+class BaselineMetric(Metric):
+    """A metric of another package. It is made by `from_package`; there is no checkpoint of ours."""
+
+    model: "Network"
+    default_sizing: ClassVar[Sizing] = Sizing(min_side=1)
+
+    @classmethod
+    def from_package(cls, spec: MetricSpec) -> "BaselineMetric":
+        """Make a metric with the weights that its package has or fetches.
+
+        Args:
+            spec: The metric that was asked for.
+
+        Raises:
+            MissingExtraError: The package, or something that it needs for this metric, is not installed.
+            WeightsError: Its weights cannot be had.
+        """
+        package, _, after = spec.name.partition("/")
+        with quiet(), _explained(spec.name, package):
+            network = cls.network(after)
+        # The constants of a metric belong to its class; here a class serves many metrics.
+        derived: type[BaselineMetric] = type(cls.__name__, (cls,), {"spec": spec, "__doc__": cls.__doc__})
+        return derived(network, cls.default_sizing, tag="")
+
+    @classmethod
+    def network(cls, name: str) -> "Network":
+        """Import the package and make what scores a pair or an image."""
+        raise NotImplementedError
+
+    @property
+    def full_name(self) -> str:
+        """Name as it was asked for, e.g. "piq/fsim": the package has one set of weights for each name."""
+        return self.spec.name
+
+    def forward(
+        self,
+        dist: ImageSource | Sequence[ImageSource],
+        ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None = None,
+    ) -> Tensor:
+        """Score images, as `Metric.forward` does.
+
+        With `as_loss` and a range whose better end is open, there is no distance from that end: the value to minimise
+        is the mean score, with its sign turned where higher is better.
+
+        Raises:
+            InputError: An image cannot be scored; a reference is missing, superfluous or of another size.
+        """
+        if not self.as_loss or isfinite(self.score_range[self.higher_is_better]):
+            return super().forward(dist, ref)
+        mean = self._scores(to_image_list(dist), ref).mean()
+        return -mean if self.higher_is_better else mean
+
+    def encode_images(self, ref: Tensor) -> Sequence[Tensor]:
+        """Give the references (n,3,H,W) back: the package computes all that it needs with each image."""
+        return (ref,)
+
+    def score_images(self, dist: Tensor, ref: ReferenceFeatures | None) -> Tensor:
+        """Score images (n,3,H,W) in [0, 1], against references of the same size where there are any: (n,).
+
+        Raises:
+            InputError: The package refuses an image, most often because it is too small, or there is no gradient.
+        """
+        references: Sequence[Tensor | None] = [None] * len(dist) if ref is None else ref.levels[0].split(1)
+        pairs = zip(dist.split(1), references, strict=True)
+        scores = torch.cat([self._score(image, reference) for image, reference in pairs])
+        if self.as_loss and dist.requires_grad and not scores.requires_grad:
+            raise InputError(f"{self.name} gives no gradient, so it cannot be a loss; leave out as_loss")
+        return scores if self.as_loss else scores.detach()
+
+    def _score(self, image: Tensor, reference: Tensor | None) -> Tensor:
+        try:
+            with quiet(), _same_draws(image.device):
+                output = self.model(image, reference, with_gradient=self.as_loss)
+        except (torch.cuda.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            height, width = image.shape[-2:]
+            raise InputError(
+                f"{self.name} cannot score an image of {width}x{height} in {image.dtype} on {image.device} "
+                f"({_reason(error)}); try a larger one, float32 or the CPU"
+            ) from error
+        return output.reshape(1).to(image.dtype)
+
+
+class PiqMetric(BaselineMetric):
+    """A metric of piq, with piq's own defaults."""
+
+    @classmethod
+    def network(cls, name: str) -> "Network":
+        """Make a metric of piq; one that fetches weights does so now."""
+        entry = PIQ[name]
+        made = getattr(importlib.import_module("piq"), entry.call)
+        options = dict(entry.options)
+        if name != "clip_iqa":  # gives a score for each image and has no such option
+            options["reduction"] = "none"
+        network = Network(made(**options)) if isinstance(made, type) else Network(made, options)
+        if entry.downloads and not isinstance(made, type):
+            # A function fetches its weights with the first image, which is too late to say that they cannot be had.
+            network(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(_SEED)), None, with_gradient=False)
+        return network
+
+
+class PyiqaMetric(BaselineMetric):
+    """A metric of pyiqa, with pyiqa's own defaults."""
+
+    @classmethod
+    def network(cls, name: str) -> "Network":
+        """Make a metric of pyiqa, which fetches its weights now."""
+        return PyiqaNetwork(importlib.import_module("pyiqa").create_metric(name, device="cpu"))
+
+
+class Network(nn.Module):
+    """What scores one image or pair in a package.
+
+    Args:
+        scorer: A function or module that takes (1,3,H,W) images in [0, 1].
+        options: Its keyword arguments.
+    """
+
+    anchor: nn.Parameter
+
+    def __init__(self, scorer: Callable[..., Any], options: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.options = dict(options or {})
+        # An empty parameter: a metric's dtype and device are those of its parameters, and many here have none.
+        self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)
+
+    def forward(self, image: Tensor, reference: Tensor | None, *, with_gradient: bool) -> Tensor:
+        """Score (1,3,H,W), against (1,3,H,W) where there is one: one number, in whichever shape."""
+        images = (image,) if reference is None else (image, reference)
+        return self.scorer(*images, **self.options)
+
+
+class PyiqaNetwork(Network):
+    """A metric of pyiqa: it decides itself whether gradients are computed, and some give more than the score."""
+
+    scorer: Any
+
+    def __init__(self, scorer: Any) -> None:
+        super().__init__(scorer)
+        # One metric of pyiqa needs gradients for its score, and says so by being a loss always.
+        self.needs_gradient = bool(scorer.as_loss)
+        scorer.loss_reduction = "none"
+
+    def forward(self, image: Tensor, reference: Tensor | None, *, with_gradient: bool) -> Tensor:
+        """Score (1,3,H,W), against (1,3,H,W) where there is one: one number, in whichever shape."""
+        self.scorer.as_loss = with_gradient or self.needs_gradient
+        output = super().forward(image, reference, with_gradient=with_gradient)
+        return output[0] if isinstance(output, tuple) else output
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what a package prints off stdout, which is for scores, and its warnings, which are not ours to mend."""
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _same_draws(device: torch.device) -> Iterator[None]:
+    """Let every image see the same random numbers, and put the generators back."""
+    state, legacy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            random.seed(_SEED)
+            np.random.seed(_SEED)
+            torch.manual_seed(_SEED)
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(legacy)
+
+
+@contextlib.contextmanager
+def _explained(name: str, package: str) -> Iterator[None]:
+    """Turn whatever a package raises while it makes a metric into one line of ours."""
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(CONNECT_SECONDS)
+    try:
+        yield
+    except IqaError:
+        raise
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{name}: {package} cannot be used for it as installed ({_reason(error)}); install what is missing"
+        ) from error
+    except Exception as error:
+        raise WeightsError(
+            f"{name}: {package} cannot make it; most likely its weights cannot be fetched ({_reason(error)}); connect "
+            f"to the network once, or put the files into the cache that {package} reads"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+
+
+def _reason(error: BaseException) -> str:
+    """Type and first line of an error; the home folder is no one else's business."""
+    first = (str(error).strip().splitlines() or [""])[0].replace(os.path.expanduser("~"), "~")
+    return f"{type(error).__name__}: {first}"[:200] if first else type(error).__name__
