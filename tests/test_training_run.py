@@ -18,7 +18,7 @@ from training_fake import write_dataset, write_recipe
 
 from iqametrics.cli.evaluate import read_opinions
 from iqametrics.errors import DataError, RecipeError, TrainingError
-from iqametrics.training import environment, run
+from iqametrics.training import environment, run, starting
 from iqametrics.weights.checkpoint import load_checkpoint
 from iqametrics.weights.manifest import read_manifest
 
@@ -327,8 +327,9 @@ def test_a_bundled_backbone_is_not_stored_again(tmp_path, monkeypatch):
     digest = hashlib.sha256((tmp_path / "base.safetensors").read_bytes()).hexdigest()
     entry = {"name": "tiny-backbone", "file": "base.safetensors", "sha256": digest}
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "checkpoints": [], "bases": [entry]}))
-    monkeypatch.setattr(run, "WEIGHTS_FOLDER", tmp_path)
-    monkeypatch.setattr(run, "read_manifest", lambda: read_manifest(tmp_path))
+    for module in (run, starting):
+        monkeypatch.setattr(module, "WEIGHTS_FOLDER", tmp_path)
+        monkeypatch.setattr(module, "read_manifest", lambda: read_manifest(tmp_path))
     recipe = write_recipe(tmp_path, frozen=2)
     folder = run.train(recipe, ["train.epochs=1", "init.backbone=tiny-backbone"], tmp_path / "run")
     path = folder / "checkpoint.safetensors"
