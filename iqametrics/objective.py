@@ -4,11 +4,12 @@ The trainer knows files, splits, crops, steps and resuming; a method's objective
 method's room holds its objectives; this module holds what they share.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from iqametrics.errors import RecipeError
@@ -28,6 +29,9 @@ class Batch:
         source: (N,) int64, which of the recipe's CSV files an image is from, 0 the main one. Scores of different
             sources are not on one scale, so pairwise losses compare within a source.
         keys: a name for each image, for messages.
+        seeds: (N,) int64 on the CPU, for what is drawn at random for each image; None where nobody cares.
+        counts: how many images each process holds of this batch, in the order of their ranks, where a batch is spread
+            over processes; empty where it is not.
     """
 
     dist: list[Tensor]
@@ -36,9 +40,47 @@ class Batch:
     distortion: Tensor
     source: Tensor
     keys: tuple[str, ...] = ()
+    seeds: Tensor | None = None
+    counts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.mos)
+
+    def generators(self) -> list[torch.Generator]:
+        """Give a random generator of the CPU for each image, seeded with its seed.
+
+        So what is drawn for an image depends neither on the other images of the batch nor on how a batch is spread.
+        Without seeds they are drawn from torch's global generator.
+        """
+        seeds = torch.randint(2**62, (len(self),)) if self.seeds is None else self.seeds
+        return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Give values of this process's images, (n, ...), for all images of the batch, (N, ...), in its order.
+
+        Only this process's values have a gradient; every process must call it. See `of_all`.
+        """
+        if len(self.counts) < 2:
+            return values
+        padded = values.new_zeros(max(self.counts), *values.shape[1:])
+        padded[: len(values)] = values.detach()
+        parts = [torch.empty_like(padded) for _ in self.counts]
+        torch.distributed.all_gather(parts, padded)
+        joined = [part[:count] for part, count in zip(parts, self.counts, strict=True)]
+        joined[torch.distributed.get_rank()] = values
+        return torch.cat(joined)
+
+    def of_all(self, value: Tensor) -> Tensor:
+        """Turn a loss over all images of the batch, from gathered values, into this process's share of it.
+
+        The trainer takes the mean of the processes' losses, weighted by their numbers of images, which is right for
+        a mean over images. A loss over pairs, or over some of the images, is computed by every process over all images
+        instead; then each process's gradient is its images' part of the whole, and the parts must be added up.
+        """
+        if len(self.counts) < 2:
+            return value
+        weight = len(self) / sum(self.counts)
+        return (value - value.detach() * (1 - 1 / len(self.counts))) / weight
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move every tensor."""
@@ -73,8 +115,9 @@ class Objective(nn.Module):
     """A model together with what is minimised to train it.
 
     A subclass sets `model` and implements `from_recipe`, `loss` and `predict`. Whatever it draws at random in `loss`
-    comes from torch's global generator, which the trainer seeds before every step from the recipe's seed and the
-    step's number: so a resumed run draws what the unbroken one would have drawn.
+    comes from the batch's `generators`, or from torch's global generator, which the trainer seeds before every step
+    from the recipe's seed and the step's number: so a resumed run draws what the unbroken one would have drawn. With
+    the first, a run on several processes does so too.
 
     Attributes:
         model: the trained model; its state_dict becomes the checkpoint. It has `trunk(images)` and a `config` with
@@ -99,7 +142,10 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the value to minimise (a scalar) and its parts by name, for the history."""
+        """Give the value to minimise (a scalar, float32) and its parts by name, for the history.
+
+        Both are means over the batch's images, or what `Batch.of_all` makes of losses that are not.
+        """
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Tensor:
@@ -139,6 +185,11 @@ class Objective(nn.Module):
     def parameter_groups(self, lr: float, backbone_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Give the optimiser's groups: everything trainable in two rates, vectors and scalars without decay."""
         return parameter_groups(self.named_parameters(), lr, backbone_lr, weight_decay)
+
+
+def draw_each(generators: Sequence[torch.Generator], draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+    """Stack what is drawn for each image: (N, ...)."""
+    return torch.stack([draw(generator) for generator in generators])
 
 
 def check_init(init: Mapping[str, str], known: Sequence[str]) -> None:

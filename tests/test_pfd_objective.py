@@ -74,16 +74,30 @@ def make_batch(count=4, side=64):
     )
 
 
+def seeded(batch, *seeds):
+    return dataclasses.replace(batch, seeds=torch.tensor(seeds))
+
+
+def part_of(batch, rows):
+    """Some of the images of a batch."""
+    tensors = {name: getattr(batch, name)[rows] for name in ("mos", "distortion", "source", "seeds")}
+    return dataclasses.replace(batch, dist=[level[rows] for level in batch.dist], **tensors)
+
+
 def test_the_loss_is_equation_13():
-    objective, batch = make_objective(), make_batch()
-    objective.eval()  # no mask, so that the parts can be computed again
-    torch.manual_seed(9)
+    objective, batch = make_objective().train(), seeded(make_batch(), 9, 8, 7, 6)
     total, parts = objective.loss(batch)
 
-    torch.manual_seed(9)
+    noise, mask, times, trajectory = [], [], [], []
+    for seed in (9, 8, 7, 6):
+        torch.manual_seed(seed)
+        noise.append(torch.randn(16, 2, 2))
+        mask.append(torch.rand(16, 1, 1) >= 0.15)
+        times.append(torch.randint(1000, ()))
+        trajectory.append(torch.randn(16, 2, 2))
     student, teacher = objective.model, objective.teacher
     with torch.no_grad():
-        output = student.head(batch.dist, noise=torch.randn(4, 16, 2, 2))
+        output = student.head(batch.dist, noise=torch.stack(noise), mask=torch.stack(mask))
         target = teacher.head(batch.dist)
         kl = 0.0
         for soft, logits in (
@@ -94,7 +108,9 @@ def test_the_loss_is_equation_13():
         condition = torch.stack(
             [target.distortion_probs @ student.distortion_prompts, target.quality_probs @ student.quality_prompts], 1
         )
-        ldm = student.refinement.trajectory_loss(target.features, condition).item()
+        ldm = student.refinement.trajectory_loss(
+            target.features, condition, times=torch.stack(times), noise=torch.stack(trajectory)
+        ).item()
     fea = ((output.refined - target.features) ** 2).mean().item()
     l1 = (output.score - batch.mos).abs().mean().item()
     expected = {"l1": l1, "kl": kl, "ldm": ldm, "fea": fea}
@@ -102,7 +118,28 @@ def test_the_loss_is_equation_13():
     assert total.item() == pytest.approx(0.5 * kl + 1.0 * ldm + 0.01 * fea + l1, rel=1e-4)
 
 
-def test_the_loss_draws_from_the_global_generator_only():
+def test_what_is_drawn_for_an_image_depends_on_its_seed_alone():
+    objective, batch = make_objective().train(), seeded(make_batch(), 5, 6, 7, 8)
+    whole = objective.loss(batch)[0]
+    singles = [objective.loss(part_of(batch, [k]))[0] for k in (2, 0, 3, 1)]
+    assert whole.item() == pytest.approx(sum(single.item() for single in singles) / 4, rel=1e-5)
+    assert objective.loss(seeded(batch, 5, 6, 7, 9))[0].item() != pytest.approx(whole.item(), rel=1e-4)
+
+
+def test_half_precision_gives_nearly_the_same_loss_and_finite_gradients():
+    objective, batch = make_objective().train(), seeded(make_batch(), 5, 6, 7, 8)
+    whole = objective.loss(batch)[0]
+    for half in (torch.bfloat16, torch.float16):
+        objective.zero_grad()
+        with torch.autocast("cpu", half):
+            loss = objective.loss(batch)[0]
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(whole.item(), rel=0.1)
+        loss.backward()
+        assert all(p.grad.isfinite().all() for p in objective.parameters() if p.grad is not None)
+
+
+def test_without_seeds_the_loss_draws_from_the_global_generator_only():
     objective, batch = make_objective(), make_batch()
     objective.train()
     values = []

@@ -109,11 +109,13 @@ class BpclipObjective(Objective):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Give the weighted loss and its parts, `mse` and, where it has a weight, `rank`."""
-        scores = self.model.head(batch.dist, batch.ref)
+        # Under autocast the scores come in half precision; differences of scores are for float32.
+        scores = self.model.head(batch.dist, batch.ref).to(batch.mos.dtype)
         parts = {"mse": F.mse_loss(scores, batch.mos)}
         total = self.loss_config.mse_weight * parts["mse"]
         if self.loss_config.rank_weight:
-            parts["rank"] = rank_loss(scores, batch.mos, batch.source)
+            everyone = (batch.gather(values) for values in (scores, batch.mos, batch.source))
+            parts["rank"] = batch.of_all(rank_loss(*everyone))
             total = total + self.loss_config.rank_weight * parts["rank"]
         return total, {name: part.detach() for name, part in parts.items()}
 

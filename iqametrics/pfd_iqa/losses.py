@@ -36,6 +36,7 @@ def pairwise_fidelity(quality: Tensor, mos: Tensor, source: Tensor) -> Tensor:
     first, second = torch.triu_indices(len(mos), len(mos), offset=1, device=mos.device)
     same = source[first] == source[second]
     first, second = first[same], second[same]
+    quality = _full_precision(quality)
     if not len(first):
         return quality.sum() * 0.0
     truth = 0.5 * (1.0 + torch.sign(mos[first] - mos[second])).to(quality.dtype)
@@ -54,8 +55,13 @@ def distortion_fidelity(probabilities: Tensor, distortion: Tensor) -> Tensor:
     Returns:
         A scalar; 0 where no type is known.
     """
-    known = distortion >= 0
+    probabilities, known = _full_precision(probabilities), distortion >= 0
     if not known.any():
         return probabilities.sum() * 0.0
     true = probabilities[known].gather(1, distortion[known, None])[:, 0]
     return (1.0 - (true + _EPSILON).sqrt()).mean()
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    """Half precision as float32: _EPSILON would be 0 in float16."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -77,7 +77,7 @@ class PfdIqa(WindowEncoder):
         self.to_diffusion = nn.Conv2d(width, text_width, kernel_size=1)
         self.decoder = PanelDecoder(text_width, width, heads=config.decoder_heads, panel=config.panel)
         if config.use_pda:
-            self.priors = PriorDiscovery(width, text_width, mask_ratio=config.mask_ratio, norm=config.norm)
+            self.priors = PriorDiscovery(width, text_width, norm=config.norm)
             self.fusion = PriorFusion(width, text_width)
             self.register_buffer("distortion_prompts", torch.zeros(len(DISTORTIONS), text_width))
             self.register_buffer("quality_prompts", torch.zeros(len(QUALITIES), text_width))
@@ -89,25 +89,26 @@ class PfdIqa(WindowEncoder):
             self.distortion_prompts.copy_(distortion)
             self.quality_prompts.copy_(quality)
 
-    def head(self, trunk: Sequence[Tensor], *, noise: Tensor) -> PfdOutput:
+    def head(self, trunk: Sequence[Tensor], *, noise: Tensor, mask: Tensor | None = None) -> PfdOutput:
         """Score single windows.
 
         Args:
             trunk: what `trunk` gives for images of exactly one window, or windows of what it gave for larger ones.
             noise: standard normal noise of equation 10, see `noise_shape`.
+            mask: M_c of equation 1 in training, (N, C_t, 1, 1), see `priors.channel_mask`; None in testing.
         """
-        return self.finish(self.discover(self.canvas(trunk)), noise)
+        return self.finish(self.discover(self.canvas(trunk), mask), noise)
 
     def noise_shape(self, count: int) -> tuple[int, int, int, int]:
         """Shape (N, C_t, grid, grid) of the noise that N windows need."""
         return count, self.config.text_width, self.config.grid, self.config.grid
 
-    def discover(self, window: Tensor) -> Priors:
+    def discover(self, window: Tensor, mask: Tensor | None = None) -> Priors:
         """Run everything before the noise: encoder, PDA, PPA and PPF."""
         class_token, features = self.encode(window)
         if not self.config.use_pda:
             return Priors(class_token, channel_layer_norm(self.to_diffusion(features)), None, None, None)
-        distortion, quality = self.priors(features)
+        distortion, quality = self.priors(features, mask)
         scale = self.config.logit_scale
         distortion_logits = prompt_logits(distortion, self.distortion_prompts, scale=scale)
         quality_logits = prompt_logits(quality, self.quality_prompts, scale=scale)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from iqametrics.errors import RecipeError, WeightsError
-from iqametrics.objective import Batch, Objective, Statistics, check_init, require_backbone
+from iqametrics.objective import Batch, Objective, Statistics, check_init, draw_each, require_backbone
 from iqametrics.pfd_iqa.config import EncoderConfig, PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
 from iqametrics.pfd_iqa.losses import distortion_fidelity, pairwise_fidelity
 from iqametrics.pfd_iqa.model import PfdIqa, PfdOutput
-from iqametrics.pfd_iqa.priors import prior_divergence
+from iqametrics.pfd_iqa.priors import channel_mask, prior_divergence
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.weights.checkpoint import build_and_fill, load_checkpoint
@@ -51,6 +51,22 @@ class TeacherLossConfig:
 
     quality_weight: float = 1.0
     distortion_weight: float = 1.0
+
+
+class Draws(NamedTuple):
+    """What the student's loss draws at random for a batch.
+
+    Attributes:
+        noise: of equation 10, (N, C_t, grid, grid).
+        mask: M_c of equation 1, (N, C_t, 1, 1), of zeros and ones.
+        times: time steps of equation 9, (N,), int64.
+        trajectory: noise of equation 8, (N, C_t, grid, grid).
+    """
+
+    noise: Tensor
+    mask: Tensor
+    times: Tensor
+    trajectory: Tensor
 
 
 class WindowObjective(Objective):
@@ -139,16 +155,29 @@ class PfdIqaObjective(WindowObjective):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Give the loss of a batch of windows, and its parts without their weights."""
-        noise = torch.randn(self.model.noise_shape(len(batch)))
-        output = self.model.head(batch.dist, noise=noise.to(batch.mos))
-        parts = {"l1": F.l1_loss(output.score, batch.mos)}
+        draws = self._draw(batch)
+        mask = draws.mask if self.training else None
+        output = self.model.head(batch.dist, noise=draws.noise, mask=mask)
+        parts = {"l1": F.l1_loss(output.score.to(batch.mos.dtype), batch.mos)}
         total = parts["l1"]
-        for name, value in self._teacher_parts(batch, output).items():
+        for name, value in self._teacher_parts(batch, output, draws).items():
             parts[name] = value
             total = total + getattr(self.weights, f"{name}_weight") * value
         return total, parts
 
-    def _teacher_parts(self, batch: Batch, output: PfdOutput) -> dict[str, Tensor]:
+    def _draw(self, batch: Batch) -> "Draws":
+        """Draw what a batch needs at random, each image by its own seed."""
+        config, generators = self.model.config, batch.generators()
+        shape = self.model.noise_shape(1)[1:]
+        mos, channels = batch.mos, config.text_width
+        return Draws(
+            noise=draw_each(generators, lambda generator: torch.randn(shape, generator=generator)).to(mos),
+            mask=channel_mask(generators, channels, config.mask_ratio).to(mos),
+            times=draw_each(generators, lambda g: torch.randint(config.timesteps, (), generator=g)).to(mos.device),
+            trajectory=draw_each(generators, lambda generator: torch.randn(shape, generator=generator)).to(mos),
+        )
+
+    def _teacher_parts(self, batch: Batch, output: PfdOutput, draws: "Draws") -> dict[str, Tensor]:
         """Give L_KL, L_ldm and L_fea, those that there are."""
         if self.teacher is None:
             return {}
@@ -164,8 +193,10 @@ class PfdIqaObjective(WindowObjective):
             )
             parts["kl"] = divergences[0] + divergences[1]
         if self.model.refinement is not None:
-            parts["ldm"] = self.model.refinement.trajectory_loss(target.features, condition)
-            parts["fea"] = F.mse_loss(output.refined, target.features)
+            parts["ldm"] = self.model.refinement.trajectory_loss(
+                target.features, condition, times=draws.times, noise=draws.trajectory
+            )
+            parts["fea"] = F.mse_loss(output.refined.to(target.features.dtype), target.features)
         return parts
 
     @torch.no_grad()
@@ -217,9 +248,11 @@ class PfdTeacherObjective(WindowObjective):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Give the loss of a batch of windows, and its parts without their weights."""
         output = self.model.head(batch.dist)
+        quality, mos, source = (batch.gather(values) for values in (output.quality, batch.mos, batch.source))
+        probabilities, distortion = batch.gather(output.distortion_probs), batch.gather(batch.distortion)
         parts = {
-            "quality": pairwise_fidelity(output.quality, batch.mos, batch.source),
-            "distortion": distortion_fidelity(output.distortion_probs, batch.distortion),
+            "quality": batch.of_all(pairwise_fidelity(quality, mos, source)),
+            "distortion": batch.of_all(distortion_fidelity(probabilities, distortion)),
         }
         total = self.weights.quality_weight * parts["quality"]
         return total + self.weights.distortion_weight * parts["distortion"], parts

@@ -1,6 +1,7 @@
 """Perceptual prior discovery (PDA) and prompt aggregation (PPA): equations 1 to 6."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,20 +15,19 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(32, channels), channels)
 
 
-def channel_mask(count: int, channels: int, ratio: float) -> Tensor:
+def channel_mask(generators: Sequence[torch.Generator], channels: int, ratio: float) -> Tensor:
     """Draw M_c of equation 1: 0 where R_c < beta, else 1, for each channel of each sample.
 
-    R_c comes from torch's global generator of the CPU, whatever the device of the features.
-
     Args:
-        count: number N of samples.
+        generators: of the CPU, one for each of the N samples.
         channels: number C of channels.
         ratio: beta, the probability of a 0.
 
     Returns:
         (N, C, 1, 1), of zeros and ones.
     """
-    return (torch.rand(count, channels, 1, 1) >= ratio).float()
+    drawn = [torch.rand(channels, 1, 1, generator=generator) for generator in generators]
+    return (torch.stack(drawn) >= ratio).float()
 
 
 class PriorReconstructor(nn.Module):
@@ -57,22 +57,20 @@ class PriorDiscovery(nn.Module):
     Args:
         in_width: channels D of F_s.
         width: channels C_t of the priors, which are those of the text embeddings.
-        mask_ratio: beta.
         norm: see `PriorReconstructor`.
     """
 
-    def __init__(self, in_width: int, width: int, *, mask_ratio: float, norm: Norm) -> None:
+    def __init__(self, in_width: int, width: int, *, norm: Norm) -> None:
         super().__init__()
-        self.mask_ratio = mask_ratio
         self.align = nn.Conv2d(in_width, width, kernel_size=1)
         self.distortion = PriorReconstructor(width, norm=norm)
         self.quality = PriorReconstructor(width, norm=norm)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Map F_s (N, D, h, w) to F_d and F_q, each (N, C_t, h, w)."""
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map F_s (N, D, h, w), and in training M_c (N, C_t, 1, 1), to F_d and F_q, each (N, C_t, h, w)."""
         aligned = self.align(features)
-        if self.training:
-            aligned = aligned * channel_mask(len(aligned), aligned.shape[1], self.mask_ratio).to(aligned)
+        if mask is not None:
+            aligned = aligned * mask.to(aligned)
         return self.distortion(aligned), self.quality(aligned)
 
 
@@ -107,7 +105,7 @@ def prior_divergence(target: Tensor, logits: Tensor) -> Tensor:
         target: the teacher's soft labels p_j, (N, K).
         logits: the student's, (N, K).
     """
-    return F.kl_div(F.log_softmax(logits, dim=1), target, reduction="batchmean")
+    return F.kl_div(F.log_softmax(logits.to(target.dtype), dim=1), target, reduction="batchmean")
 
 
 def aggregate_prompts(probabilities: Tensor, prompts: Tensor) -> Tensor:

@@ -192,16 +192,14 @@ class DiffusionRefinement(nn.Module):
 
         return ddim_sample(noisy, self.times, self.alpha_bars, predict_noise), gamma
 
-    def trajectory_loss(self, clean: Tensor, condition: Tensor | None) -> Tensor:
-        """L_ldm, equations 8 and 9, the mean over elements, at one random time step for each sample.
-
-        Time steps and noise come from torch's global generator of the CPU.
+    def trajectory_loss(self, clean: Tensor, condition: Tensor | None, *, times: Tensor, noise: Tensor) -> Tensor:
+        """L_ldm, equations 8 and 9, the mean over elements, at one time step for each sample.
 
         Args:
             clean: the teacher's features F_tea, (N, C_t, h, w).
             condition: text tokens of the teacher, (N, 2, C_t), or None without text.
+            times: a random time step for each sample, (N,).
+            noise: standard normal, (N, C_t, h, w).
         """
-        times = torch.randint(len(self.alpha_bars), (len(clean),)).to(clean.device)
-        noise = torch.randn(clean.shape).to(clean)
         noisy = q_sample(clean, noise, self.alpha_bars.to(clean.device)[times])
-        return F.mse_loss(self.denoiser(noisy, condition, times), noise)
+        return F.mse_loss(self.denoiser(noisy, condition, times).to(noise.dtype), noise)
