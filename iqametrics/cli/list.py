@@ -17,8 +17,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "list",
         help="list the metrics",
-        description="List the metrics that there are, and those of piq and pyiqa as far as these are installed (pyiqa's "
-        "licence forbids commercial use).",
+        description="List the metrics that there are, and those of piq and pyiqa as far as these are installed "
+        "(the licence of pyiqa forbids commercial use).",
     )
     parser.add_argument("--mode", choices=("fr", "nr"), help="only those with (fr) or without (nr) a reference")
     parser.add_argument("--format", choices=FORMATS, default="table", help="form of the output (default: table)")
