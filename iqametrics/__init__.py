@@ -33,6 +33,7 @@ from iqametrics.registry import (
 from iqametrics.spec import MetricSpec
 
 if TYPE_CHECKING:
+    from iqametrics.datasets.catalogue import dataset_spec, list_datasets, load_dataset
     from iqametrics.evaluation import Evaluation, evaluate
     from iqametrics.images import read_image
     from iqametrics.metric import Metric, ReferenceFeatures
@@ -55,8 +56,11 @@ __all__ = [
     "WeightsError",
     "__version__",
     "create_metric",
+    "dataset_spec",
     "evaluate",
+    "list_datasets",
     "list_metrics",
+    "load_dataset",
     "metric_info",
     "read_image",
     "register_metric",
@@ -66,7 +70,10 @@ _LAZY = {
     "Evaluation": "iqametrics.evaluation",
     "Metric": "iqametrics.metric",
     "ReferenceFeatures": "iqametrics.metric",
+    "dataset_spec": "iqametrics.datasets.catalogue",
     "evaluate": "iqametrics.evaluation",
+    "list_datasets": "iqametrics.datasets.catalogue",
+    "load_dataset": "iqametrics.datasets.catalogue",
     "read_image": "iqametrics.images",
 }
 

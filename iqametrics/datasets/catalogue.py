@@ -1,0 +1,106 @@
+"""The datasets by name, and their samples."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from iqametrics.datasets import biq2021, clive, csiq, flive, kadid10k, koniq10k, live, spaq, tid2013
+from iqametrics.datasets.release import DatasetSpec, Release
+from iqametrics.datasets.sample import Sample
+from iqametrics.errors import DataError
+
+_SPECS = {
+    module.SPEC.name: module.SPEC for module in (live, csiq, tid2013, kadid10k, clive, koniq10k, spaq, flive, biq2021)
+}
+_NAMED_AT_MOST = 3
+
+
+def list_datasets(mode: str | None = None) -> list[str]:
+    """Names of the datasets, those with references first.
+
+    Args:
+        mode: only those with ("fr") or without ("nr") references.
+
+    >>> list_datasets("fr")
+    ['live', 'csiq', 'tid2013', 'kadid10k']
+    """
+    return [name for name, spec in _SPECS.items() if mode in (None, spec.mode)]
+
+
+def dataset_spec(name: str) -> DatasetSpec:
+    """What is constant about a dataset.
+
+    Raises:
+        DataError: there is none of this name.
+
+    >>> dataset_spec("kadid10k").images
+    10125
+    """
+    if name not in _SPECS:
+        close = difflib.get_close_matches(name.lower(), _SPECS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(_SPECS)}"
+        raise DataError(f"unknown dataset {name!r}; {hint}")
+    return _SPECS[name]
+
+
+def load_dataset(
+    name: str, root: str | os.PathLike[str], *, check_files: bool = True, scores: str | None = None
+) -> list[Sample]:
+    """Read a dataset from the folder in which it was released, or a common rearrangement of it.
+
+    Args:
+        name: one of :func:`list_datasets`.
+        root: its root folder.
+        check_files: whether all images and references must exist. Without it, the score file is enough.
+        scores: one of the spec's ``score_variants`` in place of the default scores.
+
+    Returns:
+        Samples in the order of the score file. ``mos`` is in [0, 1], higher is better, by the documented range.
+        ``split`` is filled where an official split is at hand. ``group`` is None: images of one reference belong
+        together, which the reference's name tells.
+
+    Raises:
+        DataError: no such dataset, folder or score file; a damaged score file; files that do not exist.
+        MissingExtraError: an .xlsx file, and openpyxl is not installed.
+    """
+    spec = dataset_spec(name)
+    variants = ["default", *spec.score_variants]
+    if scores not in (None, *variants):
+        raise DataError(f"{name} has no scores called {scores!r}; choose one of {', '.join(variants)}")
+    samples = spec.reader(Release(root), scores or "default")
+    if not samples:
+        raise DataError(f"{root}: the score file of {name} lists no image; is it complete?")
+    _refuse_twins(samples, name, root)
+    if check_files:
+        missing, wanted = missing_files(samples)
+        if missing:
+            raise DataError(
+                f"{root}: {len(missing):,} of {wanted:,} files of {name} do not exist ({name_some(missing)}); "
+                f"see what is there with: iqametrics datasets verify {name} --root {root}"
+            )
+    return samples
+
+
+def missing_files(samples: Sequence[Sample]) -> tuple[list[Path], int]:
+    """Images and references that do not exist, in the samples' order; and how many different files there should be."""
+    wanted = dict.fromkeys(file for s in samples for file in (s.image, s.reference) if file is not None)
+    return [file for file in wanted if not file.is_file()], len(wanted)
+
+
+def name_some(files: Sequence[Path]) -> str:
+    """Write the first few of a list of files."""
+    return ", ".join(map(str, files[:_NAMED_AT_MOST])) + (", ..." if len(files) > _NAMED_AT_MOST else "")
+
+
+def made_labels(root: str | os.PathLike[str]) -> bool:
+    """Whether `iqametrics synthesize` made this folder: its labels are no opinions of these very images."""
+    return all((Path(root) / name).is_file() for name in ("recipe.json", "labels.csv"))
+
+
+def _refuse_twins(samples: Sequence[Sample], name: str, root: str | os.PathLike[str]) -> None:
+    seen = set()
+    for sample in samples:
+        if sample.image in seen:
+            raise DataError(f"{root}: the score file of {name} lists {sample.image.name} twice; is it the original?")
+        seen.add(sample.image)

@@ -1,0 +1,199 @@
+"""Is a dataset on the disk what was released? Counts, names and opens its files, and compares with the score file."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as PilImage
+from tqdm import tqdm
+
+from iqametrics.datasets.catalogue import dataset_spec, load_dataset, made_labels, missing_files, name_some
+from iqametrics.datasets.release import DatasetSpec
+from iqametrics.datasets.sample import Sample
+
+SAMPLED = 50
+"""Images that are opened without `deep`, spread evenly over the score file; their references too."""
+_NAMED_AT_MOST = 5
+_SUFFIXES = (".bmp", ".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        name: the dataset.
+        root: its folder.
+        facts: label and value of what was counted.
+        notes: what is worth knowing and no fault.
+        problems: what is wrong, one line each; empty if nothing is.
+    """
+
+    name: str
+    root: str
+    facts: dict[str, str]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def lines(self) -> list[str]:
+        """The report, at most a page."""
+        width = max(map(len, self.facts))
+        return [
+            *(f"{label:<{width}}  {value}" for label, value in self.facts.items()),
+            *(f"note: {note}" for note in self.notes),
+            *(f"problem: {problem}" for problem in self.problems),
+            "complete" if self.ok else f"NOT complete: {len(self.problems)} problem(s)",
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            "name": self.name,
+            "root": self.root,
+            "ok": self.ok,
+            "facts": self.facts,
+            "notes": list(self.notes),
+            "problems": list(self.problems),
+        }
+
+
+def verify_dataset(
+    name: str,
+    root: str | os.PathLike[str],
+    *,
+    deep: bool = False,
+    subset: bool = False,
+    scores: str | None = None,
+    progress: bool = False,
+) -> Verification:
+    """Compare a dataset's folder with its score file, and that with the release.
+
+    Args:
+        name: one of `list_datasets`.
+        root: its root folder.
+        deep: open all files; else 50 images, spread over the score file, and their references.
+        subset: the folder holds a declared part of the dataset: compare the files with the score file only, and give
+            the difference to the release as a note.
+        scores: as for `load_dataset`.
+        progress: show a bar on stderr.
+
+    Raises:
+        DataError: no such dataset or folder, or a score file that is missing or damaged: nothing to compare with.
+        MissingExtraError: an .xlsx file, and openpyxl is not installed.
+    """
+    spec = dataset_spec(name)
+    samples = load_dataset(name, root, check_files=False, scores=scores)
+    missing, wanted = missing_files(samples)
+    problems = [f"{len(missing):,} of {wanted:,} files do not exist: {name_some(missing)}"] if missing else []
+    differences = list(_differences(spec, samples))
+    notes = [f"a declared subset: {line}" for line in differences] if subset else []
+    problems += [] if subset else differences
+    notes += _notes(spec, samples, Path(root))
+    opened, damaged = _open(samples, set(missing), deep, progress)
+    problems += damaged
+    parts = Counter(sample.split or "none" for sample in samples)
+    references = {sample.reference for sample in samples if sample.reference}
+    gone = set(missing)
+    facts = {
+        "dataset": spec.title,
+        "root": str(root),
+        "images": f"{sum(s.image not in gone for s in samples):,} of {len(samples):,} in the score file",
+        "references": f"{len(references - gone):,} of {len(references):,} in the score file" if references else "",
+        "release": f"{spec.images:,} images" + (f", {spec.references} references" if spec.references else ""),
+        "scores": f"{spec.score_name}; as MOS {_ends([s.mos for s in samples])} of 0..1",
+        "split": ", ".join(f"{part} {count:,}" for part, count in parts.items()) if spec.official_parts else "",
+        "folders": ", ".join(dict.fromkeys(_shown(s.image.parent, Path(root)) for s in samples)),
+        "opened": f"{opened:,} files" + ("" if deep else " (a sample; all with --deep)"),
+    }
+    return Verification(name, str(root), {k: v for k, v in facts.items() if v}, tuple(notes), tuple(problems))
+
+
+def _differences(spec: DatasetSpec, samples: Sequence[Sample]) -> Iterator[str]:
+    """Where the score file differs from the release's."""
+    if len(samples) != spec.images:
+        yield f"the score file lists {len(samples):,} images, the release has {spec.images:,}"
+    references = {sample.reference for sample in samples if sample.reference}
+    if spec.references is not None and len(references) != spec.references:
+        yield f"the score file lists {len(references):,} references, the release has {spec.references:,}"
+    found = Counter(sample.split for sample in samples)
+    for part, count in (spec.official_parts or {}).items():
+        # A part of which nothing is known is told as a note: its file is not here.
+        if found[part] not in (0, count):
+            yield f"part {part} of the official split has {found[part]:,} images, in the release {count:,}"
+
+
+def _notes(spec: DatasetSpec, samples: Sequence[Sample], root: Path) -> Iterator[str]:
+    if made_labels(root):
+        yield (
+            "made by iqametrics synthesize: the labels come from KADID-10k's mean scores of type and level, they are "
+            "no opinions of these images"
+        )
+    found = Counter(sample.split for sample in samples)
+    absent = [part for part in spec.official_parts or {} if not found[part]]
+    if absent:
+        yield f"no file here tells the official part {' and '.join(absent)}"
+    if spec.official_parts and found[None]:
+        yield f"{found[None]:,} images belong to no part of the official split that is known here"
+    listed = {file for s in samples for file in (s.image, s.reference) if file}
+    folders = dict.fromkeys(file.parent for file in listed)
+    others = sum(
+        entry.suffix.casefold() in _SUFFIXES and entry not in listed
+        for folder in folders
+        if folder.is_dir()
+        for entry in folder.iterdir()
+    )
+    if others:
+        yield f"{others:,} further pictures in the same folders are not in the score file, and not used"
+
+
+def _open(samples: Sequence[Sample], missing: set[Path], deep: bool, progress: bool) -> tuple[int, list[str]]:
+    """Decode files; return how many, and what is wrong with them."""
+    step = 1 if deep else max(1, len(samples) // SAMPLED)
+    chosen = samples[::step] if deep else samples[::step][:SAMPLED]
+    files = list(dict.fromkeys(file for s in chosen for file in (s.image, s.reference) if file and file not in missing))
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        results = list(tqdm(pool.map(_decode, files), total=len(files), desc="opening", disable=not progress))
+    damaged = [f"{file}: {result}" for file, result in zip(files, results, strict=True) if isinstance(result, str)]
+    sizes = {file: result for file, result in zip(files, results, strict=True) if not isinstance(result, str)}
+    problems = damaged[:_NAMED_AT_MOST]
+    if len(damaged) > _NAMED_AT_MOST:
+        problems.append(f"{len(damaged) - _NAMED_AT_MOST:,} more files cannot be decoded")
+    unequal = [
+        s.image
+        for s in chosen
+        if s.reference and s.image in sizes and sizes[s.image] != sizes.get(s.reference, sizes[s.image])
+    ]
+    if unequal:
+        problems.append(f"{len(unequal):,} images have another size than their reference: {name_some(unequal)}")
+    return len(files), problems
+
+
+def _decode(path: Path) -> tuple[int, int] | str:
+    """Size of an image, or why it cannot be decoded to its last pixel."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PilImage.DecompressionBombWarning)
+            with PilImage.open(path) as image:
+                image.load()
+                return image.size
+    except Exception as error:  # on a damaged file Pillow raises whatever its decoder stumbles over
+        return f"cannot be decoded ({type(error).__name__}); copy it again"
+
+
+def _ends(values: Sequence[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}"
+
+
+def _shown(folder: Path, root: Path) -> str:
+    return folder.relative_to(root).as_posix() + "/" if folder.is_relative_to(root) else str(folder)
