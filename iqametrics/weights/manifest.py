@@ -1,11 +1,13 @@
 """Which checkpoints exist, read from `manifest.json` without importing torch.
 
     {"format": 1,
-     "checkpoints": [{"metric", "tag", "default", "source", "file", "sha256", "bytes", "licence"}, ...],
+     "checkpoints": [{"metric", "tag", "default", "source", "file", "sha256", "bytes", "licence", ...}, ...],
      "bases": [{"name", "file", "sha256"}, ...]}
 
-A base is a frozen backbone that several checkpoints share, so that it is stored once. `source` is "bundled": the file
-lies beside the manifest.
+A base is a frozen backbone that several checkpoints share, so that it is stored once. Where a checkpoint is bundled,
+its file lies beside the manifest, and what it was trained on, its config and its results are read from the file itself,
+so they do not stand in the manifest. Where it is on the Hub, nothing can be read before it is fetched, so the manifest
+has them: `repo`, `revision`, `training_data`, `config` and `results` are required there and refused elsewhere.
 """
 
 import hashlib
@@ -21,6 +23,17 @@ from iqametrics.errors import WeightsError
 WEIGHTS_FOLDER = Path(__file__).parent
 _FORMAT = 1
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REVISION = re.compile(r"[0-9a-f]{40}")
+_HUB_FIELDS = ("repo", "revision", "training_data", "config", "results")
+_OPTIONAL_TYPES: dict[str, type] = {
+    "repo": str,
+    "revision": str,
+    "training_data": list,
+    "config": dict,
+    "results": dict,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +44,16 @@ class CheckpointEntry:
         metric: Registered name of the metric.
         tag: Name of the checkpoint among those of the metric.
         default: Whether it is what `create_metric(metric)` loads.
-        source: Where the file is: "bundled".
+        source: Where the file is: "bundled" with the package, or on the "hub".
         file: Name of the file, without a folder.
         sha256: Its digest, in hexadecimal.
         bytes: Its size.
         licence: Terms of the weights, which are not those of the code.
+        repo: Repository on the Hub, "ORG/NAME"; None for a bundled file, as are the following.
+        revision: The commit, 40 hexadecimal digits: a branch can move, a commit cannot.
+        training_data: Names of the data that it was trained on.
+        config: The model's config.
+        results: Measured results.
     """
 
     metric: str
@@ -46,6 +64,16 @@ class CheckpointEntry:
     sha256: str
     bytes: int
     licence: str
+    repo: str | None = None
+    revision: str | None = None
+    training_data: list[str] | None = None
+    config: dict[str, Any] | None = None
+    results: dict[str, Any] | None = None
+
+    @property
+    def full_name(self) -> str:
+        """Name of metric and checkpoint, e.g. "pfd-iqa.lite"."""
+        return f"{self.metric}.{self.tag}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,16 +156,71 @@ def verified_bytes(file: str, sha256: str, folder: Path = WEIGHTS_FOLDER) -> byt
 _Entry = TypeVar("_Entry", CheckpointEntry, BaseEntry)
 
 
+def is_revision(text: str) -> bool:
+    """Tell whether a text is a commit, 40 hexadecimal digits, and not a branch."""
+    return _REVISION.fullmatch(text) is not None
+
+
+def is_repo(text: str) -> bool:
+    """Tell whether a text can be the name of a repository on the Hub, "ORG/NAME"."""
+    return _REPO.fullmatch(text) is not None and ".." not in text and "--" not in text
+
+
+def is_file_name(text: str) -> bool:
+    """Tell whether a text is the name of a safetensors file, without a folder."""
+    return _FILE_NAME.fullmatch(text) is not None
+
+
+def is_sha256(text: str) -> bool:
+    """Tell whether a text is a SHA-256 in hexadecimal."""
+    return _SHA256.fullmatch(text) is not None
+
+
 def _entry(kind: type[_Entry], values: dict[str, Any]) -> _Entry:
     entry = kind(**values)
     for field in fields(entry):
-        if type(getattr(entry, field.name)) is not field.type:
-            raise ValueError(f"{field.name} of {values!r} is not of type {field.type}")
-    if not _FILE_NAME.fullmatch(entry.file):
-        raise ValueError(f"{entry.file!r} is not the name of a .safetensors file beside the manifest")
-    if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
+        _check_type(field.name, getattr(entry, field.name), field.type, field.name in values)
+    if not is_file_name(entry.file):
+        raise ValueError(f"{entry.file!r} is not the name of a .safetensors file without a folder")
+    if not is_sha256(entry.sha256):
         raise ValueError(f"{entry.sha256!r} is not a SHA-256 in hexadecimal")
+    if isinstance(entry, CheckpointEntry):
+        _check_source(entry)
     return entry
+
+
+def _check_type(name: str, value: object, kind: Any, given: bool) -> None:
+    if name in _OPTIONAL_TYPES:
+        kind = _OPTIONAL_TYPES[name] if given else type(None)
+    # Not isinstance: true would pass for a number.
+    if type(value) is not kind:
+        raise ValueError(f"{name} is {value!r}, which is not of type {kind.__name__}")
+
+
+def _check_source(entry: CheckpointEntry) -> None:
+    """Check that an entry says where the file is, and nothing that it should not."""
+    name = entry.full_name
+    if entry.bytes <= 0:
+        raise ValueError(f"{name}: bytes is {entry.bytes}; give the size of the file")
+    present = [field for field in _HUB_FIELDS if getattr(entry, field) is not None]
+    if entry.source == "bundled":
+        if present:
+            raise ValueError(f"{name}: is bundled, so the file itself tells {', '.join(present)}; leave it out")
+    elif entry.source == "hub":
+        if missing := [field for field in _HUB_FIELDS if field not in present]:
+            raise ValueError(f"{name}: is on the Hub and lacks {', '.join(missing)}")
+        _check_pin(entry)
+    else:
+        raise ValueError(f"{name}: source is {entry.source!r}, neither 'bundled' nor 'hub'")
+
+
+def _check_pin(entry: CheckpointEntry) -> None:
+    if not is_repo(entry.repo or ""):
+        raise ValueError(f"{entry.full_name}: {entry.repo!r} is no repository's name, ORG/NAME")
+    if not is_revision(entry.revision or ""):
+        raise ValueError(f"{entry.full_name}: {entry.revision!r} is no commit of 40 digits; a branch can move")
+    if not entry.training_data or not all(isinstance(name, str) for name in entry.training_data):
+        raise ValueError(f"{entry.full_name}: training_data is not a list of names")
 
 
 def _check_unique(manifest: Manifest) -> None:
@@ -146,5 +229,3 @@ def _check_unique(manifest: Manifest) -> None:
     for seen, what in ((names, "checkpoint"), (defaults, "default checkpoint")):
         if len(set(seen)) != len(seen):
             raise ValueError(f"a {what} stands twice")
-    if any(entry.source != "bundled" for entry in manifest.checkpoints):
-        raise ValueError("a source is not 'bundled'")
