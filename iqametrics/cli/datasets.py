@@ -56,6 +56,7 @@ def run_list(args: argparse.Namespace) -> int:
     """Run `datasets list` and return its exit status."""
     from iqametrics.datasets.catalogue import dataset_spec, list_datasets
 
+    json_wanted = args.format.startswith("json")
     with open_rows(args.format, COLUMNS) as writer:
         for name in list_datasets(args.mode):
             spec = dataset_spec(name)
@@ -68,12 +69,10 @@ def run_list(args: argparse.Namespace) -> int:
                     "images": spec.images,
                     "references": spec.references,
                     "score": spec.score_name,
-                    "worst": spec.score_range[0],
-                    "best": spec.score_range[1],
-                    "spread": spec.has_spread if args.format.startswith("json") else "yes" if spec.has_spread else "no",
-                    "official_split": parts
-                    if args.format.startswith("json")
-                    else "/".join(str(count) for count in parts.values()),
+                    "worst": spec.score_range[0] if json_wanted else f"{spec.score_range[0]:g}",
+                    "best": spec.score_range[1] if json_wanted else f"{spec.score_range[1]:g}",
+                    "spread": spec.has_spread if json_wanted else ("no", "yes")[spec.has_spread],
+                    "official_split": parts if json_wanted else "/".join(map(str, parts.values())),
                 }
             )
     return EXIT_OK

@@ -76,7 +76,7 @@ def load_dataset(
         missing, wanted = missing_files(samples)
         if missing:
             raise DataError(
-                f"{root}: {len(missing):,} of {wanted:,} files of {name} do not exist ({name_some(missing)}); "
+                f"{root}: {len(missing):,} of {wanted:,} files of {name} do not exist ({name_some(missing, root)}); "
                 f"see what is there with: iqametrics datasets verify {name} --root {root}"
             )
     return samples
@@ -88,9 +88,11 @@ def missing_files(samples: Sequence[Sample]) -> tuple[list[Path], int]:
     return [file for file in wanted if not file.is_file()], len(wanted)
 
 
-def name_some(files: Sequence[Path]) -> str:
-    """Write the first few of a list of files."""
-    return ", ".join(map(str, files[:_NAMED_AT_MOST])) + (", ..." if len(files) > _NAMED_AT_MOST else "")
+def name_some(files: Sequence[Path], root: str | os.PathLike[str]) -> str:
+    """Write the first few of a list of files, from the root on."""
+    return ", ".join(os.path.relpath(file, root) for file in files[:_NAMED_AT_MOST]) + (
+        ", ..." if len(files) > _NAMED_AT_MOST else ""
+    )
 
 
 def made_labels(root: str | os.PathLike[str]) -> bool:

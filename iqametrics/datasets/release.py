@@ -294,12 +294,13 @@ def _below_header(path: Path, table: list[Any], columns: Sequence[str]) -> list[
     for top, cells in enumerate(table, start=1):
         header = [str(cell).strip().casefold() if cell is not None else "" for cell in cells]
         if set(columns) <= set(header):
+            below = list(enumerate(table[top:], start=top + 1))
             break
     else:
         raise DataError(f"{path}: no row has the columns {', '.join(columns)}; is this the original score file?")
     places = {name: header.index(name) for name in columns}
     rows = []
-    for line, cells in enumerate(table[top:], start=top + 1):
+    for line, cells in below:
         found = {name: cells[place] if place < len(cells) else None for name, place in places.items()}
         if found[columns[0]] is not None:
             rows.append((line, found))

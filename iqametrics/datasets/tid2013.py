@@ -87,7 +87,7 @@ SPEC = DatasetSpec(
         "reference_images/I01.BMP",
         "distorted_images/iRR_TT_L.bmp",
         "mos_with_names.txt",
-        "mos_std.txt (optional)",
+        "mos_std.txt (optional, same order)",
     ),
     traps=("names are written in mixed case and looked up without regard to it",),
     reader=read,

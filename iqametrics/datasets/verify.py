@@ -95,12 +95,12 @@ def verify_dataset(
     spec = dataset_spec(name)
     samples = load_dataset(name, root, check_files=False, scores=scores)
     missing, wanted = missing_files(samples)
-    problems = [f"{len(missing):,} of {wanted:,} files do not exist: {name_some(missing)}"] if missing else []
+    problems = [f"{len(missing):,} of {wanted:,} files do not exist: {name_some(missing, root)}"] if missing else []
     differences = list(_differences(spec, samples))
     notes = [f"a declared subset: {line}" for line in differences] if subset else []
     problems += [] if subset else differences
     notes += _notes(spec, samples, Path(root))
-    opened, damaged = _open(samples, set(missing), deep, progress)
+    opened, damaged = _open(samples, missing, Path(root), deep, progress)
     problems += damaged
     parts = Counter(sample.split or "none" for sample in samples)
     references = {sample.reference for sample in samples if sample.reference}
@@ -113,7 +113,7 @@ def verify_dataset(
         "release": f"{spec.images:,} images" + (f", {spec.references} references" if spec.references else ""),
         "scores": f"{spec.score_name}; as MOS {_ends([s.mos for s in samples])} of 0..1",
         "split": ", ".join(f"{part} {count:,}" for part, count in parts.items()) if spec.official_parts else "",
-        "folders": ", ".join(dict.fromkeys(_shown(s.image.parent, Path(root)) for s in samples)),
+        "folders": ", ".join(dict.fromkeys(_shown(s.image.parent, Path(root)) + "/" for s in samples)),
         "opened": f"{opened:,} files" + ("" if deep else " (a sample; all with --deep)"),
     }
     return Verification(name, str(root), {k: v for k, v in facts.items() if v}, tuple(notes), tuple(problems))
@@ -157,14 +157,21 @@ def _notes(spec: DatasetSpec, samples: Sequence[Sample], root: Path) -> Iterator
         yield f"{others:,} further pictures in the same folders are not in the score file, and not used"
 
 
-def _open(samples: Sequence[Sample], missing: set[Path], deep: bool, progress: bool) -> tuple[int, list[str]]:
+def _open(
+    samples: Sequence[Sample], missing: Sequence[Path], root: Path, deep: bool, progress: bool
+) -> tuple[int, list[str]]:
     """Decode files; return how many, and what is wrong with them."""
     step = 1 if deep else max(1, len(samples) // SAMPLED)
     chosen = samples[::step] if deep else samples[::step][:SAMPLED]
-    files = list(dict.fromkeys(file for s in chosen for file in (s.image, s.reference) if file and file not in missing))
+    gone = set(missing)
+    files = list(dict.fromkeys(file for s in chosen for file in (s.image, s.reference) if file and file not in gone))
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         results = list(tqdm(pool.map(_decode, files), total=len(files), desc="opening", disable=not progress))
-    damaged = [f"{file}: {result}" for file, result in zip(files, results, strict=True) if isinstance(result, str)]
+    damaged = [
+        f"{_shown(file, root)}: {result}"
+        for file, result in zip(files, results, strict=True)
+        if isinstance(result, str)
+    ]
     sizes = {file: result for file, result in zip(files, results, strict=True) if not isinstance(result, str)}
     problems = damaged[:_NAMED_AT_MOST]
     if len(damaged) > _NAMED_AT_MOST:
@@ -175,7 +182,7 @@ def _open(samples: Sequence[Sample], missing: set[Path], deep: bool, progress: b
         if s.reference and s.image in sizes and sizes[s.image] != sizes.get(s.reference, sizes[s.image])
     ]
     if unequal:
-        problems.append(f"{len(unequal):,} images have another size than their reference: {name_some(unequal)}")
+        problems.append(f"{len(unequal):,} images have another size than their reference: {name_some(unequal, root)}")
     return len(files), problems
 
 
@@ -195,5 +202,5 @@ def _ends(values: Sequence[float]) -> str:
     return f"{min(values):.3f} to {max(values):.3f}"
 
 
-def _shown(folder: Path, root: Path) -> str:
-    return folder.relative_to(root).as_posix() + "/" if folder.is_relative_to(root) else str(folder)
+def _shown(path: Path, root: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
