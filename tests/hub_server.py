@@ -168,7 +168,7 @@ class HubServer:
             home: What HF_HOME would be.
             constants: Further names of huggingface_hub.constants, such as HF_HUB_OFFLINE=True.
         """
-        import huggingface_hub
+        import huggingface_hub.hf_api
         from huggingface_hub.utils import _http
 
         values = {
