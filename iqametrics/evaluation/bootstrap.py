@@ -108,6 +108,8 @@ def resample_statistic(
         x_order, y_order = _TieBlocks(x), _TieBlocks(y)
         chunks = [_weighted_correlation(x_order.ranks(c), y_order.ranks(c), c) for c in counts]
     elif statistic is plcc:
+        # In units of the largest value: powers of values near 1e-200 would vanish.
+        x, y = (column / (np.abs(column).max() or 1.0) for column in (x, y))
         chunks = [_weighted_correlation(x[None], y[None], c) for c in counts]
     else:
         chunks = [np.array([_of_one_resample(statistic, x, y, row) for row in c]) for c in counts]

@@ -9,6 +9,8 @@ from iqametrics.errors import DataError
 
 FloatArray = npt.NDArray[np.float64]
 
+GREATEST = 1e150
+"""Greater values have squares that overflow, or nearly."""
 MIN_IMAGES = 3
 """Fewer images than this have no correlation worth the name: two points always lie on a line."""
 
@@ -24,7 +26,8 @@ def numbers(values: npt.ArrayLike, name: str) -> FloatArray:
         Array of shape (n,), float64.
 
     Raises:
-        DataError: it is not numeric, not one-dimensional, or holds NaN or infinity; the message names the index.
+        DataError: it is not numeric, not one-dimensional, or holds NaN, infinity or a value beyond 1e150; the message
+            names the index.
     """
     try:
         array = np.asarray(values, dtype=np.float64)
@@ -40,6 +43,9 @@ def numbers(values: npt.ArrayLike, name: str) -> FloatArray:
             f"{name}[{bad[0]}] is {array[bad[0]]} ({bad.size} of {array.size} are not finite); "
             "leave these images out or score them again"
         )
+    huge = np.flatnonzero(np.abs(array) > GREATEST)
+    if huge.size:
+        raise DataError(f"{name}[{huge[0]}] is {array[huge[0]]}; bring the column to a scale under {GREATEST:g}")
     return array
 
 

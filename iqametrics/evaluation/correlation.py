@@ -114,7 +114,8 @@ def outlier_ratio(
         predicted: predicted opinion scores on the scale of `mos` (after a fit), shape (n,).
         mos: opinion scores, shape (n,).
         spread: spread of each opinion score in the same unit, shape (n,): the standard deviation of the single
-            ratings in VQEG's phase I, the standard error of their mean in later work. Say which when reporting.
+            ratings in work on images, the standard error of their mean in VQEG's reports, which calls far more images
+            outliers. Say which when reporting.
         multiple: how many spreads an outlier lies off.
 
     Returns:
@@ -123,7 +124,9 @@ def outlier_ratio(
     Raises:
         DataError: as for `rmse`, or a negative spread.
 
-    Source: VQEG, "Final report ... on the validation of objective models of video quality assessment", 2000.
+    Source: VQEG, "Final report ... on the validation of objective models of video quality assessment", 2000; with
+    standard deviations: Wang, Lu and Bovik, "Video Quality Assessment Based on Structural Distortion Measurement",
+    2004.
     """
     x, y = score_columns(predicted, mos)
     width = numbers(spread, "spread")

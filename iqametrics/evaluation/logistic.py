@@ -17,6 +17,8 @@ from iqametrics.evaluation.checks import FloatArray, is_constant, numbers, score
 
 _STARTS = 4
 _MAX_EVALUATIONS = 1000
+_FLAT = 1e-9  # of the opinion scores' variance
+_LEAST_SPREAD = 1e-150  # its square is still a normal number
 _FIRST_STEPS = np.array([[0.0, 0.0], [0.2, 0.0], [0.0, 0.3]])  # first triangle in (centre, log-width)
 
 
@@ -115,6 +117,8 @@ def _undetermined(x: FloatArray, y: FloatArray, parameters: int) -> str:
         return "all scores are equal: no curve is determined"
     if is_constant(y):
         return "all opinion scores are equal: no curve is determined"
+    if min(np.ptp(x), np.ptp(y)) < _LEAST_SPREAD:
+        return f"the values lie within {_LEAST_SPREAD:g} of each other: too close to be computed with"
     if x.size <= parameters:
         return f"{x.size} images do not determine {parameters} parameters"
     distinct = np.unique(x).size
@@ -158,6 +162,9 @@ class _Search:
         ]
         best = min(results, key=lambda result: result.fun)
         centre, log_width = (float(value) for value in best.x)
+        if not best.success and np.ptp(best.final_simplex[1]) <= _FLAT:
+            # A step between two scores: many centres and widths fit equally well, so the search wanders among them.
+            return (centre, log_width), True, "converged; centre and width are not determined: a step fits as well"
         if not best.success:
             return (centre, log_width), False, f"no optimum after {_MAX_EVALUATIONS} evaluations; best curve so far"
         return (centre, log_width), True, self.describe(centre, log_width)

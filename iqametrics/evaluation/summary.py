@@ -7,9 +7,20 @@ from dataclasses import asdict, dataclass
 import numpy.typing as npt
 
 from iqametrics.evaluation.bootstrap import bootstrap_interval
-from iqametrics.evaluation.checks import group_indices, score_columns
-from iqametrics.evaluation.correlation import krcc, plcc, rmse, srcc
+from iqametrics.evaluation.checks import FloatArray, group_indices, score_columns
+from iqametrics.evaluation.correlation import krcc, outlier_ratio, plcc, rmse, srcc
 from iqametrics.evaluation.logistic import fit_logistic
+
+DEFINITIONS = {
+    "plcc": "raw scores",
+    "plcc_logistic": "after the four-parameter logistic (VQEG 2000)",
+    "rmse": "after the four-parameter logistic (VQEG 2000)",
+    "plcc_logistic5": "after the five-parameter logistic (Sheikh et al. 2006)",
+    "rmse_logistic5": "after the five-parameter logistic (Sheikh et al. 2006)",
+    "outlier_ratio": "after the four-parameter logistic, beyond two standard deviations of the opinions",
+    "srcc_low": "95% percentile bootstrap, 1,000 resamples of whole groups",
+}
+"""What stands between the scores and a figure, for those where works differ."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,11 @@ class Evaluation:
         logistic_converged: whether the fit of the curve converged.
         rmse_raw: root mean square error of the raw scores; it means something only where the metric predicts on the
             scale of the opinion scores.
+        plcc_logistic5: Pearson's correlation after the five-parameter logistic curve.
+        rmse_logistic5: root mean square error after that curve, in the unit of the opinion scores.
+        logistic5_converged: whether the fit of that curve converged.
+        outlier_ratio: share of images whose prediction, after the four-parameter curve, misses the opinion score by
+            more than two spreads; None where no spread is known.
     """
 
     n: int
@@ -44,6 +60,10 @@ class Evaluation:
     srcc_high: float
     logistic_converged: bool
     rmse_raw: float
+    plcc_logistic5: float = math.nan
+    rmse_logistic5: float = math.nan
+    logistic5_converged: bool = False
+    outlier_ratio: float | None = None
 
     def to_dict(self) -> dict[str, int | float | bool | None]:
         """Return the fields by name, ready for JSON, which knows no NaN: None stands for it."""
@@ -56,6 +76,7 @@ def evaluate(
     mos: npt.ArrayLike,
     *,
     groups: Sequence[Hashable] | npt.NDArray | None = None,
+    spread: npt.ArrayLike | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Take all figures of a metric.
@@ -64,13 +85,15 @@ def evaluate(
         scores: predicted quality, shape (n,), higher or lower is better.
         mos: opinion scores, shape (n,).
         groups: one label an image (its reference, its scene); the bootstrap draws images of one label together.
+        spread: standard deviation of the opinions on each image, in the unit of `mos`, shape (n,); None where it is not
+            known.
         seed: of the bootstrap (1,000 resamples, percentile, 95%).
 
     Returns:
         The figures.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity, or bad groups.
+        DataError: fewer than 3 images, different lengths, NaN or infinity, bad groups, or a negative spread.
 
     >>> result = evaluate([0.1, 0.4, 0.5, 0.7, 0.9, 1.0], [1, 2, 3, 4, 4.5, 5])
     >>> result.n, round(result.srcc, 6)
@@ -78,19 +101,48 @@ def evaluate(
     """
     x, y = score_columns(scores, mos)
     group_indices(groups, x.size)  # a bad label is told before the fit is paid for
-    fit = fit_logistic(x, y)
-    determined = not math.isnan(fit.parameters[0])
-    mapped = fit.predict(x)
+    if spread is not None:
+        outlier_ratio(y, y, spread)  # and a bad spread too
+    four, mapped = _after_fit(x, y, parameters=4)
+    five, _ = _after_fit(x, y, parameters=5)
     low, high = bootstrap_interval(srcc, x, y, groups=groups, seed=seed)
     return Evaluation(
         n=x.size,
         srcc=srcc(x, y),
         plcc=plcc(x, y),
-        plcc_logistic=plcc(mapped, y) if determined else math.nan,
+        plcc_logistic=four.plcc,
         krcc=krcc(x, y),
-        rmse=rmse(mapped, y) if determined else math.nan,
+        rmse=four.rmse,
         srcc_low=low,
         srcc_high=high,
-        logistic_converged=fit.converged,
+        logistic_converged=four.converged,
         rmse_raw=rmse(x, y),
+        plcc_logistic5=five.plcc,
+        rmse_logistic5=five.rmse,
+        logistic5_converged=five.converged,
+        outlier_ratio=_outliers(mapped, y, spread),
     )
+
+
+@dataclass(frozen=True)
+class _AfterFit:
+    """Figures after a curve; NaN where the data determine none."""
+
+    plcc: float
+    rmse: float
+    converged: bool
+
+
+def _after_fit(x: FloatArray, y: FloatArray, *, parameters: int) -> tuple[_AfterFit, FloatArray | None]:
+    """Fit a curve; return the figures after it and the predicted opinion scores, None without a curve."""
+    fit = fit_logistic(x, y, parameters=parameters)
+    if math.isnan(fit.parameters[0]):
+        return _AfterFit(math.nan, math.nan, fit.converged), None
+    mapped = fit.predict(x)
+    return _AfterFit(plcc(mapped, y), rmse(mapped, y), fit.converged), mapped
+
+
+def _outliers(mapped: FloatArray | None, y: FloatArray, spread: npt.ArrayLike | None) -> float | None:
+    if spread is None:
+        return None
+    return math.nan if mapped is None else outlier_ratio(mapped, y, spread)
