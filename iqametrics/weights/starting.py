@@ -1,0 +1,284 @@
+"""The weights that training starts from, by name: other projects' files on the Hub, listed in `starting.json`.
+
+    {"format": 1, "starting": [{"name", "kind", "repo", "file", "revision", "sha256", "licence"}, ...]}
+
+`revision` and `sha256` are null where they are not known. Such a file is not pinned: the first fetch warns, and records
+what it got in a file below HF_HOME; from then on only the same bytes are taken. `iqametrics weights pin` turns the
+record, once it is trusted, into a pin.
+"""
+
+import json
+import os
+import re
+import warnings
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from iqametrics.errors import WeightsError
+from iqametrics.weights.hub import Fetched, HubFile, fetch
+from iqametrics.weights.manifest import WEIGHTS_FOLDER, is_file_name, is_repo, is_revision, is_sha256
+
+KINDS = ("resnet50", "deit3", "clip")
+"""Whose names the tensors of a file have: torchvision's ResNet-50, timm's DeiT III, open_clip's CLIP."""
+
+TABLE = WEIGHTS_FOLDER / "starting.json"
+_FORMAT = 1
+_NAME = re.compile(r"[a-z0-9_]+")
+
+
+class UnpinnedWarning(UserWarning):
+    """A file was fetched that nobody has pinned, so nothing said what it must be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartingEntry:
+    """One starting weight.
+
+    Attributes:
+        name: What a recipe's [init] calls it.
+        kind: One of `KINDS`.
+        repo: Repository on the Hub, "ORG/NAME".
+        file: File in it.
+        revision: Commit of 40 digits; None where it is not known.
+        sha256: Digest of the file; None where it is not known.
+        licence: Terms of the weights, in the Hub's word.
+    """
+
+    name: str
+    kind: str
+    repo: str
+    file: str
+    revision: str | None
+    sha256: str | None
+    licence: str
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether both commit and digest are known."""
+        return self.revision is not None and self.sha256 is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """What was fetched for a name that the package does not pin: kept below HF_HOME.
+
+    Attributes:
+        name: Of the starting weight.
+        repo: Where it came from.
+        file: File in it.
+        revision: The commit.
+        sha256: The digest.
+        bytes: The size.
+        date: When it was first fetched, UTC.
+        trusted: Whether somebody has said so with `iqametrics weights pin`.
+    """
+
+    name: str
+    repo: str
+    file: str
+    revision: str
+    sha256: str
+    bytes: int
+    date: str
+    trusted: bool
+
+
+def list_starting() -> list[str]:
+    """List the names of the starting weights, sorted.
+
+    Examples:
+        >>> "resnet50_tv_in1k" in list_starting()
+        True
+    """
+    return sorted(_read_table(TABLE))
+
+
+def starting_entry(name: str) -> StartingEntry:
+    """Give what is known of a starting weight, without any network.
+
+    Raises:
+        WeightsError: There is none of that name.
+    """
+    table = _read_table(TABLE)
+    if name not in table:
+        raise WeightsError(f"unknown starting weight {name!r}; known: {', '.join(sorted(table))}")
+    return table[name]
+
+
+def starting_file(name: str, *, force: bool = False) -> Path:
+    """Fetch a starting weight unless the cache has it, and verify its SHA-256.
+
+    Args:
+        name: One of `list_starting()`.
+        force: Fetch it anew even if it is cached.
+
+    Raises:
+        WeightsError: There is none of that name, it cannot be fetched, or it is not what it was or must be.
+
+    Warns:
+        UnpinnedWarning: Nothing says what the file must be, and this is its first fetch here.
+    """
+    entry = starting_entry(name)
+    pin = None if entry.is_pinned else read_pin(name)
+    fetched = fetch(hub_file(entry), force=force)
+    if not entry.is_pinned and pin is None:
+        where = _record(entry, fetched, trusted=False)
+        warnings.warn(
+            f"{name}: is not pinned, so nothing says what the file must be; got commit {fetched.revision}, SHA-256 "
+            f"{fetched.sha256}, {where}; if you trust it, `iqametrics weights pin {name}`",
+            UnpinnedWarning,
+            stacklevel=2,
+        )
+    return fetched.path
+
+
+def hub_file(entry: StartingEntry) -> HubFile:
+    """Give the file on the Hub, with the pin of the package or else of the user, or else unpinned.
+
+    Raises:
+        WeightsError: The user's pin file is damaged.
+    """
+    pin = None if entry.is_pinned else read_pin(entry.name)
+    return HubFile(
+        name=entry.name,
+        repo=entry.repo,
+        file=entry.file,
+        revision=pin.revision if pin else entry.revision or "main",
+        sha256=pin.sha256 if pin else entry.sha256,
+    )
+
+
+def pin_starting(name: str, *, write_package: bool = False) -> StartingEntry | Pin:
+    """Trust what a name now gives: write its commit and digest down, as a pin of the user's or of the package.
+
+    Args:
+        name: One of `list_starting()`.
+        write_package: Whether to write into the package's own table, for maintainers.
+
+    Returns:
+        The package's entry where that is pinned already or now, else the user's pin.
+
+    Raises:
+        WeightsError: It cannot be fetched, is not what was recorded, or the pin cannot be written.
+    """
+    entry = starting_entry(name)
+    if entry.is_pinned:
+        return entry
+    fetched = fetch(hub_file(entry))
+    if write_package:
+        _write_table(name, fetched)
+        return starting_entry(name)
+    where = _record(entry, fetched, trusted=True)
+    pin = read_pin(name)
+    if pin is None or not pin.trusted:
+        raise WeightsError(f"{name}: the pin was {where}; set HF_HOME to a folder that can be written")
+    return pin
+
+
+def pin_path(name: str) -> Path:
+    """Give where the user's pin of a name is kept, whether or not there is one."""
+    import huggingface_hub.constants
+
+    return Path(huggingface_hub.constants.HF_HOME) / "iqametrics" / "pins" / f"{name}.json"
+
+
+def read_pin(name: str) -> Pin | None:
+    """Read what was fetched for a name before; None where nothing was, or where it was another commit than now asked.
+
+    Raises:
+        WeightsError: The file is damaged.
+    """
+    path = pin_path(name)
+    entry = starting_entry(name)
+    try:
+        pin = Pin(**json.loads(path.read_text(encoding="utf-8")))
+        if not is_revision(pin.revision) or not is_sha256(pin.sha256) or pin.name != name:
+            raise ValueError("commit, digest or name is wrong")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: is not a readable pin ({error}); remove it and fetch {name} again") from error
+    same = (pin.repo, pin.file) == (entry.repo, entry.file) and entry.revision in (None, pin.revision)
+    return pin if same else None
+
+
+def _record(entry: StartingEntry, fetched: Fetched, *, trusted: bool) -> str:
+    """Write the user's pin; say where, or why not."""
+    pin = Pin(
+        name=entry.name,
+        repo=entry.repo,
+        file=entry.file,
+        revision=fetched.revision,
+        sha256=fetched.sha256,
+        bytes=fetched.bytes,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        trusted=trusted,
+    )
+    path = pin_path(entry.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, asdict(pin))
+    except OSError as error:
+        return f"not recorded, since {path} cannot be written ({error.strerror})"
+    return f"recorded in {path}"
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON, so that the file is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _write_table(name: str, fetched: Fetched) -> None:
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    for values in table["starting"]:
+        if values["name"] == name:
+            values |= {"revision": fetched.revision, "sha256": fetched.sha256}
+    try:
+        _write(TABLE, table)
+    except OSError as error:
+        raise WeightsError(f"{TABLE}: cannot be written ({error.strerror}); leave out --write-package") from error
+    _read_table.cache_clear()
+
+
+@lru_cache(maxsize=4)
+def _read_table(path: Path) -> dict[str, StartingEntry]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']!r} instead of {_FORMAT}")
+        entries = [_entry(values) for values in content["starting"]]
+        if len({entry.name for entry in entries}) != len(entries):
+            raise ValueError("a name stands twice")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: is not a readable table ({error}); reinstall iqametrics") from error
+    return {entry.name: entry for entry in entries}
+
+
+def _entry(values: dict[str, Any]) -> StartingEntry:
+    entry = StartingEntry(**values)
+    for field in fields(entry):
+        value = getattr(entry, field.name)
+        if not isinstance(value, str) and not (value is None and field.name in ("revision", "sha256")):
+            raise ValueError(f"{field.name} of {values!r} is no text")
+    checks = {
+        "name": _NAME.fullmatch(entry.name) is not None,
+        "kind": entry.kind in KINDS,
+        "repo": is_repo(entry.repo),
+        "file": is_file_name(entry.file),
+        "revision": entry.revision is None or is_revision(entry.revision),
+        "sha256": entry.sha256 is None or is_sha256(entry.sha256),
+    }
+    for field_name, good in checks.items():
+        if not good:
+            raise ValueError(f"{field_name} {getattr(entry, field_name)!r} of {entry.name!r} cannot be")
+    return entry
