@@ -266,9 +266,7 @@ def test_sentence_anchors_come_from_the_packaged_encoder(tool, monkeypatch, tmp_
 
 
 def test_clip_anchors_come_from_its_text_tower(tool, monkeypatch, tmp_path):
-    sizes = {"width": 8, "layers": 1, "heads": 2, "embed_dim": 6}
-    monkeypatch.setattr(tool, "CLIP_TEXT_CONFIGS", {"tiny": sizes, "RN50-quickgelu": sizes})
-    tower = randomise(ClipTextTower(**sizes))
+    tower = randomise(ClipTextTower(width=128, layers=1, heads=2, embed_dim=6))
     theirs = {
         "blocks.": "transformer.resblocks.",
         ".norm1.": ".ln_1.",
@@ -285,7 +283,11 @@ def test_clip_anchors_come_from_its_text_tower(tool, monkeypatch, tmp_path):
             name = name.replace(ours, published)
         tensors[name] = tensor
     save_file(tensors, tmp_path / "clip.safetensors")
-    run(tool, monkeypatch, tmp_path / "out.safetensors", "--clip", tmp_path / "clip.safetensors", "--tower", "tiny")
+    run(tool, monkeypatch, tmp_path / "out.safetensors", "--clip", tmp_path / "clip.safetensors")
     anchors = load_anchors(tmp_path / "out.safetensors", 40, 6)
     expected = encode_texts(tower, ["a photo with excellent quality.", "a photo with washed-out quality."])
     torch.testing.assert_close(anchors[[0, 39]], expected, atol=1e-5, rtol=1e-5)
+    # A recipe may name CLIP's file itself.
+    torch.testing.assert_close(load_anchors(tmp_path / "clip.safetensors", 40, 6), anchors, atol=0, rtol=0)
+    with pytest.raises(WeightsError, match=r"anchors should have shape \(40, 7\) but is \(40, 6\); give CLIP RN50"):
+        load_anchors(tmp_path / "clip.safetensors", 40, 7)

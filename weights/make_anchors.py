@@ -14,9 +14,10 @@ The lite checkpoints use sentence embeddings by all-MiniLM-L6-v2 (C_t = 384), fr
     python weights/make_anchors.py minilm_prompts.safetensors
 
 The paper-size models use CLIP's text towers, from open_clip's safetensors file of the model: RN50 for BPCLIP
-(C_t = 1024), ViT-B-16 for PFD-IQA (C_t = 512):
+(C_t = 1024), ViT-B-16 for PFD-IQA (C_t = 512). A recipe's init.anchors can be that file itself, so this is needed only
+to keep the embeddings:
 
-    python weights/make_anchors.py clip_prompts.safetensors --clip open_clip_model.safetensors --tower RN50-quickgelu
+    python weights/make_anchors.py clip_prompts.safetensors --clip open_clip_model.safetensors
 """
 
 import argparse
@@ -31,8 +32,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iqametrics.bpclip.anchors import TENSOR_NAME, read_adjectives
-from iqametrics.nn.clip_text import CLIP_TEXT_CONFIGS, ClipTextTower, encode_texts
-from iqametrics.nn.upstream import load_clip_text
+from iqametrics.nn.clip_text import encode_texts
+from iqametrics.nn.text_features import load_text_tower
 from iqametrics.pfd_iqa.prompts import distortion_prompts, joint_prompts, quality_prompts
 
 Encoder = Callable[[Sequence[str]], Tensor]
@@ -69,12 +70,10 @@ def minilm() -> tuple[Encoder, dict[str, str]]:
     }
 
 
-def clip(path: Path, tower_name: str) -> tuple[Encoder, dict[str, str]]:
+def clip(path: Path) -> tuple[Encoder, dict[str, str]]:
     """Give CLIP's text tower as an encoder, and its metadata."""
-    tower = ClipTextTower(**CLIP_TEXT_CONFIGS[tower_name]).eval()
-    load_clip_text(tower, path)
-    return partial(encode_texts, tower), {
-        "encoder": f"CLIP text tower of {tower_name}",
+    return partial(encode_texts, load_text_tower(path)), {
+        "encoder": "CLIP text tower",
         "licence": "MIT (OpenAI CLIP)",
         "encoder_sha256": _sha256(path),
     }
@@ -85,10 +84,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="safetensors file to write")
     parser.add_argument("--clip", type=Path, help="open_clip's safetensors file; all-MiniLM-L6-v2 when not given")
-    parser.add_argument("--tower", choices=sorted(CLIP_TEXT_CONFIGS), default="RN50-quickgelu")
     options = parser.parse_args()
 
-    encode, metadata = clip(options.clip, options.tower) if options.clip else minilm()
+    encode, metadata = clip(options.clip) if options.clip else minilm()
     tensors = encode_all(encode)
     save_file(tensors, options.output, metadata=metadata | {"prompts": json.dumps(prompts())})
     print(f"{options.output}: " + ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()))

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
-
-from iqametrics.errors import WeightsError
 
 TENSOR_NAME = "anchors"
 
@@ -63,26 +60,18 @@ def make_anchors(encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
 
 
 def load_anchors(path: str | Path, count: int, width: int) -> Tensor:
-    """Read the tensor "anchors" of a safetensors file.
+    """Read the anchors, or have the prompts encoded by a CLIP model's text tower.
 
     Args:
-        path: the file.
+        path: a safetensors file with a tensor "anchors" (K, C_t), or open_clip's file of a CLIP model.
         count: number K of anchors that the model has.
         width: width C_t of its text space.
 
     Raises:
-        WeightsError: if the file cannot be read, holds no anchors, or anchors of another shape.
+        WeightsError: if the file cannot be read, holds neither, or anchors of another shape.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            if TENSOR_NAME not in file.keys():  # noqa: SIM118 - the file is no mapping
-                raise WeightsError(f"{path}: holds no tensor {TENSOR_NAME}; make it with weights/make_anchors.py")
-            anchors: Tensor = file.get_tensor(TENSOR_NAME)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: is not a readable safetensors file ({error}); give another path") from error
-    if anchors.shape != (count, width):
-        raise WeightsError(
-            f"{path}: anchors of shape {tuple(anchors.shape)} do not fit n_anchors = {count}, text_width = {width}; "
-            "set both to what the text encoder gives"
-        )
-    return anchors
+    # Imported here: it brings CLIP's tokenizer, which scoring can do without.
+    from iqametrics.nn.text_features import read_text_features
+
+    prompts = [adjective.prompt for adjective in read_adjectives()]
+    return read_text_features(path, {TENSOR_NAME: (count, width)}, {TENSOR_NAME: prompts})[TENSOR_NAME]

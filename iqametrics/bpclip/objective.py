@@ -77,8 +77,8 @@ class BpclipObjective(Objective):
             metric_name: "bpclip-fr" or "bpclip-nr", which decides the mode.
             model: fields of `BpclipConfig` without `mode`, and optionally a table `loss` of `BpclipLossConfig`'s.
             init: `backbone`, a safetensors file of the backbone, needed where levels are frozen, and `anchors`, one
-                with a tensor "anchors" (K, C_t), needed with text anchors; or `checkpoint`, a checkpoint of this
-                method and config, to be trained further.
+                with a tensor "anchors" (K, C_t), or open_clip's file of a CLIP model, needed with text anchors; or
+                `checkpoint`, a checkpoint of this method and config, to be trained further.
 
         Raises:
             RecipeError: if a name or a value is not known or impossible, or a starting file is needed and not given.

@@ -7,18 +7,17 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from iqametrics.errors import RecipeError, WeightsError
+from iqametrics.errors import RecipeError
+from iqametrics.nn.text_features import read_text_features
 from iqametrics.objective import Batch, Objective, Statistics, check_init, draw_each, require_backbone
 from iqametrics.pfd_iqa.config import EncoderConfig, PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
 from iqametrics.pfd_iqa.losses import distortion_fidelity, pairwise_fidelity
 from iqametrics.pfd_iqa.model import PfdIqa, PfdOutput
 from iqametrics.pfd_iqa.priors import channel_mask, prior_divergence
-from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
+from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES, distortion_prompts, joint_prompts, quality_prompts
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.weights.checkpoint import build_and_fill, load_checkpoint
 
@@ -129,7 +128,7 @@ class PfdIqaObjective(WindowObjective):
             model: fields of `PfdIqaConfig`, and optionally a table `loss` of `PfdLossConfig`'s.
             init: `teacher`, a checkpoint of a teacher; `backbone`, a safetensors file of the encoder, needed where
                 levels are frozen; `anchors`, one with tensors "distortion_prompts" (11, C_t) and "quality_prompts"
-                (5, C_t), needed with PDA.
+                (5, C_t), or open_clip's file of a CLIP model, needed with PDA.
 
         Raises:
             RecipeError: if a key or a value is not known or impossible, or a starting file is needed and not given.
@@ -145,7 +144,9 @@ class PfdIqaObjective(WindowObjective):
             _require_prompts(init, "give the file that weights/make_anchors.py writes, or model.use_pda = false")
             width = student.config.text_width
             shapes = {"distortion_prompts": (len(DISTORTIONS), width), "quality_prompts": (len(QUALITIES), width)}
-            student.set_prompts(*_read_tensors(init["anchors"], shapes))
+            prompts = {"distortion_prompts": distortion_prompts(), "quality_prompts": quality_prompts()}
+            found = read_text_features(init["anchors"], shapes, prompts)
+            student.set_prompts(*(found[name] for name in shapes))
         return cls(student, load_teacher(init["teacher"]) if "teacher" in init else None, loss)
 
     def initialise(self, statistics: Statistics) -> None:
@@ -227,8 +228,9 @@ class PfdTeacherObjective(WindowObjective):
         Args:
             metric_name: "pfd-teacher".
             model: fields of `PfdTeacherConfig`, and optionally a table `loss` of `TeacherLossConfig`'s.
-            init: `anchors`, a safetensors file with a tensor "joint_prompts" (55, C_t), and `backbone`, one of the
-                encoder, needed where levels are frozen.
+            init: `anchors`, a safetensors file with a tensor "joint_prompts" (55, C_t), or open_clip's file of a CLIP
+                model, and `backbone`, one of the encoder, needed where levels are frozen. For CLIP ViT-B/16 both are
+                the same file.
 
         Raises:
             RecipeError: if a key or a value is not known or impossible, or a starting file is needed and not given.
@@ -242,7 +244,8 @@ class PfdTeacherObjective(WindowObjective):
         if "backbone" in init:
             teacher.load_encoder(init["backbone"])
         shape = (len(DISTORTIONS) * len(QUALITIES), teacher.config.text_width)
-        teacher.set_prompts(*_read_tensors(init["anchors"], {"joint_prompts": shape}))
+        found = read_text_features(init["anchors"], {"joint_prompts": shape}, {"joint_prompts": joint_prompts()})
+        teacher.set_prompts(found["joint_prompts"])
         return cls(teacher, loss)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -336,20 +339,3 @@ def _split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[s
 def _require_prompts(init: Mapping[str, str], remedy: str) -> None:
     if "anchors" not in init:
         raise RecipeError(f"init.anchors is missing: every prompt's embedding would be zero; {remedy}")
-
-
-def _read_tensors(path: str, shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
-    """Read the named tensors of a safetensors file.
-
-    Raises:
-        WeightsError: if the file cannot be read, or a tensor is missing or of another shape.
-    """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: is not a readable safetensors file ({error}); give another path") from error
-    for name, shape in shapes.items():
-        if name not in tensors or tuple(tensors[name].shape) != shape:
-            found = tuple(tensors[name].shape) if name in tensors else "missing"
-            raise WeightsError(f"{path}: {name} should have shape {shape} but is {found}; embed the prompts again")
-    return [tensors[name].float() for name in shapes]
