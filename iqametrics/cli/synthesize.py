@@ -29,6 +29,12 @@ def add_parser(commands: Any) -> None:
         help="KADID-10k's mean human score of the type and level, or that score shifted by how much each photograph "
         "suffers according to full-reference metrics (needs the extra [train])",
     )
+    parser.add_argument(
+        "--layout",
+        choices=("plain", "kadid10k"),
+        default="plain",
+        help="kadid10k: also write the labels as KADID-10k's dmos.csv, for its reader",
+    )
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
     parser.set_defaults(run=run)
 
@@ -44,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         crops=args.crops,
         labels=args.labels,
+        layout=args.layout,
         workers=args.workers,
         progress=sys.stderr.isatty(),
     )

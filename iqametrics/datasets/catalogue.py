@@ -97,7 +97,7 @@ def name_some(files: Sequence[Path], root: str | os.PathLike[str]) -> str:
 
 def made_labels(root: str | os.PathLike[str]) -> bool:
     """Whether `iqametrics synthesize` made this folder: its labels are no opinions of these very images."""
-    return all((Path(root) / name).is_file() for name in ("recipe.json", "labels.csv"))
+    return (Path(root) / kadid10k.MADE_FILE).is_file()
 
 
 def _refuse_twins(samples: Sequence[Sample], name: str, root: str | os.PathLike[str]) -> None:

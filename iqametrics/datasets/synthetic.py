@@ -5,6 +5,11 @@
     out/labels.csv                image, reference, mos, kind, level, distortion, group
     out/recipe.json               what the images were made from; guards a resumed run
 
+With ``layout="kadid10k"``, the labels once more, as KADID-10k writes its scores: its adapter then reads the folder.
+
+    out/dmos.csv                  dist_img, ref_img, dmos on 1..5, and an empty var: nobody was asked
+    out/MADE-LABELS.txt           says so
+
 The label is what people thought of that type and level in KADID-10k on the average of its 81 photographs, mapped to
 [0, 1]: human opinion, though not of this very photograph. ``labels="adjusted"`` shifts it for each photograph
 by how much it suffers (:mod:`iqametrics.datasets.content_shift`). An image that the distortion did not change has 1.
@@ -31,6 +36,7 @@ from PIL import ImageOps
 from tqdm import tqdm
 
 from iqametrics.datasets.distortions import DISTORTIONS, LEVELS, distort, find_distortion
+from iqametrics.datasets.kadid10k import MADE_FILE, SCORES_FILE, score_table
 from iqametrics.datasets.tables import kadid_opinions
 from iqametrics.errors import DataError, ImageReadError
 
@@ -38,6 +44,9 @@ LABELS_FILE = "labels.csv"
 RECIPE_FILE = "recipe.json"
 IMAGE_FOLDER = "images"
 COLUMNS = ("image", "reference", "mos", "kind", "level", "distortion", "group")
+_MADE_NOTE = """Made by `iqametrics synthesize`; this is not KADID-10k. The labels in dmos.csv come from KADID-10k's
+mean human scores of each type and level. They are no opinions of these very images, so the column "var" is empty.
+"""
 UNDAMAGED = 1.0
 """Label of an image that the distortion left as it was, as a change of saturation leaves a gray one: the best."""
 # Several crops of a photograph show it this much larger than one crop would, so that they differ.
@@ -148,6 +157,7 @@ def synthesize(
     crops: int = 1,
     labels: Literal["human", "adjusted"] = "human",
     strength: float | None = None,
+    layout: Literal["plain", "kadid10k"] = "plain",
     workers: int = 1,
     progress: bool = True,
 ) -> Path:
@@ -168,6 +178,8 @@ def synthesize(
         labels: "human", or "adjusted" by an ensemble of full-reference metrics, whose values then stand in further
             columns of the CSV; needs the ``train`` extra.
         strength: with "adjusted", part of the human spread to shift by, 0..1; None takes the default.
+        layout: "kadid10k" also writes the labels as KADID-10k's ``dmos.csv``, and needs ``crops=1``: that file has no
+            place for what the crops of one photograph share.
         workers: processes; 1 works in this one.
         progress: show a bar on stderr.
 
@@ -188,9 +200,13 @@ def synthesize(
         raise DataError("no photographs to distort: give at least one")
     if crops < 1 or (crops > 1 and size is None):
         raise DataError(f"crops = {crops}: give 1, or more together with a size")
+    if layout == "kadid10k" and crops > 1:
+        raise DataError(f"crops = {crops}: KADID-10k's layout cannot say which crops belong together; give 1")
     with _disk_errors(out):
         (out / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
         _guard_recipe(out, _recipe(pristine, seed, size, max_side, crops))
+        if layout == "kadid10k":
+            _write_atomically(out / MADE_FILE, _MADE_NOTE.encode())
         views = [(path, crop) for path in pristine for crop in range(crops)]
         width = max(2, len(str(len(views))))
         names = [f"I{number:0{width}d}" for number in range(1, len(views) + 1)]
@@ -378,12 +394,14 @@ def adjust_labels(path: Path, strength: float) -> Path:
     return _write_labels(path.parent, adjusted, tuple(rows[0]))
 
 
-def _write_labels(out: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> Path:
+def _write_labels(out: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> Path:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     _write_atomically(out / LABELS_FILE, text.getvalue().encode())
+    if (out / MADE_FILE).exists():
+        _write_atomically(out / SCORES_FILE, score_table(rows).encode())
     return out / LABELS_FILE
 
 

@@ -102,21 +102,26 @@ def verify_dataset(
     notes += _notes(spec, samples, Path(root))
     opened, damaged = _open(samples, missing, Path(root), deep, progress)
     problems += damaged
+    facts = _facts(spec, samples, set(missing), Path(root))
+    facts["opened"] = f"{opened:,} files" + ("" if deep else " (a sample; all with --deep)")
+    return Verification(name, str(root), facts, tuple(notes), tuple(problems))
+
+
+def _facts(spec: DatasetSpec, samples: Sequence[Sample], missing: set[Path], root: Path) -> dict[str, str]:
     parts = Counter(sample.split or "none" for sample in samples)
     references = {sample.reference for sample in samples if sample.reference}
-    gone = set(missing)
+    values = [sample.mos for sample in samples]
     facts = {
         "dataset": spec.title,
         "root": str(root),
-        "images": f"{sum(s.image not in gone for s in samples):,} of {len(samples):,} in the score file",
-        "references": f"{len(references - gone):,} of {len(references):,} in the score file" if references else "",
+        "images": f"{sum(s.image not in missing for s in samples):,} of {len(samples):,} in the score file",
+        "references": f"{len(references - missing):,} of {len(references):,} in the score file" if references else "",
         "release": f"{spec.images:,} images" + (f", {spec.references} references" if spec.references else ""),
-        "scores": f"{spec.score_name}; as MOS {_ends([s.mos for s in samples])} of 0..1",
+        "scores": f"{spec.score_name}; as MOS {min(values):.3f} to {max(values):.3f} of 0..1",
         "split": ", ".join(f"{part} {count:,}" for part, count in parts.items()) if spec.official_parts else "",
-        "folders": ", ".join(dict.fromkeys(_shown(s.image.parent, Path(root)) + "/" for s in samples)),
-        "opened": f"{opened:,} files" + ("" if deep else " (a sample; all with --deep)"),
+        "folders": ", ".join(dict.fromkeys(_shown(s.image.parent, root) + "/" for s in samples)),
     }
-    return Verification(name, str(root), {k: v for k, v in facts.items() if v}, tuple(notes), tuple(problems))
+    return {label: value for label, value in facts.items() if value}
 
 
 def _differences(spec: DatasetSpec, samples: Sequence[Sample]) -> Iterator[str]:
@@ -161,8 +166,9 @@ def _open(
     samples: Sequence[Sample], missing: Sequence[Path], root: Path, deep: bool, progress: bool
 ) -> tuple[int, list[str]]:
     """Decode files; return how many, and what is wrong with them."""
-    step = 1 if deep else max(1, len(samples) // SAMPLED)
-    chosen = samples[::step] if deep else samples[::step][:SAMPLED]
+    count = len(samples) if deep else min(SAMPLED, len(samples))
+    # Not every n-th: with 5 levels a type, that could be the same level each time.
+    chosen = [samples[index * (len(samples) - 1) // max(1, count - 1)] for index in range(count)]
     gone = set(missing)
     files = list(dict.fromkeys(file for s in chosen for file in (s.image, s.reference) if file and file not in gone))
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -196,10 +202,6 @@ def _decode(path: Path) -> tuple[int, int] | str:
                 return image.size
     except Exception as error:  # on a damaged file Pillow raises whatever its decoder stumbles over
         return f"cannot be decoded ({type(error).__name__}); copy it again"
-
-
-def _ends(values: Sequence[float]) -> str:
-    return f"{min(values):.3f} to {max(values):.3f}"
 
 
 def _shown(path: Path, root: Path) -> str:
