@@ -433,6 +433,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.has_token():
             self.refuse(401, "Invalid username or password.")
             return None
+        if repo_name.partition("/")[0] not in (USER, "org"):
+            self.refuse(403, "You don't have the rights to write to this repository")
+            return None
         return self.readable(repo_name)
 
     def url(self, repo_name):
