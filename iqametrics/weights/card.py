@@ -112,6 +112,17 @@ def is_full_reference(metadata: Mapping[str, Any]) -> bool:
     return str(metadata["metric"]).endswith("-fr")
 
 
+def named_data(metadata: Mapping[str, Any]) -> list[str]:
+    """List what a checkpoint was trained on and started from: its sources, else the names of its data files."""
+    sources = metadata.get("sources")
+    if isinstance(sources, list) and sources:
+        return [_text(source) for source in sources]
+    files = _table(metadata.get("training")).get("data")
+    if isinstance(files, list) and files:
+        return [f"{_text(name)}; source {NOT_STATED}" for name in files]
+    return [f"data: {NOT_STATED}"]
+
+
 def _front_matter(metadata: Mapping[str, Any]) -> Iterator[str]:
     known = hub_licence(str(metadata.get("licence") or ""))
     yield "---"
@@ -145,12 +156,7 @@ def _usage(metadata: Mapping[str, Any], repo: str | None) -> Iterator[str]:
 
 
 def _data(metadata: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[str]:
-    sources = metadata.get("sources")
-    named = [_text(source) for source in sources] if isinstance(sources, list) else []
-    files = training.get("data")
-    if not named and isinstance(files, list):
-        named = [f"{_text(name)}; source {NOT_STATED}" for name in files]
-    for name in named or [f"data: {NOT_STATED}"]:
+    for name in named_data(metadata):
         yield f"- {name}"
     yield ""
     images = _table(training.get("images"))

@@ -23,7 +23,7 @@ from torch import Tensor
 from iqametrics.datasets.synthetic import LABELS_FILE, RECIPE_FILE
 from iqametrics.errors import WeightsError
 from iqametrics.metric import Metric
-from iqametrics.weights.card import LABELS, card
+from iqametrics.weights.card import LABELS, card, named_data
 from iqametrics.weights.checkpoint import load_checkpoint, save_checkpoint
 from iqametrics.weights.header import read_sizes
 
@@ -248,6 +248,9 @@ def _entry(metadata: Mapping[str, Any], repo: str, revision: str | None, digest:
         "sha256": digest,
         "bytes": size,
         "licence": metadata["licence"],
+        "training_data": named_data(metadata),
+        "config": metadata["config"],
+        "results": metadata.get("results", {}),
     }
 
 
@@ -279,8 +282,9 @@ def _upload(repo: str, files: Mapping[str, Path | bytes], *, private: bool) -> t
 
 def _failure(error: Exception) -> str:
     """Say in one line why an upload failed and what to do."""
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
+    causes = list(_causes(error))
+    responses = [getattr(cause, "response", None) for cause in causes]
+    status = next((response.status_code for response in responses if response is not None), None)
     remedies = {
         401: "the Hub does not accept the token; make one that may write and set HF_TOKEN",
         403: "the token may not write there; take a repository of your own, or a token with more rights",
@@ -290,5 +294,12 @@ def _failure(error: Exception) -> str:
     }
     if status in remedies:
         return remedies[status]
-    reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    # The client wraps what happened in "Error while uploading"; the innermost error says it.
+    reason = (str(causes[-1]).splitlines() or [""])[0][:200] or type(causes[-1]).__name__
     return f"the upload failed ({reason}); no commit was confirmed, run the same command again"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
