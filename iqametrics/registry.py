@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
 from iqametrics.spec import MetricSpec, Mode
 from iqametrics.weights.header import read_metadata
+from iqametrics.weights.hub import HUB, fetch, fetch_checkpoint, parse_reference
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest, verified_bytes
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class MetricInfo:
         paper: Title, venue and year.
         paper_url: Where the paper is.
         checkpoint: Manifest entry of the checkpoint (file, bytes, sha256, ...); None where there is none.
-        metadata: What the checkpoint says of itself (config, sizing, training, licence, results, sources).
+        metadata: What the checkpoint says of itself (config, sizing, training, licence, results, sources); for one on
+            the Hub, what the manifest says of it (config, training, licence, results): nothing is fetched for this.
     """
 
     name: str
@@ -203,7 +205,7 @@ def metric_info(name: str) -> MetricInfo:
         tag=entry.tag if entry else None,
         tags=tuple(e.tag for e in entries),
         checkpoint=entry,
-        metadata=read_metadata(WEIGHTS_FOLDER / entry.file) if entry else {},
+        metadata=_metadata(entry) if entry else {},
     )
 
 
@@ -220,15 +222,17 @@ def create_metric(
     Args:
         name: "bpclip-fr", "bpclip-nr", "pfd-iqa" (see `list_metrics`), with or without a tag: "pfd-iqa.lite"; or a
             metric of piq or pyiqa: "piq/fsim".
-        weights: "default", the tag of a checkpoint ("lite"), the path of a .safetensors file, or None for the
-            architecture of the paper's size with random weights (tag "untrained").
+        weights: "default", the tag of a checkpoint ("lite"), the path of a .safetensors file, a published checkpoint as
+            "hub:ORG/NAME@REVISION" with the 40 digits of a commit (and ":FILE" where the file is not
+            "model.safetensors"), or None for the architecture of the paper's size with random weights (tag
+            "untrained"). What is on the Hub is fetched unless it is cached.
         device: Where to compute; None for the CPU, "auto" for the fastest device that is there.
         dtype: What to compute in, e.g. torch.bfloat16 or "bfloat16"; None for float32.
         as_loss: Whether calls return a value to minimise, with gradients to the distorted images.
 
     Raises:
         UnknownMetricError: There is no such metric or checkpoint.
-        WeightsError: The checkpoint is missing, damaged or does not fit.
+        WeightsError: The checkpoint is missing, damaged, cannot be fetched or does not fit.
         InputError: There is no such device or dtype, or the metric has no gradient to be a loss with.
 
     Warns:
@@ -290,7 +294,7 @@ def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:
 
 def _manifest_entry(metric: str, weights: str | os.PathLike[str] | None) -> CheckpointEntry | None:
     """Find the manifest entry that `weights` means; None where it means a file of the user's or nothing."""
-    if weights is None or not isinstance(weights, str) or weights.endswith(".safetensors"):
+    if weights is None or not isinstance(weights, str) or weights.endswith(".safetensors") or weights.startswith(HUB):
         return None
     if Path(weights).name != weights:
         raise WeightsError(f"{weights}: is neither a checkpoint's tag nor a .safetensors file; give one of these")
@@ -298,11 +302,27 @@ def _manifest_entry(metric: str, weights: str | os.PathLike[str] | None) -> Chec
 
 
 def _read_weights(entry: CheckpointEntry | None, weights: str | os.PathLike[str]) -> bytes:
-    if entry is not None:
+    if entry is not None and entry.source == "bundled":
         return verified_bytes(entry.file, entry.sha256, WEIGHTS_FOLDER)
-    path = Path(weights)
+    if entry is not None:
+        path = fetch_checkpoint(entry)
+    elif str(weights).startswith(HUB):
+        path = fetch(parse_reference(str(weights))).path
+    else:
+        path = Path(weights)
     read_metadata(path)  # refuses what is no checkpoint before the whole file is read
     return path.read_bytes()
+
+
+def _metadata(entry: CheckpointEntry) -> dict[str, Any]:
+    if entry.source == "bundled":
+        return read_metadata(WEIGHTS_FOLDER / entry.file)
+    return {
+        "config": entry.config,
+        "training": {"data": entry.training_data},
+        "licence": entry.licence,
+        "results": entry.results,
+    }
 
 
 def _import_factory(spec: MetricSpec) -> "type[Metric]":

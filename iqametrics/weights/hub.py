@@ -37,7 +37,6 @@ class HubFile:
         file: Its path in the repository.
         revision: A commit of 40 digits, or a branch.
         sha256: What it must be; None where nobody has written it down.
-        bytes: Its size; None likewise.
     """
 
     name: str
@@ -45,7 +44,6 @@ class HubFile:
     file: str
     revision: str
     sha256: str | None = None
-    bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +106,6 @@ def entry_file(entry: CheckpointEntry) -> HubFile:
         file=entry.file,
         revision=entry.revision,
         sha256=entry.sha256,
-        bytes=entry.bytes,
     )
 
 
@@ -159,9 +156,9 @@ def fetch(file: HubFile, *, force: bool = False) -> Fetched:
     if fetched.sha256 != (file.sha256 or promised or fetched.sha256):
         remove(path)
         raise WeightsError(
-            f"{file.name}: the bytes that came from {file.repo} are not those expected (SHA-256 {fetched.sha256[:12]}..."
-            f" instead of {(file.sha256 or promised or '')[:12]}...), so they were removed; try again or ask who "
-            "published them"
+            f"{file.name}: the bytes that came from {file.repo} are not those expected (SHA-256 {fetched.sha256[:12]} "
+            f"instead of {(file.sha256 or promised or '')[:12]}), so they were removed; try again or ask who published "
+            "them"
         )
     return fetched
 
@@ -245,8 +242,8 @@ def _download(file: HubFile, force: bool) -> tuple[Path, str | None]:
     promised = known.etag if is_sha256(known.etag or "") else None
     if file.sha256 is not None and promised not in (None, file.sha256):
         raise WeightsError(
-            f"{file.name}: {file.repo} offers another file (SHA-256 {str(promised)[:12]}... instead of "
-            f"{file.sha256[:12]}...), which was not fetched; check HF_ENDPOINT or ask who published it"
+            f"{file.name}: {file.repo} offers another file (SHA-256 {str(promised)[:12]} instead of "
+            f"{file.sha256[:12]}), which was not fetched; check HF_ENDPOINT or ask who published it"
         )
     size = f", {known.size / 1e6:.1f} MB," if known.size else ""
     print(f"iqametrics: fetching {file.name}{size} from {file.repo}", file=sys.stderr)
