@@ -128,6 +128,7 @@ def test_plcc_of_rounding_noise_is_nan():
         ([1, 2, 3], [1, math.inf, -math.inf], r"mos\[1\] is inf \(2 of 3"),
         ([1, None, 3], [1, 2, 3], r"scores\[1\] is nan"),
         ([1, "good", 3], [1, 2, 3], "scores: not a column of numbers"),
+        ([1, -1e151, 3], [1, 2, 3], r"scores\[1\] is -1e\+151; bring the column"),
         ([[1], [2], [3]], [1, 2, 3], r"scores: shape \(3, 1\)"),
     ],
 )
@@ -164,6 +165,24 @@ def test_evaluate_gathers_the_single_figures(sample):
     assert result.rmse_raw == rmse(x, y) > 40
     assert result.srcc_low < result.srcc < result.srcc_high
     assert result.logistic_converged is True
+    five = fit_logistic(x, y, parameters=5).predict(x)
+    assert (result.plcc_logistic5, result.rmse_logistic5) == (plcc(five, y), rmse(five, y))
+    assert result.logistic5_converged is True
+    assert result.rmse_logistic5 <= result.rmse  # it has the other curve's freedom and one more
+    assert result.outlier_ratio is None
+
+
+def test_outlier_ratio_of_evaluate(sample):
+    x, y = sample
+    # Noise of deviation 5 around the curve: 31.7% of it beyond one deviation, which is two spreads of 2.5.
+    result = evaluate(x, y, spread=np.full(300, 2.5))
+    assert result.outlier_ratio == outlier_ratio(fit_logistic(x, y).predict(x), y, np.full(300, 2.5))
+    assert result.outlier_ratio == pytest.approx(0.317, abs=0.08)
+    assert math.isnan(evaluate([1, 1, 1], [1, 2, 3], spread=[1, 1, 1]).outlier_ratio)
+    with pytest.raises(DataError, match=r"spread\[0\] is -1"):
+        evaluate([1, 2, 3], [1, 2, 3], spread=[-1, 1, 1])
+    with pytest.raises(DataError, match="spread has 2"):
+        evaluate([1, 2, 3], [1, 2, 3], spread=[1, 1])
 
 
 def test_lower_is_better_keeps_its_sign(sample):
@@ -186,8 +205,9 @@ def test_groups_and_seed(sample):
 def test_constant_metric_is_reported_not_raised():
     result = evaluate([0.5] * 6, [1, 2, 3, 4, 5, 6])
     assert result.n == 6
-    assert result.logistic_converged is False
+    assert result.logistic_converged is result.logistic5_converged is False
     missing = (result.srcc, result.plcc, result.plcc_logistic, result.krcc, result.rmse, result.srcc_low)
+    missing += (result.plcc_logistic5, result.rmse_logistic5)
     assert all(math.isnan(value) for value in missing)
     plain = result.to_dict()
     assert plain["srcc"] is None

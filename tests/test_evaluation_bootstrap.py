@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqametrics.errors import DataError
-from iqametrics.evaluation import bootstrap_interval, holm, krcc, paired_bootstrap, plcc, srcc, williams_test
+from iqametrics.evaluation import (
+    bootstrap_interval,
+    compare_metrics,
+    holm,
+    krcc,
+    paired_bootstrap,
+    plcc,
+    srcc,
+    williams_test,
+)
 from iqametrics.evaluation.bootstrap import group_counts, percentile_interval
 
 
@@ -80,6 +89,15 @@ def test_as_many_groups_are_drawn_as_there_are():
     assert (counts[:, 1] == counts[:, 2]).all()
     assert (counts[:, [0, 1, 3]].sum(axis=1) == 3).all()
     assert counts.mean(axis=0) == pytest.approx(1, abs=0.15)  # 4 sigma of 500 draws
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-6, 1e6, 1e149])
+def test_the_unit_of_scores_changes_nothing(unit):
+    x, y = related(60)
+    for figure in (srcc, plcc):
+        assert bootstrap_interval(figure, x * unit, y, n_resamples=50) == pytest.approx(
+            bootstrap_interval(figure, x, y, n_resamples=50), rel=1e-9
+        )
 
 
 def test_perfect_order_has_no_width():
@@ -165,6 +183,21 @@ def test_williams_published_p_value():
     assert williams_test(0.5447, 0.8000, 0.0729, 70).p_value == pytest.approx(0.0065, abs=5e-5)
 
 
+def test_williams_by_hand():
+    # Steiger's example of 1980 (masculinity .5, femininity .4 with verbal ability, .1 with each other, n = 103):
+    # |R| = .62, mean .45, t = .1 sqrt(102 * 1.1 / (2 * .62 * 102/100 + .2025 * .729)) = .1 sqrt(112.2 / 1.412423).
+    result = williams_test(0.5, 0.4, 0.1, 103)
+    assert result.t == pytest.approx(0.1 * math.sqrt(112.2 / 1.4124225))
+    assert result.p_value == pytest.approx(2 * scipy.stats.t.sf(result.t, 100))
+
+
+def test_williams_is_not_fooled_by_rounding():
+    # Two metrics that are one but for a scale: their correlations differ in the last digit.
+    assert williams_test(0.8, 0.8 + 2e-16, 1.0, 50).p_value == 1
+    x, y = related(50)
+    assert compare_metrics({"a": x, "b": x / 3 + 0.1}, y, statistic="plcc")[0].p_williams == 1
+
+
 def test_williams_is_antisymmetric_and_knows_equality():
     ahead, behind = williams_test(0.9, 0.8, 0.7, 50), williams_test(0.8, 0.9, 0.7, 50)
     assert ahead.t == -behind.t > 0
@@ -233,6 +266,94 @@ def test_paired_bootstrap_with_a_constant_metric():
 def test_paired_bootstrap_lengths():
     with pytest.raises(DataError, match="scores_b has 4"):
         paired_bootstrap(srcc, [1, 2, 3], [1, 2, 3, 4], [1, 2, 3])
+
+
+# --- several metrics ---
+
+
+def metrics(n=120):
+    x, y = related(n)
+    noise = np.random.default_rng(8).normal(size=(2, n))
+    return {"good": x, "fair": -(x + noise[0]), "poor": x + 3 * noise[1]}, y
+
+
+@pytest.mark.parametrize(("statistic", "figure"), [("srcc", srcc), ("plcc", plcc)])
+def test_compare_metrics_gathers_the_single_tests(statistic, figure):
+    scores, y = metrics()
+    groups = np.arange(y.size) // 4
+    found = compare_metrics(scores, y, lower_is_better=["fair"], groups=groups, statistic=statistic, n_resamples=200)
+    assert [(pair.a, pair.b) for pair in found] == [("good", "fair"), ("good", "poor"), ("fair", "poor")]
+    up = {**scores, "fair": -scores["fair"]}
+    for pair in found:
+        a, b = up[pair.a], up[pair.b]
+        alone = paired_bootstrap(figure, a, b, y, groups=groups, n_resamples=200)
+        assert (pair.difference, pair.low, pair.high, pair.p_bootstrap) == (
+            alone.difference,
+            alone.low,
+            alone.high,
+            alone.p_value,
+        )
+        test = williams_test(figure(a, y), figure(b, y), figure(a, b), y.size)
+        assert (pair.williams_t, pair.p_williams) == (test.t, test.p_value)
+        assert (pair.n, pair.statistic, pair.value_a, pair.value_b) == (y.size, statistic, figure(a, y), figure(b, y))
+    assert [pair.p_bootstrap_holm for pair in found] == holm([pair.p_bootstrap for pair in found])
+    assert [pair.p_williams_holm for pair in found] == holm([pair.p_williams for pair in found])
+
+
+def test_williams_on_ranks_equals_williams_on_ranked_columns():
+    scores, y = metrics()
+    ranked = {name: scipy.stats.rankdata(column) for name, column in scores.items()}
+    by_rank = compare_metrics(scores, y, n_resamples=2)
+    pearson = compare_metrics(ranked, scipy.stats.rankdata(y), statistic="plcc", n_resamples=2)
+    assert [pair.williams_t for pair in by_rank] == pytest.approx([pair.williams_t for pair in pearson])
+
+
+def test_a_constant_metric_does_not_count_as_a_comparison():
+    scores, y = metrics()
+    with_constant = compare_metrics({**scores, "flat": np.ones(y.size)}, y, n_resamples=50)
+    without = {(pair.a, pair.b): pair for pair in compare_metrics(scores, y, n_resamples=50)}
+    for pair in with_constant:
+        if pair.b != "flat":
+            assert pair == without[pair.a, pair.b]
+            continue
+        plain = pair.to_dict()
+        assert plain["value_a"] == pair.value_a
+        assert plain["difference"] is plain["p_bootstrap_holm"] is plain["p_williams_holm"] is plain["low"] is None
+
+
+def test_three_images_have_no_williams_test():
+    pair = compare_metrics({"a": [1, 2, 3], "b": [1, 3, 2]}, [1, 2, 3], n_resamples=50)[0]
+    assert pair.difference == 0.5
+    assert math.isnan(pair.p_williams)
+
+
+def test_false_alarms_of_many_comparisons_are_held():
+    # Four metrics of equal merit, 6 pairs: without Holm's rule any finding at 5% is far more frequent than with it.
+    generator = np.random.default_rng(0)
+    plain = adjusted = 0
+    for trial in range(60):
+        y = generator.normal(size=80)
+        scores = {str(k): y + generator.normal(size=80) for k in range(4)}
+        found = compare_metrics(scores, y, n_resamples=99, seed=trial)
+        plain += any(pair.p_williams < 0.05 for pair in found)
+        adjusted += any(pair.p_williams_holm < 0.05 for pair in found)
+    assert adjusted <= 9  # 5% of 60 and 3 sigma
+    assert plain > adjusted
+
+
+@pytest.mark.parametrize(
+    ("scores", "arguments", "message"),
+    [
+        ({"a": [1, 2, 3]}, {}, "1 metrics: give two"),
+        ({"a": [1, 2, 3], "b": [1, 2]}, {}, "b has 2, mos has 3"),
+        ({"a": [1, 2, 3], "b": [1, 2, math.nan]}, {}, r"b\[2\] is nan"),
+        ({"a": [1, 2, 3], "b": [1, 3, 2]}, {"statistic": "krcc"}, "'krcc': compare by"),
+        ({"a": [1, 2, 3], "b": [1, 3, 2]}, {"lower_is_better": ["c"]}, "names 'c'"),
+    ],
+)
+def test_comparisons_that_cannot_be(scores, arguments, message):
+    with pytest.raises(DataError, match=message):
+        compare_metrics(scores, [1, 2, 3], **arguments)
 
 
 # --- many comparisons -----------------------------------------------------------------------------------------------

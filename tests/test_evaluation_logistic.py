@@ -84,6 +84,42 @@ def test_hard_shapes_end_with_a_good_curve(scores, parameters, name, sign):
     assert plcc(mapped, y) >= abs(plcc(scores, y)) - 1e-9
 
 
+def test_steps_between_few_scores_converge():
+    """Where any centre between two scores does as well, the search has nothing to settle on; that is no failure."""
+    generator = np.random.default_rng(1)
+    for _ in range(12):
+        n = int(generator.integers(6, 30))
+        x = np.sort(generator.uniform(0, 1, n))
+        width = 10 ** generator.uniform(-4, -1.5)
+        y = np.where(x > generator.uniform(0.2, 0.8), 90, 5) + 20 * np.tanh((x - 0.5) / width)
+        y = y + generator.normal(0, 1, n)
+        for parameters in (4, 5):
+            fit = fit_logistic(x, y, parameters=parameters)
+            assert fit.converged, fit.message
+            assert rmse(fit.predict(x), y) <= y.std() + 1e-9
+
+
+@pytest.mark.parametrize("parameters", [4, 5])
+@pytest.mark.parametrize("unit", [1e-100, 1e-6, 1e6, 1e100])
+def test_units_change_nothing(scores, parameters, unit):
+    y = four(scores, 90, 5, 33, 0.8) + np.random.default_rng(4).normal(0, 4, scores.size)
+    plain = fit_logistic(scores, y, parameters=parameters)
+    for x, z, back in ((scores * unit, y, 1), (scores, y * unit, unit), (-scores * unit, y * unit, unit)):
+        fit = fit_logistic(x, z, parameters=parameters)
+        assert fit.converged, fit.message
+        assert rmse(fit.predict(x) / back, y) == pytest.approx(rmse(plain.predict(scores), y), rel=1e-6)
+
+
+def test_saturated_scores(scores):
+    """Most images at the top of the scale, as with easy sets: the curve must not do worse than a line."""
+    x = np.minimum(scores, 25)
+    y = 2 * scores + np.random.default_rng(6).normal(0, 3, scores.size)
+    for sign in (1, -1):
+        fit = fit_logistic(sign * x, y)
+        assert fit.converged
+        assert plcc(fit.predict(sign * x), y) >= abs(plcc(x, y)) - 1e-9
+
+
 def test_bounds_are_named(scores):
     assert "straight line" in fit_logistic(scores, 2 * scores).message
     assert "step" in fit_logistic(scores, (scores > 35) * 1.0).message
@@ -124,6 +160,7 @@ def test_a_search_cut_short_says_so(scores, monkeypatch):
         ([1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, 2], "all opinion scores are equal"),
         ([1, 2, 3, 4], [1, 2, 3, 5], "4 images do not determine 4"),
         ([1, 2, 3, 1, 2, 3], [1, 2, 3, 4, 5, 6], "3 distinct scores"),
+        ([0, 1e-200, 2e-200, 3e-200, 4e-200], [1, 2, 3, 5, 4], "too close"),
     ],
 )
 def test_undetermined_curves_are_not_converged(x, y, message):

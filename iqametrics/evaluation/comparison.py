@@ -1,19 +1,24 @@
 """Is one metric better than another on the same images?
 
-Both metrics must point the same way: negate the scores of a lower-is-better metric first, or its negative correlation
-is compared with a positive one.
+Both metrics must point the same way, or a negative correlation is compared with a positive one: `compare_metrics` is
+told which are lower-is-better; for the others, negate the scores first.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from iqametrics.errors import DataError
 from iqametrics.evaluation.bootstrap import Groups, Statistic, group_counts, percentile_interval, resample_statistic
-from iqametrics.evaluation.checks import numbers, same_length
+from iqametrics.evaluation.checks import FloatArray, numbers, same_length
+from iqametrics.evaluation.correlation import plcc, srcc
+
+_STATISTICS: dict[str, Statistic] = {"srcc": srcc, "plcc": plcc}
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,136 @@ class WilliamsTest:
     t: float
     degrees_of_freedom: int
     p_value: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two of several metrics on the same images.
+
+    A value that does not exist (a constant metric, fewer than 4 images for Williams' test) is NaN (`to_dict`: None).
+
+    Attributes:
+        a: name of the first metric.
+        b: name of the second.
+        statistic: "srcc" or "plcc".
+        n: number of images.
+        value_a: the statistic of `a`, after a lower-is-better metric is turned.
+        value_b: likewise of `b`.
+        difference: `value_a` - `value_b`.
+        low: lower end of the paired bootstrap interval of the difference.
+        high: its upper end.
+        p_bootstrap: two-sided p-value of the paired bootstrap.
+        p_bootstrap_holm: the same, adjusted by Holm over all pairs.
+        williams_t: Williams' t, positive where `a` is ahead.
+        p_williams: its two-sided p-value.
+        p_williams_holm: the same, adjusted by Holm over all pairs.
+    """
+
+    a: str
+    b: str
+    statistic: str
+    n: int
+    value_a: float
+    value_b: float
+    difference: float
+    low: float
+    high: float
+    p_bootstrap: float
+    p_bootstrap_holm: float
+    williams_t: float
+    p_williams: float
+    p_williams_holm: float
+
+    def to_dict(self) -> dict[str, str | int | float | None]:
+        """Return the fields by name, ready for JSON: None stands for NaN, and an infinite t is left out as well."""
+        values = asdict(self)
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def compare_metrics(
+    scores: Mapping[str, npt.ArrayLike],
+    mos: npt.ArrayLike,
+    *,
+    lower_is_better: Collection[str] = (),
+    groups: Groups = None,
+    statistic: str = "srcc",
+    confidence: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare all pairs of metrics on the same images: paired bootstrap and Williams' test, with Holm's correction.
+
+    All metrics are taken on the same resamples. Williams' test is given the same kind of correlation; for "srcc" it is
+    an approximation, and images of one group make it too sure of itself. The bootstrap assumes neither.
+
+    Args:
+        scores: for each metric its scores, each of shape (n,), in the same order of images.
+        mos: opinion scores, shape (n,).
+        lower_is_better: names of the metrics whose scores are negated first. Where opinion itself is better when lower
+            (DMOS), all values are negative and the better metric has the lower one.
+        groups: one label an image; images of one label are drawn together.
+        statistic: "srcc" or "plcc".
+        confidence: of the intervals, in (0, 1); each is that of its pair alone.
+        n_resamples: number of resamples.
+        seed: the same seed gives the same answer.
+
+    Returns:
+        One comparison a pair, in the order of `scores`: (1, 2), (1, 3), ..., (2, 3), ...
+
+    Raises:
+        DataError: fewer than two metrics, another statistic, an unknown name in `lower_is_better`, or as for
+            `bootstrap_interval`.
+    """
+    figure = _STATISTICS.get(statistic)
+    if figure is None:
+        raise DataError(f"statistic {statistic!r}: compare by 'srcc' or 'plcc'")
+    y = numbers(mos, "mos")
+    columns = _turned(scores, y, lower_is_better)
+    values = {name: figure(column, y) for name, column in columns.items()}
+    # The same seed gives every metric the same resamples without keeping them.
+    draws = {
+        name: resample_statistic(figure, column, y, group_counts(groups, y.size, n_resamples, seed))
+        for name, column in columns.items()
+    }
+    pairs = list(itertools.combinations(columns, 2))
+    paired = [_difference(values[a] - values[b], draws[a] - draws[b], confidence) for a, b in pairs]
+    williams = [_williams(values[a], values[b], figure(columns[a], columns[b]), y.size) for a, b in pairs]
+    adjusted = _holm_of_existing([pair.p_value for pair in paired])
+    williams_adjusted = _holm_of_existing([test.p_value for test in williams])
+    return [
+        Comparison(
+            a=a,
+            b=b,
+            statistic=statistic,
+            n=y.size,
+            value_a=values[a],
+            value_b=values[b],
+            difference=pair.difference,
+            low=pair.low,
+            high=pair.high,
+            p_bootstrap=pair.p_value,
+            p_bootstrap_holm=adjusted[k],
+            williams_t=test.t,
+            p_williams=test.p_value,
+            p_williams_holm=williams_adjusted[k],
+        )
+        for k, ((a, b), pair, test) in enumerate(zip(pairs, paired, williams, strict=True))
+    ]
+
+
+def _turned(
+    scores: Mapping[str, npt.ArrayLike], y: FloatArray, lower_is_better: Collection[str]
+) -> dict[str, FloatArray]:
+    """Check the columns, and negate those of which lower is better."""
+    if len(scores) < 2:
+        raise DataError(f"{len(scores)} metrics: give two or more to compare")
+    unknown = sorted(set(lower_is_better) - set(scores))
+    if unknown:
+        raise DataError(f"lower_is_better names {unknown[0]!r}, which is not among the metrics {', '.join(scores)}")
+    columns = {name: numbers(column, name) for name, column in scores.items()}
+    for name, column in columns.items():
+        same_length(**{name: column, "mos": y})
+    return {name: -column if name in lower_is_better else column for name, column in columns.items()}
 
 
 def paired_bootstrap(
@@ -84,7 +219,11 @@ def paired_bootstrap(
     draws_a, draws_b = (
         resample_statistic(statistic, column, y, group_counts(groups, y.size, n_resamples, seed)) for column in (a, b)
     )
-    draws = draws_a - draws_b
+    return _difference(difference, draws_a - draws_b, confidence)
+
+
+def _difference(difference: float, draws: FloatArray, confidence: float) -> PairedDifference:
+    """Interval and p-value of a difference from its resamples, NaN where a resample has none."""
     low, high = percentile_interval(difference, draws, confidence)
     draws = draws[~np.isnan(draws)]
     if math.isnan(low):
@@ -92,6 +231,18 @@ def paired_bootstrap(
     # One is added to both counts because the sample itself is one of the draws that could have been seen.
     tail = min(int(np.sum(draws <= 0)), int(np.sum(draws >= 0)))
     return PairedDifference(difference, low, high, min(1.0, 2 * (tail + 1) / (draws.size + 1)))
+
+
+def _williams(r_a: float, r_b: float, r_ab: float, n: int) -> WilliamsTest:
+    if n < 4 or any(map(math.isnan, (r_a, r_b, r_ab))):
+        return WilliamsTest(math.nan, n - 3, math.nan)
+    return williams_test(r_a, r_b, r_ab, n)
+
+
+def _holm_of_existing(p_values: Sequence[float]) -> list[float]:
+    """Holm over the p-values that exist; the others stay NaN and do not count as comparisons."""
+    adjusted = iter(holm([p for p in p_values if not math.isnan(p)]))
+    return [p if math.isnan(p) else next(adjusted) for p in p_values]
 
 
 def williams_test(r_a: float, r_b: float, r_ab: float, n: int) -> WilliamsTest:
@@ -107,7 +258,7 @@ def williams_test(r_a: float, r_b: float, r_ab: float, n: int) -> WilliamsTest:
         n: number of images.
 
     Returns:
-        t, n - 3 degrees of freedom and the two-sided p-value. For r_a = r_b, t is 0 and p is 1.
+        t, n - 3 degrees of freedom and the two-sided p-value. For r_a = r_b, up to rounding, t is 0 and p is 1.
 
     Raises:
         DataError: a correlation outside [-1, 1] or NaN, three that cannot stand together, or n < 4.
@@ -123,7 +274,7 @@ def williams_test(r_a: float, r_b: float, r_ab: float, n: int) -> WilliamsTest:
     determinant = 1 - r_a**2 - r_b**2 - r_ab**2 + 2 * r_a * r_b * r_ab
     if determinant < -1e-6:
         raise DataError(f"r_a={r_a}, r_b={r_b}, r_ab={r_ab} cannot come from the same images; compute them on one set")
-    if r_a == r_b:
+    if abs(r_a - r_b) <= _ROUNDING:
         return WilliamsTest(0.0, n - 3, 1.0)
     mean = (r_a + r_b) / 2
     variance = 2 * max(determinant, 0.0) * (n - 1) / (n - 3) + mean**2 * (1 - r_ab) ** 3
