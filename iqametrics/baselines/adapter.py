@@ -15,9 +15,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 import torch
+from huggingface_hub import constants
 from torch import Tensor, nn
 
 from iqametrics.baselines.piq_table import PIQ
@@ -49,7 +52,7 @@ class BaselineMetric(Metric):
             WeightsError: Its weights cannot be had.
         """
         package, _, after = spec.name.partition("/")
-        with quiet(), _explained(spec.name, package):
+        with quiet(), _impatient(), _explained(spec.name, package):
             network = cls.network(after)
         # The constants of a metric belong to its class; here a class serves many metrics.
         derived: type[BaselineMetric] = type(cls.__name__, (cls,), {"spec": spec, "__doc__": cls.__doc__})
@@ -209,8 +212,6 @@ def _same_draws(device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def _explained(name: str, package: str) -> Iterator[None]:
     """Turn whatever a package raises while it makes a metric into one line of ours."""
-    patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(CONNECT_SECONDS)
     try:
         yield
     except IqaError:
@@ -224,8 +225,35 @@ def _explained(name: str, package: str) -> Iterator[None]:
             f"{name}: {package} cannot make it; most likely its weights cannot be fetched ({_reason(error)}); connect "
             f"to the network once, or put the files into the cache that {package} reads"
         ) from error
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Wait for no server for long, and ask the Hub's client for its cache alone where the Hub cannot be reached.
+
+    That client tries five times with longer and longer pauses: most of a minute where there is no network.
+    """
+    patience, offline = socket.getdefaulttimeout(), constants.HF_HUB_OFFLINE
+    socket.setdefaulttimeout(CONNECT_SECONDS)
+    constants.HF_HUB_OFFLINE = offline or not _reachable(constants.ENDPOINT)
+    try:
+        yield
     finally:
         socket.setdefaulttimeout(patience)
+        constants.HF_HUB_OFFLINE = offline
+
+
+def _reachable(address: str) -> bool:
+    """Tell whether a server answers at all; behind a proxy only its user can know, so it is taken to."""
+    parts = urlsplit(address)
+    if parts.scheme in getproxies():
+        return True
+    try:
+        port = parts.port or {"http": 80}.get(parts.scheme, 443)
+        socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _reason(error: BaseException) -> str:
