@@ -250,7 +250,7 @@ def _download(file: HubFile, force: bool) -> tuple[Path, str | None]:
     # The commit that was asked about, so that a branch cannot move in between.
     revision = known.commit_hash or file.revision
     try:
-        with _quiet(hub):
+        with quiet(hub):
             path = hub.hf_hub_download(
                 file.repo, file.file, revision=revision, force_download=force, library_name="iqametrics"
             )
@@ -275,7 +275,7 @@ def _ask(file: HubFile) -> Any:
 
 
 @contextmanager
-def _quiet(hub: ModuleType) -> Iterator[None]:
+def quiet(hub: ModuleType) -> Iterator[None]:
     """Without progress bars where nobody would see them move, unless the user has decided."""
     decided = hub.constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or hub.utils.are_progress_bars_disabled()
     if decided or sys.stderr.isatty():
