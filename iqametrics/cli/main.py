@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from iqametrics.cli import benchmark, datasets, evaluate, info, score, synthesize, train
+from iqametrics.cli import benchmark, datasets, evaluate, info, score, synthesize, train, weights
 from iqametrics.cli import list as list_command
 from iqametrics.cli.common import (
     EXIT_BROKEN_PIPE,
@@ -37,7 +37,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
-    for module in (score, list_command, info, datasets, evaluate, synthesize, train, benchmark):
+    for module in (score, list_command, info, datasets, evaluate, synthesize, train, benchmark, weights):
         module.add_parser(commands)
     return parser
 
