@@ -292,8 +292,8 @@ def _elsewhere(file: HubFile) -> str:
     """What to do without the network."""
     cache = _client().constants.HF_HUB_CACHE
     return (
-        f"on a machine with network run `iqametrics weights fetch {file.name}` and copy its {cache} here, or set "
-        "HF_ENDPOINT to a mirror"
+        f"on a machine with network run `iqametrics weights fetch {file.name}` and copy its Hub cache to {cache} "
+        "here, or set HF_ENDPOINT to a mirror"
     )
 
 
