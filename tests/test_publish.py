@@ -261,6 +261,19 @@ class TestRunFolder:
             (tmp_path / "recipe.json").write_text("{}")
         assert words in send(run, dry_run=True).card
 
-    def test_a_known_dataset_has_human_scores(self, run):
-        (run / "recipe.toml").write_text('[data]\ndataset = "koniq10k"\n')
-        assert "Agreement with human opinion" in send(run, dry_run=True).card
+    @pytest.mark.parametrize(
+        ("made", "there", "words"),
+        [
+            (False, True, "Agreement with human opinion"),
+            (True, True, "Agreement with made labels"),
+            (False, False, "is not stated"),
+        ],
+    )
+    def test_a_known_dataset_has_human_scores_unless_it_is_an_imitation(self, run, tmp_path, made, there, words):
+        root = tmp_path / "kadid10k"
+        if there:
+            root.mkdir()
+        if made:
+            (root / "MADE-LABELS.txt").write_text("made")
+        (run / "recipe.toml").write_text(f'[data]\ndataset = "kadid10k"\nroot = "{root}"\n')
+        assert words in send(run, dry_run=True).card

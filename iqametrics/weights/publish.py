@@ -20,12 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iqametrics.datasets.kadid10k import MADE_FILE
 from iqametrics.datasets.synthetic import LABELS_FILE, RECIPE_FILE
 from iqametrics.errors import WeightsError
 from iqametrics.metric import Metric
 from iqametrics.weights.card import LABELS, card, named_data
 from iqametrics.weights.checkpoint import load_checkpoint, save_checkpoint
 from iqametrics.weights.header import read_sizes
+from iqametrics.weights.hub import quiet
+from iqametrics.weights.manifest import is_repo, is_revision
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,7 +37,6 @@ else:
 
 MODEL_FILE, CARD_FILE, CONFIG_FILE = "model.safetensors", "README.md", "config.json"
 _CHECKPOINT, _RECIPE, _RESULTS = "checkpoint.safetensors", "recipe.toml", "results.json"
-_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PATH = re.compile(r"(?<![\w.:/])(?:~?/[^\s/\"']+(?:/[^\s\"']*)+|~/[^\s\"']+|[A-Za-z]:[\\/][^\s\"']+|\\\\[^\s\"']+)")
 # Names of users and machines that tell nothing.
@@ -114,7 +116,7 @@ def publish_checkpoint(
 
 
 def _check_arguments(repo: str, labels: str | None, tag: str | None) -> None:
-    if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
+    if not is_repo(repo):
         raise WeightsError(f"{repo!r} is no repository of the Hub; write it as ORG/NAME")
     if labels is not None and labels not in LABELS:
         raise WeightsError(f"labels = {labels!r} is not known; choose one of {', '.join(LABELS)}")
@@ -147,16 +149,17 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
 
 
 def _labels(recipe: Mapping[str, Any]) -> str | None:
-    """Tell from a run's recipe what its scores are; None where that does not show."""
+    """Tell from a run's recipe and the folder of its data what its scores are; None where that does not show."""
     data = recipe.get("data")
     if not isinstance(data, Mapping):
         return None
-    if data.get("dataset"):
-        return "human"  # the datasets that the package knows are scored by people
     file = Path(str(data.get("csv") or ""))
-    # `iqametrics synthesize` leaves its own recipe beside the labels.
-    made = file.name == LABELS_FILE and file.with_name(RECIPE_FILE).is_file()
-    return "made" if made else None
+    folder = Path(str(data.get("root") or "")) if data.get("dataset") else file.parent
+    # `iqametrics synthesize` leaves its own recipe beside the labels, and a mark where they look like KADID-10k's.
+    if (folder / MADE_FILE).is_file() or (file.name == LABELS_FILE and (folder / RECIPE_FILE).is_file()):
+        return "made"
+    # The datasets that the package knows are scored by people; but a folder that is gone may have been a made one.
+    return "human" if data.get("dataset") and data.get("root") and folder.is_dir() else None
 
 
 def _without_paths(value: Any) -> Any:
@@ -256,24 +259,25 @@ def _entry(metadata: Mapping[str, Any], repo: str, revision: str | None, digest:
 
 def _upload(repo: str, files: Mapping[str, Path | bytes], *, private: bool) -> tuple[str, str]:
     """Make the repository if it is missing and put the files there in one commit; give its 40 digits and its page."""
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-    if not get_token():
+    if not huggingface_hub.get_token():
         raise WeightsError("no token for the Hub; set HF_TOKEN to one that may write, or run `hf auth login`")
-    api = HfApi()
+    api = huggingface_hub.HfApi()
+    operations = [
+        huggingface_hub.CommitOperationAdd(name, str(file) if isinstance(file, Path) else file)
+        for name, file in files.items()
+    ]
     try:
-        api.create_repo(repo, private=private or None, exist_ok=True)
-        if private and not api.repo_info(repo).private:
-            raise WeightsError(f"{repo}: exists and is public; make it private on its page, or leave out --private")
-        commit = api.create_commit(
-            repo,
-            [CommitOperationAdd(name, str(file) if isinstance(file, Path) else file) for name, file in files.items()],
-            commit_message="Publish with iqametrics",
-        )
+        with quiet(huggingface_hub):
+            api.create_repo(repo, private=private or None, exist_ok=True)
+            if private and not api.repo_info(repo).private:
+                raise WeightsError(f"{repo}: exists and is public; make it private on its page, or leave out --private")
+            commit = api.create_commit(repo, operations, commit_message="Publish with iqametrics")
     except (HfHubHTTPError, HTTPError, OSError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{repo}: {_failure(error)}") from error
-    if not re.fullmatch(r"[0-9a-f]{40}", str(commit.oid)):
+    if not is_revision(str(commit.oid)):
         raise WeightsError(
             f"{repo}: the Hub gave {str(commit.oid)[:60]!r} as the commit; look at the repository's page"
         )
