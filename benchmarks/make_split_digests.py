@@ -51,7 +51,13 @@ def real_sets(labels: Path) -> dict[str, list[Sample]]:
     from iqametrics.datasets.catalogue import list_datasets, load_dataset
 
     there = [name for name in list_datasets() if (labels / name).is_dir()]
-    return {name: load_dataset(name, labels / name, check_files=False) for name in there}
+    return {name: load_dataset(name, _root(labels / name), check_files=False) for name in there}
+
+
+def _root(folder: Path) -> Path:
+    """The folder itself, or the one that it holds, as an unpacked archive often does."""
+    entries = list(folder.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
 def main() -> int:

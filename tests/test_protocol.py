@@ -299,6 +299,11 @@ def test_splits_that_cannot_be(samples, text, mode, message):
     assert "\n" not in str(caught.value)
 
 
+def test_an_official_training_part_that_is_not_at_hand():
+    parts = official_parts([sample("a.png", split="test"), sample("b.png")])
+    assert parts == Parts((), (), (0,))
+
+
 def test_official_validation_share():
     with pytest.raises(DataError, match="validation 1"):
         official_parts(NO_VALIDATION, validation=1)

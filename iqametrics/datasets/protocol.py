@@ -164,10 +164,10 @@ def official_parts(samples: Sequence[Sample], *, validation: float = 0.1, seed: 
         seed: decides which.
 
     Returns:
-        The parts.
+        The parts; a part that is not at hand (FLIVE's training part without its file) is empty.
 
     Raises:
-        DataError: no sample has a part, a part of an unknown name, no training image, or a bad share.
+        DataError: no sample has a part, a part of an unknown name, or a bad share.
     """
     found: dict[str, list[int]] = {part: [] for part in PARTS}
     for index, sample in enumerate(samples):
@@ -176,7 +176,7 @@ def official_parts(samples: Sequence[Sample], *, validation: float = 0.1, seed: 
     if not any(found.values()):
         raise DataError("the dataset has no split of its own; use a random one (random:SEED:PART, split.by = 'auto')")
     train, held = found["train"], found["validation"]
-    if not held and validation:
+    if train and not held and validation:
         if not 0 < validation < 1:
             raise DataError(f"validation {validation}: give a share of the training part, 0 up to, but not, 1")
         keys = group_keys([samples[index] for index in train])
