@@ -39,7 +39,7 @@ from iqametrics.training.environment import (
 from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import LAST, Trainer
 from iqametrics.training.recipe import Recipe, read_recipe, to_toml
-from iqametrics.training.starting import CHECKPOINT, starting_files
+from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
@@ -67,7 +67,8 @@ def train(
         recipe_path: the TOML file, or the name of a recipe of the package.
         overrides: `table.key=value` each.
         output: folder of the run; `runs/` and the recipe's name, below the working folder, if None.
-        resume: go on with the run in `output`; one that has not saved anything yet starts from its beginning.
+        resume: go on with the run in `output`; one that has not saved anything yet starts from its beginning, and one
+            that is finished stays as it is.
 
     Returns:
         The folder of the run.
@@ -94,6 +95,8 @@ def train_recipe(recipe: Recipe, output: Path | str, *, resume: bool = False) ->
 def _train(recipe: Recipe, folder: Path, *, resume: bool) -> Path:
     objective_class = _objective_class(recipe.metric.name)
     _check_folder(folder, recipe, resume=resume)
+    if resume and is_finished(folder, recipe):
+        return folder
     device = _device(recipe.train.device)
     init = starting_files(recipe, folder, partial(train_recipe, resume=resume))
     torch.manual_seed(recipe.train.seed)
@@ -113,6 +116,12 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool) -> Path:
     results = _results(trainer, recipe)
     _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, sessions, data, results, epoch)
     return folder
+
+
+def is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether a folder holds a finished run of a recipe, whose checkpoint describes itself as the recipe now says."""
+    done = (folder / RESULTS).is_file() and (folder / CHECKPOINT).is_file()
+    return done and read_recipe(folder / _RECIPE).output == recipe.output
 
 
 def _objective_class(name: str) -> type[Objective]:

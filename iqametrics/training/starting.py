@@ -9,6 +9,7 @@ from iqametrics.errors import RecipeError
 from iqametrics.training.recipe import Recipe, parse_recipe
 from iqametrics.training.recipes import find_recipe, is_path, is_recipe, merge, read_tables
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
+from iqametrics.weights.starting import list_starting, starting_file
 
 CHECKPOINT, RESULTS, TEACHER = "checkpoint.safetensors", "results.json", "teacher"
 _SHARED_TRAIN = ("seed", "device", "workers", "amp")
@@ -59,8 +60,6 @@ def starting_path(value: str) -> str:
     bundled = {base.name: WEIGHTS_FOLDER / base.file for base in read_manifest().bases}
     if value in bundled:
         return str(bundled[value])
-    from iqametrics.weights.starting import list_starting, starting_file
-
     if value in list_starting():
         return str(starting_file(value))
     raise RecipeError(
