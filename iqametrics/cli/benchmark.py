@@ -2,11 +2,20 @@
 
 import argparse
 import json
-from typing import Any
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from iqametrics.benchmark.tables import list_tables, paper_table
-from iqametrics.cli.common import EXIT_OK
+from iqametrics.benchmark.tables import AVERAGE, Cell, Table, list_tables, paper_table
+from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, complain, positive
 from iqametrics.cli.output import open_rows
+
+if TYPE_CHECKING:
+    from iqametrics.benchmark.plan import Job
+    from iqametrics.benchmark.sources import Source
+
+_DATA_HELP = "TOML file with a table [datasets.NAME] and in it root = a folder (or csv = a file) for each dataset"
 
 
 def add_parser(commands: Any) -> None:
@@ -20,11 +29,14 @@ def add_parser(commands: Any) -> None:
     parts = parser.add_subparsers(metavar="PART", required=True, dest="part")
     _add_list(parts)
     _add_show(parts)
+    _add_run(parts)
+    _add_report(parts)
 
 
 def _add_list(parts: Any) -> None:
     parser = parts.add_parser("list", help="list the tables", description="List the tables of both papers.")
     _add_format(parser)
+    parser.add_argument("--data", type=Path, metavar="CONFIG.toml", help=_DATA_HELP + "; tells which tables can be run")
     parser.set_defaults(run=_list)
 
 
@@ -35,16 +47,79 @@ def _add_show(parts: Any) -> None:
     parser.set_defaults(run=_show)
 
 
+def _add_run(parts: Any) -> None:
+    parser = parts.add_parser(
+        "run",
+        help="train and evaluate what a table needs",
+        description="Train and evaluate what the cells of a table need, one job a row, dataset and split. Any number "
+        "of processes may share an output folder; a run that was stopped goes on with --resume. The table 'compare' "
+        "scores datasets with finished metrics and trains nothing.",
+    )
+    parser.add_argument("id", metavar="ID", help="table, see iqametrics benchmark list; or compare")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these rows")
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME", help="only cells tested on these")
+    parser.add_argument("--splits", type=positive, default=10, metavar="N", help="random splits (default: 10)")
+    parser.add_argument(
+        "--size", choices=("paper", "lite"), default="paper", help="of what is trained (default: paper)"
+    )
+    parser.add_argument("--data", type=Path, metavar="CONFIG.toml", help=_DATA_HELP)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default: auto)")
+    parser.add_argument("--output", type=Path, metavar="RUN", help="folder of the run (default: runs/ID)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, or join it")
+    parser.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="only the I-th of N shares of the jobs; joins a run"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list the jobs with command and cost, and do nothing")
+    compare = parser.add_argument_group("the table compare")
+    compare.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="finished metrics")
+    compare.add_argument("--split", default="all", metavar="TEXT", help="all (default), official or random:SEED:PART")
+    compare.add_argument(
+        "--images",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="only the images of dataset NAME that FILE lists; may be repeated",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _add_report(parts: Any) -> None:
+    parser = parts.add_parser(
+        "report", help="paper beside measured", description="Report on a run: the paper's number beside the measured."
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of iqametrics benchmark run")
+    parser.add_argument("--format", choices=("md", "csv", "latex", "html"), default="md", help="(default: md)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the report there (default: stdout)")
+    parser.add_argument(
+        "--plots",
+        action="store_true",
+        help="scatter plots of score against opinion: in the page with html, else as files in RUN/plots (needs the "
+        "extra [report])",
+    )
+    parser.set_defaults(run=_report)
+
+
 def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "json"), default="table", help="form of the output")
 
 
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        number, of = (positive(part) for part in text.split("/"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shard like 1/4") from error
+    if number > of:
+        raise argparse.ArgumentTypeError(f"{text!r}: shards are numbered from 1 to {of}")
+    return number, of
+
+
 def _list(args: argparse.Namespace) -> int:
     tables = [paper_table(name) for name in list_tables()]
+    sources = _sources(args)
     if args.format == "json":
         print(json.dumps([table.summary() for table in tables], indent=2))
         return EXIT_OK
-    with open_rows("table", ("id", "title", "datasets", "rows", "cells")) as writer:
+    with open_rows("table", ("id", "title", "datasets", "rows", "cells", "can be run")) as writer:
         for table in tables:
             writer.write(
                 {
@@ -53,9 +128,17 @@ def _list(args: argparse.Namespace) -> int:
                     "datasets": " ".join(table.datasets),
                     "rows": len(table.rows),
                     "cells": len(table.cells),
+                    "can be run": _runnable(table, sources) if args.data else None,
                 }
             )
     return EXIT_OK
+
+
+def _runnable(table: Table, sources: Mapping[str, "Source"]) -> str:
+    """Tell which of a table's columns have their datasets configured."""
+    places = {cell.place: {cell.train, cell.dataset} - {""} for cell in table.cells if cell.dataset != AVERAGE}
+    able = [place for place, names in places.items() if names <= set(sources)]
+    return " ".join(able) if able else "none"
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -75,7 +158,7 @@ def _show(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _text(cell: Any) -> str:
+def _text(cell: Cell | None) -> str:
     if cell is None:
         return ""
     if cell.value is None:
@@ -84,3 +167,121 @@ def _text(cell: Any) -> str:
     if cell.std is not None:
         text += f" ±{cell.std:.3f}"
     return text + ("*" if cell.note else "")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from iqametrics.benchmark.plan import COMPARE
+
+    sources = _with_images(_sources(args), args.images)
+    jobs = _jobs(args, sources)
+    folder = args.output or Path("runs") / args.id
+    if args.dry_run:
+        return _dry_run(jobs, sources, folder, args.device)
+    if args.data is None:
+        raise UsageError("--data is missing: it says where the datasets are (see iqametrics benchmark run --help)")
+    from iqametrics.benchmark.jobs import Executor
+    from iqametrics.benchmark.run import open_run, run_jobs, shard
+
+    names = [name for name in sources if any(name in job.datasets for job in jobs)]
+    plan = {
+        "table": args.id,
+        "size": "finished" if args.id == COMPARE else args.size,
+        "labels": {name: sources[name].label_kind for name in names},
+    }
+    open_run(folder, plan, jobs, resume=args.resume or args.shard is not None)
+    mine = shard(jobs, *args.shard) if args.shard else jobs
+    outcome = run_jobs(mine, folder, Executor(sources, args.device), complain)
+    complain(
+        f"{len(outcome.done)} jobs done, {len(outcome.before)} were done before, {len(outcome.failed)} failed, "
+        f"{len(outcome.busy)} are being done by others; see iqametrics benchmark report {folder}"
+    )
+    return EXIT_FAILED if outcome.failed else EXIT_OK
+
+
+def _sources(args: argparse.Namespace) -> dict[str, "Source"]:
+    if args.data is None:
+        return {}
+    from iqametrics.benchmark.sources import read_sources
+
+    return read_sources(args.data)
+
+
+def _with_images(sources: dict[str, "Source"], texts: Sequence[str]) -> dict[str, "Source"]:
+    import dataclasses
+
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals or name not in sources:
+            raise UsageError(f"--images {text}: write NAME=FILE, NAME being a dataset of --data")
+        sources = {**sources, name: dataclasses.replace(sources[name], images=str(Path(file).resolve()))}
+    return sources
+
+
+def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Job]":
+    from iqametrics.benchmark.plan import COMPARE, plan_comparison, plan_table, unfilled_rows
+    from iqametrics.benchmark.tables import choose
+    from iqametrics.cli.common import check_metric_name
+
+    if args.id == COMPARE:
+        if not args.metrics:
+            raise UsageError("compare needs --metrics, the names of finished metrics")
+        for name in args.metrics:
+            check_metric_name(name)
+        return plan_comparison(args.metrics, choose(args.datasets, list(sources), "dataset"), args.split)
+    if args.metrics or args.images or args.split != "all":
+        raise UsageError("--metrics, --split and --images belong to the table compare; a paper's table has its own")
+    table = paper_table(args.id)
+    jobs = plan_table(table, rows=args.rows, datasets=args.datasets, splits=args.splits, size=args.size)
+    if idle := [row for row in unfilled_rows(table) if not args.rows or row in args.rows]:
+        complain(f"note: nothing here can run these rows, they stay with the paper's numbers: {', '.join(idle)}")
+    return jobs
+
+
+def _dry_run(jobs: "Sequence[Job]", sources: Mapping[str, "Source"], folder: Path, device: str) -> int:
+    from iqametrics.benchmark.plan import command, image_passes, starting_files
+    from iqametrics.benchmark.run import crops_per_second
+
+    rates = crops_per_second(folder, jobs)
+    columns = ("job", "data", "starts from", "crops", "hours", "command")
+    with open_rows("csv", columns) as writer:
+        for job in jobs:
+            crops = image_passes(job) if job.recipe else None
+            rate = rates.get((job.metric, job.size))
+            writer.write(
+                {
+                    "job": job.id,
+                    "data": " ".join(name if name in sources else f"{name}(missing)" for name in job.datasets),
+                    "starts from": " ".join(starting_files(job)) if job.recipe else job.metric,
+                    "crops": "none" if not job.recipe else "unknown" if crops is None else crops,
+                    "hours": f"{crops / rate / 3600:.2f}" if crops and rate else "unknown",
+                    "command": command(job, sources, folder, device),
+                }
+            )
+    complain(
+        f"{len(jobs)} jobs. crops: images x share x epochs x views, the teacher's included. hours: by the speed of the "
+        "finished jobs in the output folder, unknown before there are any"
+    )
+    return EXIT_OK
+
+
+def _report(args: argparse.Namespace) -> int:
+    from iqametrics.benchmark.plots import address, scatter_plots
+    from iqametrics.benchmark.render import render
+    from iqametrics.benchmark.report import make_report
+    from iqametrics.training.files import write_atomic
+
+    report = make_report(args.folder)
+    addresses: dict[str, str] = {}
+    if args.plots:
+        for name, caption, png in scatter_plots(args.folder):
+            if args.format == "html":
+                addresses[caption] = address(png)
+            else:
+                (args.folder / "plots").mkdir(exist_ok=True)
+                write_atomic(args.folder / "plots" / f"{name}.png", png)
+    text = render(report, args.format, addresses)
+    if args.save is None:
+        sys.stdout.write(text)
+    else:
+        write_atomic(args.save, text)
+    return EXIT_OK

@@ -1,0 +1,177 @@
+"""How one job is done: trained and measured, or measured with a finished metric."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iqametrics.benchmark.plan import Job, Target, image_passes, overrides
+from iqametrics.benchmark.sources import Source
+from iqametrics.errors import DataError
+from iqametrics.training.files import write_atomic
+
+if TYPE_CHECKING:
+    from iqametrics.datasets.sample import Sample
+    from iqametrics.metric import Metric
+
+SCORES = "scores.csv"
+SCORE_COLUMNS = ("dataset", "image", "group", "mos", "score")
+"""Columns of a job's scores; `score` is turned so that higher is better."""
+
+_TRAINING = "train"
+
+
+class Executor:
+    """Does jobs on this machine.
+
+    Args:
+        sources: where the datasets are.
+        device: "auto", "cpu", "cuda" or "mps".
+    """
+
+    def __init__(self, sources: Mapping[str, Source], device: str) -> None:
+        self.sources = sources
+        self.device = device
+        self._samples: dict[str, list[Sample]] = {}
+        self._metric: tuple[str, Metric] | None = None
+
+    def __call__(self, job: Job, folder: Path) -> dict[str, Any]:
+        """Do a job.
+
+        Returns:
+            Figures by place, the rule by which the epoch was chosen, and where it was done.
+
+        Raises:
+            IqaError: data, weights or an extra are missing, or the training failed.
+        """
+        for name in job.datasets:
+            if name not in self.sources:
+                raise DataError(f"no dataset {name!r} is configured; add [datasets.{name}] to the file of --data")
+        rows: list[dict[str, Any]] = []
+        body = self._train(job, folder, rows) if job.recipe else self._score(job, rows)
+        write_atomic(folder / SCORES, _csv_text(rows))
+        return {**body, **_place()}
+
+    def _train(self, job: Job, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        from iqametrics.registry import create_metric
+        from iqametrics.training.recipe import read_recipe
+        from iqametrics.training.recipes import find_recipe
+        from iqametrics.training.run import CHECKPOINT, train_recipe
+
+        recipe = read_recipe(find_recipe(job.recipe), overrides(job, self.sources[job.train], self.device))
+        run = train_recipe(recipe, folder / _TRAINING, resume=True)
+        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        figures: dict[str, Any] = {}
+        metric = None
+        for target in job.targets:
+            if target.dataset == job.train:
+                figures[job.place(target)] = results["results"]["test"]
+                rows += _predictions(run, target.dataset)
+                continue
+            if metric is None:
+                metric = create_metric(job.metric, weights=run / CHECKPOINT, device=self.device)
+            figures[job.place(target)] = self._measure(metric, job, target, rows)
+        return {"figures": figures, "selection": results["selection"], "passes": image_passes(job)}
+
+    def _score(self, job: Job, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        from iqametrics.registry import create_metric
+
+        # Jobs of one metric follow each other, and some take long to load.
+        if self._metric is None or self._metric[0] != job.metric:
+            self._metric = (job.metric, create_metric(job.metric, device=self.device))
+        figures = {job.place(target): self._measure(self._metric[1], job, target, rows) for target in job.targets}
+        return {"figures": figures, "selection": "not trained", "passes": None, "trained_on": _trained_on(job.metric)}
+
+    def _measure(self, metric: "Metric", job: Job, target: Target, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        from iqametrics.datasets.protocol import group_keys, select
+        from iqametrics.evaluation import evaluate
+
+        samples = select(self._load(target.dataset), target.part)
+        sign = 1 if metric.higher_is_better else -1
+        scores = [sign * score for score in score_samples(metric, samples, job.metric)]
+        groups = group_keys(samples)
+        mos = [sample.mos for sample in samples]
+        for sample, group, score in zip(samples, groups, scores, strict=True):
+            name = _name(sample.image, self.sources[target.dataset])
+            rows.append({"dataset": target.dataset, "image": name, "group": group, "mos": sample.mos, "score": score})
+        # Images of one group alone are no sample to resample.
+        return evaluate(scores, mos, groups=groups if len(set(groups)) > 1 else None).to_dict()
+
+    def _load(self, name: str) -> "list[Sample]":
+        if name not in self._samples:
+            self._samples[name] = self.sources[name].load()
+        return self._samples[name]
+
+
+def score_samples(metric: "Metric", samples: "Sequence[Sample]", name: str) -> list[float]:
+    """Score images with a metric; all of them or none, since figures of a part are other figures.
+
+    Raises:
+        DataError: an image has no reference that the metric needs, or cannot be scored.
+    """
+    from iqametrics.scoring import Item, score_items
+
+    if metric.mode == "fr" and any(sample.reference is None for sample in samples):
+        raise DataError(f"{name} compares with a reference, and images of this dataset have none; leave it out here")
+    items = [Item(str(s.image), None if s.reference is None else str(s.reference)) for s in samples]
+    found = list(score_items([metric], items))
+    failed = [row for row in found if row.score is None]
+    if failed:
+        raise DataError(f"{name}: {len(failed)} of {len(found)} images cannot be scored, first: {failed[0].error}")
+    return [row.score for row in found if row.score is not None]
+
+
+def read_scores(folder: Path) -> list[dict[str, Any]]:
+    """Read the scores that a job kept, numbers as numbers; none if it kept none.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / SCORES
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            return [{**row, "mos": float(row["mos"]), "score": float(row["score"])} for row in csv.DictReader(file)]
+        except (KeyError, ValueError) as error:
+            raise DataError(f"{path}: is damaged ({error}); delete the job's folder and do it again") from error
+
+
+def _predictions(run: Path, dataset: str) -> list[dict[str, Any]]:
+    """Read what the trainer predicted for its test part."""
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        return [
+            {"dataset": dataset, **{name: row[name] for name in SCORE_COLUMNS[1:]}}
+            for row in csv.DictReader(file)
+            if row["part"] == "test"
+        ]
+
+
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, SCORE_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _name(path: Path, source: Source) -> str:
+    root = Path(source.root or Path(source.csv).parent)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _trained_on(metric: str) -> list[str]:
+    """Say what a finished metric's checkpoint was trained on, as far as it tells."""
+    from iqametrics.registry import metric_info
+
+    return [str(name) for name in metric_info(metric).metadata.get("training", {}).get("data", ())]
+
+
+def _place() -> dict[str, Any]:
+    """Say where a job is done: commit, hardware and versions."""
+    from iqametrics.training.environment import this_session
+
+    session = this_session([], {})
+    return {name: session[name] for name in ("commit", "changed_since_commit", "python", "packages", "hardware")}

@@ -1,0 +1,330 @@
+"""From a table to the jobs that fill its cells; no torch.
+
+A job trains one variant on one split of one dataset, or scores one test part with a finished metric, and is done once:
+it has an id, its own folder, and one result.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from iqametrics.benchmark.sources import Source
+from iqametrics.benchmark.tables import AVERAGE, Cell, Protocol, Table, choose
+from iqametrics.errors import DataError
+
+Size = Literal["paper", "lite"]
+COMPARE = "compare"
+"""Id of the comparison of finished metrics, which is not a table of a paper."""
+COST_TABLE = "bpclip-fig5"
+
+_OURS: dict[str, dict[str, tuple[str, ...]]] = {
+    **{f"bpclip-table{number}": {"BPCLIP": ()} for number in (2, 3, 4, 5)},
+    "bpclip-table6": {
+        "BPCLIP": (),
+        "without information branch (MSCA)": ("model.information_branch=false",),
+        "without weight branch": ("model.weight_branch=false",),
+        "without text encoder": ("model.text_anchors=false",),
+        "progressive propagation": ('model.propagation="progressive"',),
+        "cosine similarity": ('model.similarity="cosine"',),
+        "scaled cosine similarity": ('model.similarity="scaled_cosine"',),
+    },
+    "pfd-table1": {"PFD-IQA": ()},
+    "pfd-table2": {"PFD-IQA": ()},
+    "pfd-table3": {
+        "a": ("model.use_pda=false", "model.use_pdr=false"),
+        "b": ("model.use_pdr=false",),
+        "c": ("model.use_pda=false",),
+        "d": (),
+    },
+    "pfd-table4": {
+        "a": ("model.use_ana=false", "model.use_ppa=false"),
+        "b": ("model.use_ppa=false",),
+        "c": ("model.use_ana=false",),
+        "d": (),
+    },
+    "pfd-table5": {steps: (f"model.sampling_steps={steps}",) for steps in ("1", "3", "5", "10")},
+}
+"""Rows that this package's own methods fill, and what they change in a recipe."""
+
+_TRAIN_SHARES = {"6:2:2": 0.6, "8:2": 0.72}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a job is measured on: a dataset, and "test", "official" or a text for `datasets.protocol.select`."""
+
+    dataset: str
+    part: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One unit of work with one result.
+
+    Attributes:
+        id: name of its folder, unique in a plan.
+        table: id of the table, or "compare".
+        row: row of the table, or name of the metric.
+        metric: what is trained, or the finished metric that scores.
+        size: "paper", "lite", or "finished" where nothing is trained.
+        recipe: name of the recipe; "" where nothing is trained.
+        changes: `table.key=value` changes of the recipe that make the row.
+        train: dataset that is trained on, "" where nothing is.
+        protocol: how that dataset, or the one tested on, is split.
+        split: number of the split; None for the official one and where there is none.
+        targets: what is measured on.
+    """
+
+    id: str
+    table: str
+    row: str
+    metric: str
+    size: str
+    recipe: str
+    changes: tuple[str, ...]
+    train: str
+    protocol: Protocol
+    split: int | None
+    targets: tuple[Target, ...]
+
+    @property
+    def datasets(self) -> list[str]:
+        """Datasets that have to be there."""
+        return list(dict.fromkeys(name for name in (self.train, *(t.dataset for t in self.targets)) if name))
+
+    def place(self, target: Target) -> str:
+        """Column that the figures of a target belong to, as `Cell.place`."""
+        return target.dataset if self.train in ("", target.dataset) else f"{self.train}->{target.dataset}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Job":
+        """Read what `to_dict` gave."""
+        targets = tuple(Target(**target) for target in values["targets"])
+        return cls(**{**values, "changes": tuple(values["changes"]), "targets": targets})
+
+
+def plan_table(
+    table: Table,
+    *,
+    rows: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    splits: int = 10,
+    size: Size = "paper",
+) -> list[Job]:
+    """List the jobs of a table; rows that nothing here can run give none.
+
+    Args:
+        table: a table of a paper.
+        rows: only these; all if empty.
+        datasets: only cells tested on these; all if empty.
+        splits: number of random splits.
+        size: "paper" for the recipes of the paper's size, "lite" for the same jobs at lite size.
+
+    Raises:
+        DataError: an unknown row or dataset, or the table of costs, which is measured in another way.
+    """
+    if table.id == COST_TABLE:
+        raise DataError(f"{table.id} is about cost; measure it with iqametrics benchmark cost")
+    wanted = choose(
+        datasets, [name for name in dict.fromkeys(c.dataset for c in table.cells) if name != AVERAGE], "dataset"
+    )
+    jobs: list[Job] = []
+    for row in choose(rows, table.rows, "row"):
+        cells = [cell for cell in table.cells if cell.row == row and cell.dataset in wanted]
+        if row in _OURS[table.id]:
+            jobs += _trained(table, row, cells, splits, size)
+        elif metric := adapter(table, row):
+            jobs += _finished(table, row, metric, cells, splits)
+    return jobs
+
+
+def plan_comparison(metrics: Sequence[str], datasets: Sequence[str], part: str = "all") -> list[Job]:
+    """List the jobs of a comparison of finished metrics: each metric on each dataset.
+
+    Args:
+        metrics: names for `create_metric`.
+        datasets: names of sources.
+        part: which images, as `datasets.protocol.select` reads it.
+    """
+    return [
+        _job(COMPARE, name, name, (), "", "8:2", None, (Target(dataset=dataset, part=part),), size="finished")
+        for name in dict.fromkeys(metrics)
+        for dataset in dict.fromkeys(datasets)
+    ]
+
+
+def adapter(table: Table, row: str) -> str | None:
+    """Give the name of the metric of another package that stands for a row of a compared method, if there is one."""
+    return None
+
+
+def unfilled_rows(table: Table) -> list[str]:
+    """List the rows that nothing here can run, which stay with the paper's numbers."""
+    return [row for row in table.rows if row not in _OURS.get(table.id, {}) and adapter(table, row) is None]
+
+
+def _trained(table: Table, row: str, cells: Sequence[Cell], splits: int, size: Size) -> list[Job]:
+    jobs = []
+    for train in dict.fromkeys(cell.train or cell.dataset for cell in cells):
+        tested = dict.fromkeys(cell.dataset for cell in cells if (cell.train or cell.dataset) == train)
+        targets = tuple(Target(dataset=name, part="test" if name == train else "all") for name in tested)
+        protocol = _protocol(table, train)
+        numbers = [None] if protocol == "official" else range(splits)
+        metric = _metric(table, train)
+        jobs += [
+            _job(table.id, row, metric, _OURS[table.id][row], train, protocol, split, targets, size=size)
+            for split in numbers
+        ]
+    return jobs
+
+
+def _finished(table: Table, row: str, metric: str, cells: Sequence[Cell], splits: int) -> list[Job]:
+    """Plan a finished metric: on the test part of each split, or on all of a dataset that nobody trains on here."""
+    jobs = []
+    for place in dict.fromkeys((cell.train, cell.dataset) for cell in cells):
+        dataset = place[1]
+        protocol = _protocol(table, dataset)
+        if place[0]:
+            parts: list[tuple[int | None, str]] = [(None, "all")]
+        elif protocol == "official":
+            parts = [(None, "official")]
+        else:
+            parts = [(split, f"random:{split}:test") for split in range(splits)]
+        jobs += [
+            _job(table.id, row, metric, (), "", protocol, split, (Target(dataset=dataset, part=part),), size="finished")
+            for split, part in parts
+        ]
+    return jobs
+
+
+def _job(
+    table: str,
+    row: str,
+    metric: str,
+    changes: tuple[str, ...],
+    train: str,
+    protocol: Protocol,
+    split: int | None,
+    targets: tuple[Target, ...],
+    *,
+    size: str,
+) -> Job:
+    where = train or targets[0].dataset
+    words = [_slug(row), where]
+    if train and [target.dataset for target in targets] != [train]:
+        words.append("cross")
+    words.append("official" if protocol == "official" else "all" if split is None else f"split{split:02d}")
+    recipe = ""
+    if train:
+        recipe = f"lite/{metric}" if size == "lite" else f"paper/{metric}/{train}"
+        if size == "paper" and protocol == "official":
+            recipe += "-official"
+    return Job(
+        id="-".join(words),
+        table=table,
+        row=row,
+        metric=metric,
+        size=size,
+        recipe=recipe,
+        changes=changes,
+        train=train,
+        protocol=protocol,
+        split=split,
+        targets=targets,
+    )
+
+
+def _protocol(table: Table, train: str) -> Protocol:
+    if table.protocol == "official":
+        return "official"
+    return "6:2:2" if table.id.startswith("bpclip") and _mode(train) == "fr" else "8:2"
+
+
+def _metric(table: Table, train: str) -> str:
+    return f"bpclip-{_mode(train)}" if table.id.startswith("bpclip") else "pfd-iqa"
+
+
+def _mode(dataset: str) -> str:
+    from iqametrics.datasets.catalogue import dataset_spec
+
+    return dataset_spec(dataset).mode
+
+
+def _slug(text: str) -> str:
+    """Make a name that is safe as a folder; names that differ keep apart in case and signs that matter here."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def overrides(job: Job, source: Source, device: str) -> list[str]:
+    """Give the changes of a job's recipe: its data, its split, its variant.
+
+    The recipes of the paper's size state shares and grouping themselves; those at lite size are for any data, so the
+    protocol is put into them.
+    """
+    texts = [*source.overrides(), *job.changes, f'train.device="{device}"']
+    if job.split is not None:
+        texts.append(f"split.seed={job.split}")
+    if job.size != "lite":
+        return texts
+    if job.protocol == "official":
+        return [*texts, 'split.by="official"']
+    by = "reference" if _mode(source.layout or job.train) == "fr" else "image"
+    validation = 0.2 if job.protocol == "6:2:2" else 0.08
+    return [*texts, f'split.by="{by}"', f"split.validation={validation}", "split.test=0.2"]
+
+
+def command(job: Job, sources: Mapping[str, Source], folder: Path, device: str) -> str:
+    """Write the command that does the same by hand; of a trained job, its training."""
+    if job.recipe:
+        source = sources.get(job.train) or Source(name=job.train, root=f"ROOT-OF-{job.train}", layout=job.train)
+        words = ["iqametrics", "train", job.recipe]
+        for text in overrides(job, source, device):
+            words += ["--set", text]
+        return shlex.join([*words, "--output", str(folder / "jobs" / job.id / "train"), "--resume"])
+    target = job.targets[0]
+    source = sources.get(target.dataset) or Source(name="", root=f"ROOT-OF-{target.dataset}", layout=target.dataset)
+    data = ["--csv", source.csv] if source.csv else ["--dataset", source.layout]
+    words = ["iqametrics", "evaluate", "--metric", job.metric, *data, *(["--root", source.root] if source.root else [])]
+    return shlex.join([*words, "--split", target.part, "--device", device])
+
+
+def image_passes(job: Job) -> int | None:
+    """Count how many crops a job's training looks at, its teacher's included; None where a count is not known.
+
+    images x share of the training part x epochs x views, with the numbers of the dataset and of the recipe.
+    """
+    from iqametrics.datasets.catalogue import dataset_spec
+    from iqametrics.training.recipes import find_recipe, read_tables
+
+    spec = dataset_spec(job.train)
+    if job.protocol == "official":
+        images = (spec.official_parts or {}).get("train")
+    else:
+        images = round(spec.images * _TRAIN_SHARES[job.protocol])
+    if images is None:
+        return None
+    tables = read_tables(find_recipe(job.recipe))
+    total = images * _passes(tables)
+    teacher = tables.get("init", {}).get("teacher", "")
+    if teacher.endswith(".toml"):
+        total += images * _passes(read_tables(Path(teacher)))
+    return total
+
+
+def starting_files(job: Job) -> list[str]:
+    """List what a job's recipe starts from: bundled files, starting weights by name, or a teacher's recipe."""
+    from iqametrics.training.recipes import find_recipe, read_tables
+
+    return [str(value) for value in read_tables(find_recipe(job.recipe)).get("init", {}).values()]
+
+
+def _passes(tables: Mapping[str, Any]) -> int:
+    train = tables.get("train", {})
+    return int(train.get("epochs", 10)) * int(train.get("views", 1))

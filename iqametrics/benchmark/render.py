@@ -1,0 +1,176 @@
+"""A report as Markdown, CSV, LaTeX or a self-contained HTML page."""
+
+import csv
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+
+from iqametrics.benchmark.plan import COMPARE
+from iqametrics.benchmark.report import COMPARED, Line, Pair, Report
+
+FORMATS = ("md", "csv", "latex", "html")
+
+_CELLS = ("row", "column", "paper", "measured", "difference", "verdict", "splits", "after fit", "note")
+_METRICS = ("metric", "dataset", "images", "SRCC", "95% interval", "PLCC", "PLCC after fit", "KRCC")
+_PAIRS_TITLE = "Differences in SRCC (paired bootstrap, p adjusted by Holm)"
+_PAIRS = ("dataset", "first", "second", "SRCC difference", "95% interval", "p", "p (Holm)")
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    ">": r"$>$",
+    "<": r"$<$",
+}
+
+
+def render(report: Report, form: str, plots: Mapping[str, str] | None = None) -> str:
+    """Write a report.
+
+    Args:
+        report: what to write.
+        form: one of `FORMATS`.
+        plots: scatter plots by caption, as `data:` addresses; in HTML only.
+    """
+    if form == "csv":
+        return _csv(report)
+    if form == "latex":
+        return _latex(report)
+    if form == "html":
+        return _html(report, plots or {})
+    return _markdown(report)
+
+
+def _csv(report: Report) -> str:
+    """One line a cell with full precision, then none of the prose; how and where it was done is in columns."""
+    text = io.StringIO()
+    names = [field.name for field in fields(Line)]
+    writer = csv.DictWriter(text, ["table", *names, "done_by"], lineterminator="\n")
+    writer.writeheader()
+    place = " | ".join(fact for fact in report.facts if fact.startswith("Commit "))
+    for line in report.lines:
+        writer.writerow({"table": report.id, **asdict(line), "done_by": place})
+    return text.getvalue()
+
+
+def _markdown(report: Report) -> str:
+    parts = [f"# {report.id}: {report.title}", *([report.paper] if report.paper else [])]
+    parts.append("\n".join(f"- {fact}" for fact in report.facts))
+    for title, head, rows in _tables(report):
+        table = [head, ["---"] * len(head), *rows]
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+        parts.append(f"## {title}\n\n" + "\n".join(lines))
+    if report.failures:
+        parts.append("## Jobs that failed\n\n" + "\n".join(f"- {failure}" for failure in report.failures))
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex(report: Report) -> str:
+    lines = [f"% {fact}" for fact in (f"{report.id}: {report.title}", report.paper, *report.facts, *report.failures)]
+    for title, head, rows in _tables(report):
+        lines += ["", f"% {title}", rf"\begin{{tabular}}{{{'l' * len(head)}}}", r"\hline"]
+        body = [" & ".join(map(_escaped, row)) + r" \\" for row in (head, *rows)]
+        lines += [body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def _html(report: Report, plots: Mapping[str, str]) -> str:
+    title = html.escape(f"{report.id}: {report.title}")
+    parts = [
+        "<!DOCTYPE html>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
+        "<style>body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
+        "td,th{border:1px solid #bbb;padding:.2em .6em;text-align:left}.above{background:#dfd}.below{background:#fdd}"
+        "figure{display:inline-block;margin:.5em}</style></head><body>",
+        f"<h1>{title}</h1>",
+        f"<p>{html.escape(report.paper)}</p>" if report.paper else "",
+        _list(report.facts),
+    ]
+    for caption, head, rows in _tables(report):
+        parts += [f"<h2>{html.escape(caption)}</h2>", "<table>", _row(head, "th")]
+        parts += [_row(row, "td") for row in rows]
+        parts.append("</table>")
+    if report.failures:
+        parts += ["<h2>Jobs that failed</h2>", _list(report.failures)]
+    for caption, address in plots.items():
+        text = html.escape(caption, quote=True)
+        parts.append(f'<figure><img alt="{text}" src="{address}"><figcaption>{text}</figcaption></figure>')
+    return "\n".join([part for part in parts if part] + ["</body></html>"]) + "\n"
+
+
+def _tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Give caption, head and rows of each table, as text."""
+    if report.id != COMPARE:
+        return [("Paper and measured", list(_CELLS), [_cells(line) for line in report.lines])]
+    keys = dict.fromkeys((line.row, line.place) for line in report.lines)
+    rows = [_figures([line for line in report.lines if (line.row, line.place) == key]) for key in keys]
+    tables = [("Agreement with the labels", list(_METRICS), rows)]
+    if report.pairs:
+        tables.append((_PAIRS_TITLE, list(_PAIRS), [_pair(pair) for pair in report.pairs]))
+    return tables
+
+
+def _cells(line: Line) -> list[str]:
+    return [
+        line.row,
+        f"{line.place} {line.statistic}",
+        _spread(line.paper, line.paper_std, 3),
+        _spread(line.measured, line.measured_std, 4),
+        "" if line.difference is None else f"{line.difference:+.4f}",
+        line.verdict,
+        f"{line.n}/{line.planned}" if line.planned else "",
+        _number(line.after_fit, 4),
+        line.note,
+    ]
+
+
+def _figures(lines: Sequence[Line]) -> list[str]:
+    """Put the figures of one metric on one dataset into a row."""
+    first = lines[0]
+    if first.verdict == "not run":
+        return [first.row, first.place, "", "not run", "", "", "", ""]
+    # A figure that does not exist, such as the correlation with a constant, is said and not left out.
+    texts = {line.statistic: _number(line.measured, 4) or "none" for line in lines}
+    srcc, plcc, fit, krcc = (texts[name] for name in COMPARED)
+    return [first.row, first.place, str(first.images), srcc, _interval(first.low, first.high), plcc, fit, krcc]
+
+
+def _pair(pair: Pair) -> list[str]:
+    return [
+        pair.dataset,
+        pair.first,
+        pair.second,
+        f"{pair.difference:+.4f}",
+        _interval(pair.low, pair.high),
+        f"{pair.p_value:.4f}",
+        f"{pair.p_adjusted:.4f}",
+    ]
+
+
+def _spread(value: float | None, std: float | None, digits: int) -> str:
+    text = _number(value, digits)
+    return f"{text} ± {std:.{digits}f}" if text and std is not None else text
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[&%$#_{}\\~^±<>]", lambda found: _LATEX[found[0]], text)
+
+
+def _row(cells: Sequence[str], tag: str) -> str:
+    kinds = {"above": ' class="above"', "below": ' class="below"'}
+    return "<tr>" + "".join(f"<{tag}{kinds.get(cell, '')}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"

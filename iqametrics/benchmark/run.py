@@ -1,0 +1,262 @@
+"""Jobs done once each, by any number of processes that share a folder, killed and resumed at any moment.
+
+RUN/plan.json            what is to be done
+RUN/jobs/ID/lock         held by the process that works on the job; a process that dies lets go of it
+RUN/jobs/ID/result.json  written last, whole or not at all: the job is done
+RUN/jobs/ID/failed.json  why it failed, in one line; the next run tries it again
+RUN/jobs/ID/...          whatever the job keeps, so that it can go on where it was
+
+The locks are those of the operating system (flock). On a network file system that keeps them to one machine, give each
+machine its own jobs with a shard.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from iqametrics.benchmark.plan import Job
+from iqametrics.errors import DataError, IqaError
+from iqametrics.training.files import write_atomic
+
+PLAN, RESULT, FAILED = "plan.json", "result.json", "failed.json"
+_FORMAT = 1
+
+Execute = Callable[[Job, Path], dict[str, Any]]
+"""Does a job in its folder and returns what is to be stored, ready for JSON."""
+
+
+@dataclass
+class Outcome:
+    """What became of the jobs, by their ids.
+
+    Attributes:
+        done: finished now.
+        before: finished already.
+        failed: failed now, with the reason.
+        busy: being done by another process.
+    """
+
+    done: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    busy: list[str] = field(default_factory=list)
+
+
+def open_run(folder: Path, plan: dict[str, Any], jobs: Sequence[Job], *, resume: bool) -> None:
+    """Begin a run, or join the one that is in the folder.
+
+    Args:
+        folder: of the run.
+        plan: what was asked for, ready for JSON.
+        jobs: all jobs, whichever shard does them.
+        resume: whether a run may be there already.
+
+    Raises:
+        DataError: a run is there and may not be, or it was begun with another plan.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from error
+    wanted = {"format": _FORMAT, **plan, "jobs": [job.to_dict() for job in jobs]}
+    # Several processes may come at once; each must see the plan whole.
+    with _lock(folder / "lock", wait=True):
+        path = folder / PLAN
+        if not path.exists():
+            write_atomic(path, json.dumps(wanted, indent=1) + "\n")
+            return
+        if not resume:
+            raise DataError(f"{folder}: already holds a run; join or resume it with --resume or give another --output")
+        found = read_plan(folder)
+    changed = [key for key in wanted if json.loads(json.dumps(wanted[key])) != found.get(key)]
+    if changed:
+        raise DataError(
+            f"{folder}: was begun with another plan ({', '.join(changed)} changed); give the same options or another "
+            "--output"
+        )
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Read the plan of a run.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    path = folder / PLAN
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); give the folder of iqametrics benchmark run") from error
+    if not isinstance(plan, dict) or plan.get("format") != _FORMAT:
+        raise DataError(f"{path}: is not a plan of this version of iqametrics")
+    return plan
+
+
+def planned_jobs(plan: dict[str, Any]) -> list[Job]:
+    """Give the jobs of a plan."""
+    return [Job.from_dict(values) for values in plan["jobs"]]
+
+
+def job_folder(folder: Path, job: Job) -> Path:
+    """Give the folder of a job."""
+    return folder / "jobs" / job.id
+
+
+def read_result(folder: Path, job: Job) -> dict[str, Any] | None:
+    """Read the result of a job; None where it is not finished.
+
+    Raises:
+        DataError: the file is damaged, which this package never leaves behind.
+    """
+    path = job_folder(folder, job) / RESULT
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete it to have the job done again") from error
+
+
+def read_failure(folder: Path, job: Job) -> str | None:
+    """Read why a job failed last; None where it did not."""
+    path = job_folder(folder, job) / FAILED
+    if not path.exists() or read_result(folder, job) is not None:
+        return None
+    return str(json.loads(path.read_text(encoding="utf-8"))["error"])
+
+
+def crops_per_second(folder: Path, jobs: Sequence[Job]) -> dict[tuple[str, str], float]:
+    """Measure how fast the finished jobs of a run trained, by metric and size: the mean over its jobs."""
+    rates: dict[tuple[str, str], list[float]] = {}
+    for job in jobs:
+        result = read_result(folder, job)
+        if result is not None and result.get("passes") and result["seconds"]:
+            rates.setdefault((job.metric, job.size), []).append(result["passes"] / result["seconds"])
+    return {key: sum(values) / len(values) for key, values in rates.items()}
+
+
+def shard(jobs: Sequence[Job], number: int, of: int) -> list[Job]:
+    """Give the jobs of one of several shards; together they are all, and none is in two.
+
+    Args:
+        jobs: all jobs.
+        number: 1 to `of`.
+        of: number of shards.
+    """
+    return list(jobs[number - 1 :: of])
+
+
+def run_jobs(jobs: Sequence[Job], folder: Path, execute: Execute, say: Callable[[str], None] = print) -> Outcome:
+    """Do the jobs that are neither finished nor being done by another process.
+
+    Args:
+        jobs: to be done, in order.
+        folder: of the run.
+        execute: does one.
+        say: takes a line for people.
+
+    Raises:
+        TrainingError: a result cannot be written.
+        KeyboardInterrupt: Ctrl-C; the message says how to go on.
+    """
+    outcome = Outcome()
+    try:
+        for index, job in enumerate(jobs):
+            _attempt(job, folder, execute, lambda text, k=index: say(f"[{k + 1}/{len(jobs)}] {text}"), outcome)  # type: ignore[misc]
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("stopped; finished jobs are kept, go on with the same command and --resume") from (
+            interrupt
+        )
+    return outcome
+
+
+def _attempt(job: Job, folder: Path, execute: Execute, say: Callable[[str], None], outcome: Outcome) -> None:
+    place = job_folder(folder, job)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{place}: cannot be made ({error.strerror}); make room and use --resume") from error
+    try:
+        with _lock(place / "lock", wait=False):
+            # Only now is it certain that nobody finishes it meanwhile.
+            if (place / RESULT).exists():
+                outcome.before.append(job.id)
+                return
+            say(f"{job.id}")
+            reason = _finish(job, place, execute)
+    except BlockingIOError:
+        outcome.busy.append(job.id)
+        return
+    if reason is None:
+        outcome.done.append(job.id)
+    else:
+        outcome.failed[job.id] = reason
+        say(f"{job.id} failed: {reason}")
+
+
+def _finish(job: Job, place: Path, execute: Execute) -> str | None:
+    """Do a job and store its result; where it fails, store and return the reason."""
+    began = time.monotonic()
+    try:
+        body = execute(job, place)
+    except Exception as error:
+        # A run of days must not end with its first job that does not fit into memory, nor with a mistake of ours.
+        if not isinstance(error, IqaError):
+            write_atomic(place / "traceback.txt", traceback.format_exc())
+        text = _one_line(error)
+        write_atomic(place / FAILED, json.dumps({"error": text, "date": _now()}) + "\n")
+        return text
+    seconds = round(time.monotonic() - began, 1)
+    record = {"format": _FORMAT, "job": job.to_dict(), **body, "seconds": seconds, "date": _now()}
+    write_atomic(place / RESULT, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return None
+
+
+@contextlib.contextmanager
+def _lock(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a file's lock, which the operating system takes back when the process ends, however it ends.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is False.
+    """
+    with path.open("a+", encoding="utf-8") as file:
+        _acquire(file, wait=wait)
+        # For people who wonder who it is; nothing reads it.
+        file.truncate(0)
+        file.write(f"{socket.gethostname()} {os.getpid()} {_now()}\n")
+        file.flush()
+        yield
+
+
+def _acquire(file: IO[str], *, wait: bool) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(0)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError(str(error)) from error
+        return
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else "no reason given"
+    return text if isinstance(error, IqaError) else f"{type(error).__name__}: {text}"
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
