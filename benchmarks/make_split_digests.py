@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from iqametrics.datasets.catalogue import list_datasets, load_dataset
 from iqametrics.datasets.protocol import EIGHT_TWO, SIX_TWO_TWO, group_keys, parts_digest, repeated_parts
 from iqametrics.datasets.sample import Sample
 
@@ -46,18 +47,13 @@ def digests(samples: Sequence[Sample]) -> dict[str, list[str]]:
     }
 
 
-def real_sets(labels: Path) -> dict[str, list[Sample]]:
-    """The datasets whose score files are there."""
-    from iqametrics.datasets.catalogue import list_datasets, load_dataset
-
-    there = [name for name in list_datasets() if (labels / name).is_dir()]
-    return {name: load_dataset(name, _root(labels / name), check_files=False) for name in there}
-
-
-def _root(folder: Path) -> Path:
-    """The folder itself, or the one that it holds, as an unpacked archive often does."""
+def real_set(labels: Path, name: str) -> list[Sample] | None:
+    """A dataset of which the score file is there, in its folder or, as archives often have it, in the only one in it."""
+    folder = labels / name
+    if not folder.is_dir():
+        return None
     entries = list(folder.iterdir())
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
+    return load_dataset(name, entries[0] if len(entries) == 1 and entries[0].is_dir() else folder, check_files=False)
 
 
 def main() -> int:
@@ -68,7 +64,9 @@ def main() -> int:
     frozen = json.loads(DIGESTS.read_text()) if DIGESTS.exists() else {"made": {}, "datasets": {}}
     found = {
         "made": {name: digests(samples) for name, samples in made_sets().items()},
-        "datasets": {name: digests(samples) for name, samples in (real_sets(labels) if labels else {}).items()},
+        "datasets": {
+            name: digests(samples) for name in list_datasets() if labels and (samples := real_set(labels, name))
+        },
     }
     changed = [
         name

@@ -169,12 +169,12 @@ def test_a_digest_tells_splits_apart():
 @pytest.mark.skipif(LABELS is None, reason="IQAMETRICS_LABELS does not name the score files")
 @pytest.mark.parametrize("name", sorted(DIGESTS["datasets"]))
 def test_the_datasets_are_split_as_ever(name):
-    samples = script().real_sets(Path(LABELS)).get(name)
+    samples = script().real_set(Path(LABELS), name)
     if samples is None:
         pytest.skip(f"{LABELS} has no {name}")
     assert script().digests(samples) == DIGESTS["datasets"][name]
-    for seed in range(10):
-        indices, names = sides(samples, random_parts(samples, seed=seed, shares=EIGHT_TWO))
+    for parts in repeated_parts(samples, shares=EIGHT_TWO):
+        indices, names = sides(samples, parts)
         assert sorted(i for part in indices for i in part) == list(range(len(samples)))
         assert sum(map(len, names)) == len(set.union(*names))
 
