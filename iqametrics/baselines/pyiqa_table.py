@@ -24,8 +24,11 @@ REFUSED: dict[str, str] = {
 }
 """Names of pyiqa that cannot be metrics of ours, and why."""
 
-NOT_DIFFERENTIABLE: frozenset[str] = frozenset()
-"""Metrics of pyiqa 0.1.16 that gave no finite, non-zero gradient when it was measured; pyiqa itself does not say."""
+NOT_DIFFERENTIABLE: frozenset[str] = frozenset({"entropy", "piqe"})
+"""Metrics of pyiqa 0.1.16 without a gradient, as measured; pyiqa itself does not say.
+
+Of those that run without fetched weights, all others gave a finite one, not zero everywhere.
+"""
 
 
 def pyiqa_specs() -> dict[str, MetricSpec]:
@@ -45,7 +48,7 @@ def pyiqa_specs() -> dict[str, MetricSpec]:
             range_is_bound=False,
             differentiable=name not in NOT_DIFFERENTIABLE,
             paper=f"{name} as pyiqa computes it; its model card names the paper",
-            paper_url="https://iqa-pytorch.readthedocs.io/en/latest/ModelCard.html",
+            paper_url="https://iqa-pytorch.readthedocs.io/en/latest/",
             factory="iqametrics.baselines.adapter:PyiqaMetric",
         )
         for name, config in read_configs().items()
