@@ -1,10 +1,13 @@
-"""`iqametrics train`: run a training recipe."""
+"""`iqametrics train`: run a training recipe, on one split or on several."""
 
 import argparse
+import json
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
-from iqametrics.cli.common import EXIT_OK, UsageError
+from iqametrics.cli.common import EXIT_OK, UsageError, complain, finite, positive
 
 
 def add_parser(commands: Any) -> None:
@@ -12,9 +15,23 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a model from a recipe",
-        description="Train the model of a recipe. A run that was stopped goes on with --resume and ends the same.",
+        description="Train the model of a recipe, on the recipe's images or on your own. A run that was stopped goes "
+        "on with --resume and ends the same.",
     )
-    parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="the recipe")
+    parser.add_argument(
+        "recipe",
+        nargs="?",
+        metavar="RECIPE",
+        help="the recipe: a file, a name (see --list), or a metric's name for the recipe of its lite model",
+    )
+    parser.add_argument("--list", action="store_true", dest="listing", help="list the recipes and exit")
+    _add_data_options(parser.add_argument_group("images, in place of the recipe's"))
+    parser.add_argument(
+        "--splits",
+        type=positive,
+        metavar="N",
+        help="train N random splits (split.seed = 0 to N - 1) and give mean and standard deviation",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -23,17 +40,122 @@ def add_parser(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="change a value of the recipe (train.lr=1e-4); may be repeated",
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of checkpoints and history")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of checkpoints and history (default: runs/ and the name)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
     parser.set_defaults(run=run)
 
 
+def _add_data_options(group: Any) -> None:
+    group.add_argument("--csv", type=Path, metavar="FILE", help="a CSV with the columns image,mos[,reference,...]")
+    group.add_argument("--dataset", metavar="NAME", help="a dataset by name, see iqametrics datasets list")
+    group.add_argument(
+        "--root", type=Path, metavar="DIR", help="the dataset's folder, or the one that the CSV's names start from"
+    )
+    group.add_argument(
+        "--mos-range",
+        type=finite,
+        nargs=2,
+        metavar=("WORST", "BEST"),
+        help="what the CSV's scores range over, e.g. 1 5, or 100 0 for a DMOS (default: 0 1)",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    if args.listing:
+        return _list()
+    _check_usage(args)
+    from iqametrics.training.recipe import read_recipe
+    from iqametrics.training.recipes import find_recipe
+
+    first = os.environ.get("RANK", "0") == "0"  # torchrun starts this command several times
+    path = find_recipe(args.recipe)
+    if first and "/" not in args.recipe and path != Path(args.recipe):
+        complain(
+            f"note: {args.recipe} alone means the recipe lite/{args.recipe}, a small model; that of the paper's size "
+            f"is paper/{args.recipe}"
+        )
+    data, overrides = _data(args, path)
+    recipe = read_recipe(args.recipe, [*overrides, *args.overrides], data)
+    output = args.output or Path("runs") / _run_name(args.recipe, path)
+    with warnings.catch_warnings():
+        _tell_unpinned_in_one_line()
+        if args.splits:
+            from iqametrics.training.repeats import train_repeats
+
+            result = train_repeats(recipe, output, splits=args.splits, resume=args.resume)
+        else:
+            from iqametrics.training.run import CHECKPOINT, train_recipe
+
+            result = train_recipe(recipe, output, resume=args.resume) / CHECKPOINT
+    if first:
+        print(result)
+    return EXIT_OK
+
+
+def _list() -> int:
+    from iqametrics.training.recipes import find_recipe, list_recipes, recipe_header
+
+    names = list_recipes()
+    width = max(len(name) for name in names)
+    for name in names:
+        print(f"{name:{width}}  {recipe_header(find_recipe(name)).get('Data', '')}")
+    return EXIT_OK
+
+
+def _check_usage(args: argparse.Namespace) -> None:
+    if args.recipe is None:
+        raise UsageError("give a recipe, or --list to see those of the package")
     for override in args.overrides:
         if not override.partition("=")[0].strip() or "=" not in override:
             raise UsageError(f"--set {override} is not KEY=VALUE")
-    from iqametrics.training.run import train
+    if args.csv and args.dataset:
+        raise UsageError("--csv and --dataset both say which images; leave one out")
+    if args.dataset and args.mos_range:
+        raise UsageError("--mos-range is of a CSV's scores; the range of a dataset is known")
+    if args.dataset and not args.root:
+        raise UsageError(f"--dataset {args.dataset} needs --root DIR, the folder that it is in")
 
-    train(args.recipe, args.overrides, args.output, args.resume)
-    return EXIT_OK
+
+def _data(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Give what replaces the recipe's table [data], if anything does, and the overrides that the options mean."""
+    root = str(args.root.resolve()) if args.root else ""
+    if args.csv:
+        data = {"csv": str(args.csv.resolve()), "root": root}
+        return data | ({"mos_range": list(args.mos_range)} if args.mos_range else {}), []
+    if args.dataset:
+        return {"dataset": args.dataset, "root": root}, _split_of(args.dataset, path)
+    overrides = [f"data.root={json.dumps(root)}"] if root else []
+    return None, overrides + ([f"data.mos_range={json.dumps(args.mos_range)}"] if args.mos_range else [])
+
+
+def _split_of(dataset: str, path: Path) -> list[str]:
+    """Keep the distorted versions of one reference together, whatever images the recipe is meant for."""
+    from iqametrics.datasets.catalogue import dataset_spec
+    from iqametrics.training.recipes import read_tables
+
+    by = read_tables(path).get("split", {}).get("by")
+    if dataset_spec(dataset).references:
+        return [] if by == "reference" else ["split.by=reference"]
+    return ["split.by=near-duplicates"] if by == "reference" else []
+
+
+def _run_name(recipe: str, path: Path) -> str:
+    """Name the folder of a run: after the file, or the recipe's name with hyphens."""
+    return path.stem if path == Path(recipe) else recipe.replace("/", "-")
+
+
+def _tell_unpinned_in_one_line() -> None:
+    from iqametrics.weights.starting import UnpinnedWarning
+
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, UnpinnedWarning):
+            complain(f"note: {message}")
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.showwarning = show

@@ -101,7 +101,7 @@ def _sample(row: dict[str, str], base: Path, where: str, low: float, high: float
         remedy = (
             "check the score or the range"
             if given
-            else "say what the scale is with mos_range=(worst, best), e.g. mos_range=(1, 5)"
+            else "say what the scale is with mos_range=(worst, best), e.g. mos_range=(1, 5), or --mos-range 1 5"
         )
         raise DataError(f"{where}: mos {score:g} is outside [{min(low, high):g}, {max(low, high):g}]; {remedy}")
     return Sample(

@@ -374,7 +374,9 @@ def _check(recipe: Recipe) -> None:
 
 def _check_data(data: DataTable) -> None:
     """Each set of images comes from a CSV or from a dataset, one of the two."""
-    for where, table in (("data", data), *((f"data.extra[{n}]", extra) for n, extra in enumerate(data.extra))):
+    tables: dict[str, DataTable | ExtraData] = {"data": data}
+    tables |= {f"data.extra[{number}]": extra for number, extra in enumerate(data.extra)}
+    for where, table in tables.items():
         if not (table.csv or table.dataset):
             raise RecipeError(
                 f"{where} names no images; give --csv FILE, or --dataset NAME --root DIR (in a recipe {where}.csv, or "
@@ -382,6 +384,8 @@ def _check_data(data: DataTable) -> None:
             )
         if table.csv and table.dataset:
             raise RecipeError(f"{where}.csv and {where}.dataset are both given; leave one out")
+        if table.dataset and not table.root:
+            raise RecipeError(f"{where}.root is missing: give --root DIR, the folder that {table.dataset} is in")
 
 
 def _check_init(recipe: Recipe) -> None:
