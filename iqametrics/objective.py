@@ -46,6 +46,19 @@ class Batch:
     def __len__(self) -> int:
         return len(self.mos)
 
+    def only(self, index: int) -> "Batch":
+        """Give the batch of one of its images, on this process alone."""
+        rows = slice(index, index + 1)
+        return Batch(
+            dist=[level[rows] for level in self.dist],
+            ref=None if self.ref is None else [level[rows] for level in self.ref],
+            mos=self.mos[rows],
+            distortion=self.distortion[rows],
+            source=self.source[rows],
+            keys=self.keys[rows],
+            seeds=None if self.seeds is None else self.seeds[rows],
+        )
+
     def generators(self) -> list[torch.Generator]:
         """Give a random generator of the CPU for each image, seeded with its seed.
 

@@ -1,5 +1,6 @@
 """From views to batches: crops of stored features, or of images that are read anew."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ from iqametrics.images import read_image
 from iqametrics.metric import Sizing
 from iqametrics.objective import Batch
 from iqametrics.training.cache import FeatureCache, in_order, to_tensor
-from iqametrics.training.data import Item, View
+from iqametrics.training.data import Item, Portion, View
 from iqametrics.training.recipe import CELL
 
 
@@ -146,18 +147,19 @@ class Batches:
             if reference is not None and self.source.size(image) != self.source.size(reference):
                 raise DataError(f"{image}: has another size than its reference {reference}; crop or remove the pair")
 
-    def training(self, items: Sequence[Item], steps: Sequence[Sequence[View]]) -> Iterator[Batch]:
-        """Give one batch a step."""
+    def training(self, items: Sequence[Item], portions: Sequence[Portion]) -> Iterator[Batch]:
+        """Give one batch a portion."""
 
-        def make(views: Sequence[View]) -> Batch:
-            chosen = [items[view.item] for view in views]
+        def make(portion: Portion) -> Batch:
+            chosen = [items[view.item] for view in portion.views]
             images, references = _paths(chosen)
-            dist = self.source.crop(images, views)
-            ref = self.source.crop(references, views) if self.with_reference else None
+            dist = self.source.crop(images, portion.views)
+            ref = self.source.crop(references, portion.views) if self.with_reference else None
             self.check(chosen)
-            return _batch(chosen, dist, ref)
+            seeds = torch.tensor([view.seed for view in portion.views], dtype=torch.int64)
+            return dataclasses.replace(_batch(chosen, dist, ref), seeds=seeds, counts=portion.counts)
 
-        return in_order(make, steps, max(self.workers, 1))
+        return in_order(make, portions, max(self.workers, 1))
 
     def whole(self, items: Sequence[Item], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
         """Give whole images in batches of one size, with their indices in `items`."""

@@ -7,17 +7,18 @@ be made again, on any machine and with any version of any library.
 import hashlib
 import itertools
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from iqametrics.datasets.catalogue import load_dataset
 from iqametrics.datasets.csv_dataset import read_csv_dataset
 from iqametrics.datasets.distortions import DISTORTIONS, EXTRA_DISTORTIONS
+from iqametrics.datasets.protocol import Parts, Shares, group_keys, official_parts, random_parts
 from iqametrics.datasets.sample import Sample
-from iqametrics.datasets.splits import near_duplicate_groups, split_groups
-from iqametrics.errors import DataError
+from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.pfd_iqa.prompts import DISTORTIONS as DISTORTION_CLASSES
-from iqametrics.training.recipe import Recipe, SplitTable, TrainTable
+from iqametrics.training.recipe import DataTable, ExtraData, Recipe, SplitTable, TrainTable
 
 _CLASS_OF_KIND = {kind.id: kind.liqe_class for kind in (*DISTORTIONS.values(), *EXTRA_DISTORTIONS.values())}
 _CLASS_OF_NAME = {kind.name: kind.liqe_class for kind in (*DISTORTIONS.values(), *EXTRA_DISTORTIONS.values())}
@@ -31,8 +32,8 @@ class Item:
 
     Attributes:
         sample: the image and its score.
-        source: number of its CSV, 0 for the main one.
-        weight: how often it is drawn, relative to the main CSV's images.
+        source: number of its CSV or dataset, 0 for the main one.
+        weight: how often it is drawn, relative to the main one's images.
         group: what it was kept together with by the split.
     """
 
@@ -52,11 +53,19 @@ class Item:
 
 @dataclass(frozen=True)
 class RunData:
-    """The three parts of a run; `test` may be empty, `validation` only if nothing is selected by it."""
+    """The three parts of a run.
+
+    Attributes:
+        train: the images that are trained on.
+        validation: may be empty where no epoch is selected by it.
+        test: may be empty where no epoch is selected by it.
+        digests: SHA-256 of what the datasets by name hold; a CSV is a file and known by its own.
+    """
 
     train: list[Item]
     validation: list[Item]
     test: list[Item]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all_items(self) -> list[Item]:
@@ -74,6 +83,7 @@ class View:
         left: horizontal position likewise.
         flip_h: whether it is mirrored left to right.
         flip_v: whether it is turned upside down.
+        seed: of what the loss draws at random for it.
     """
 
     item: int
@@ -81,32 +91,82 @@ class View:
     left: float
     flip_h: bool
     flip_v: bool
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What one process computes at a time: its share of a step, or of one of the parts that a step is cut into.
+
+    Attributes:
+        views: the crops.
+        counts: how many crops each process has at that time; empty where there is one process.
+    """
+
+    views: Sequence[View]
+    counts: tuple[int, ...] = ()
 
 
 def load_data(recipe: Recipe, *, needs_reference: bool) -> RunData:
-    """Read the CSV files and deal the main one's images to the parts.
+    """Read the CSV files and datasets and deal the main one's images to the parts.
 
-    Images of the further CSVs join the training part, unless they, or their references, are held out; files are told
+    Images of the further ones join the training part, unless they, or their references, are held out; files are told
     apart by their paths.
 
     Raises:
+        RecipeError: neither a CSV nor a dataset is named, or both.
         DataError: no or unusable data; a part without images; scores that are all equal; references missing where the
             metric needs them.
     """
     table = recipe.data
-    main = read_csv_dataset(table.csv, table.root or None, mos_range=table.mos_range)
-    _check_learnable(main, table.csv, needs_reference=needs_reference)
+    name = source_name(table)
+    main = _read(table, "data")
+    _check_learnable(main, name, needs_reference=needs_reference)
     train, validation, test = split_samples(main, recipe.split)
-    _check_parts(train, validation, test, recipe, table.csv)
+    _check_parts(train, validation, test, recipe, name)
+    digests = {} if table.csv else {name: _digest(main, table.root)}
     held = {path for item in (*validation, *test) for path in (item.sample.image, item.sample.reference) if path}
     held -= {item.sample.reference for item in train if item.sample.reference}
     for source, extra in enumerate(table.extra, start=1):
-        samples = read_csv_dataset(extra.csv, extra.root or None, mos_range=extra.mos_range)
-        _check_references(samples, extra.csv, needs_reference=needs_reference)
+        samples = _read(extra, f"data.extra[{source - 1}]")
+        _check_references(samples, source_name(extra), needs_reference=needs_reference)
+        digests |= {} if extra.csv else {source_name(extra): _digest(samples, extra.root)}
         train += [
             Item(sample, source, extra.weight) for sample in samples if not {sample.image, sample.reference} & held
         ]
-    return RunData(train, validation, test)
+    return RunData(train, validation, test, digests)
+
+
+def source_name(table: DataTable | ExtraData) -> str:
+    """Name a recipe's CSV file or dataset."""
+    return table.csv or f"dataset {table.dataset}"
+
+
+def _read(table: DataTable | ExtraData, where: str) -> list[Sample]:
+    if bool(table.csv) == bool(table.dataset):
+        raise RecipeError(f"{where}: names {'both' if table.csv else 'neither'} csv and dataset; give one of them")
+    if table.csv:
+        return read_csv_dataset(table.csv, table.root or None, mos_range=table.mos_range)
+    if table.mos_range is not None:
+        raise RecipeError(f"{where}.mos_range: is for a CSV, the range of {table.dataset} is known; leave it out")
+    if not table.root:
+        raise RecipeError(f"{where}.root is missing: give the folder of {table.dataset}")
+    return load_dataset(table.dataset, table.root)
+
+
+def _digest(samples: Sequence[Sample], root: str) -> str:
+    """SHA-256 of what a dataset says: names from its root, and scores."""
+    rows = [
+        [relative_name(sample.image, root), relative_name(sample.reference, root), sample.mos] for sample in samples
+    ]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def relative_name(path: Path | None, root: str) -> str:
+    """Name a file from the data's root, as a CSV does; empty for none."""
+    if path is None:
+        return ""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def split_samples(samples: Sequence[Sample], split: SplitTable) -> tuple[list[Item], list[Item], list[Item]]:
@@ -115,39 +175,35 @@ def split_samples(samples: Sequence[Sample], split: SplitTable) -> tuple[list[It
     Raises:
         DataError: what the split goes by is not in the data, or too few groups.
     """
-    groups = [str(group) for group in _groups(samples, split)]
-    items = [Item(sample, group=group) for sample, group in zip(samples, groups, strict=True)]
     if split.by == "column":
-        numbers = [_PARTS[group] for group in groups]
-        train, validation, test = ([item for item, n in zip(items, numbers, strict=True) if n == k] for k in range(3))
-        return train, validation, test
-    shares = [1 - split.validation - split.test, split.validation, split.test]
-    dealt = iter(split_groups(groups, [share for share in shares if share], split.seed))
-    train, validation, test = ([items[index] for index in next(dealt)] if share else [] for share in shares)
+        groups, parts = group_keys(samples), _column_parts(samples)
+    elif split.by == "official":
+        groups = group_keys(samples)
+        parts = official_parts(samples, validation=split.validation, seed=split.seed)
+    else:
+        groups = group_keys(samples, split.by)
+        # By the groups just found: looking for near-duplicates reads every image.
+        grouped = [Sample(s.image, None, s.mos, group=group) for s, group in zip(samples, groups, strict=True)]
+        shares = Shares(1 - split.validation - split.test, split.validation, split.test)
+        parts = random_parts(grouped, seed=split.seed, shares=shares)
+    train, validation, test = (
+        [Item(samples[index], group=groups[index]) for index in part]
+        for part in (parts.train, parts.validation, parts.test)
+    )
     return train, validation, test
 
 
-def _groups(samples: Sequence[Sample], split: SplitTable) -> list[Hashable]:
-    """What each sample is kept together with; for "column", the part itself."""
-    if split.by == "near-duplicates":
-        return list(near_duplicate_groups([sample.image for sample in samples]))
-    if split.by == "image":
-        return list(range(len(samples)))
-    groups: list[Hashable] = []
-    for sample in samples:
-        group: Hashable | None
-        if split.by == "reference":
-            group = sample.group or (sample.reference.name if sample.reference else None)
-        elif split.by == "distortion":
-            group = sample.kind if sample.kind is not None else sample.distortion
-        else:
-            group = sample.split.lower() if sample.split and sample.split.lower() in _PARTS else None
-        if group is None:
+def _column_parts(samples: Sequence[Sample]) -> Parts:
+    """Deal by the CSV's column, in which every row must name a part."""
+    indices: list[list[int]] = [[], [], []]
+    for index, sample in enumerate(samples):
+        part = _PARTS.get((sample.split or "").lower())
+        if part is None:
             raise DataError(
-                f"{sample.image}: nothing to split by {split.by!r} in its row; fill the CSV in or change split.by"
+                f"{sample.image}: nothing to split by 'column' in its row; fill the CSV in or change split.by"
             )
-        groups.append(group)
-    return groups
+        indices[part].append(index)
+    return Parts(*map(tuple, indices))
 
 
 def _check_learnable(samples: Sequence[Sample], csv: str, *, needs_reference: bool) -> None:
@@ -169,9 +225,12 @@ def _check_parts(train: list[Item], validation: list[Item], test: list[Item], re
     for name, part in (("validation", validation), ("test", test)):
         if 0 < len(part) < _FEWEST:
             raise DataError(f"{csv}: {len(part)} {name} images have no correlation; hold out more (split.{name})")
-    if recipe.train.selection == "best-val" and not validation:
+    chosen_by = {"best-val": ("validation", validation), "best-test": ("test", test)}
+    name, part = chosen_by.get(recipe.train.selection, ("", train))
+    if not part:
         raise DataError(
-            f"{csv}: no validation images to choose an epoch by; hold some out or set train.selection = 'last'"
+            f"{csv}: no {name} images to choose an epoch by; hold some out (split.{name}) or set train.selection = "
+            "'last'"
         )
 
 
@@ -197,6 +256,7 @@ def epoch_views(items: Sequence[Item], train: TrainTable, epoch: int) -> list[Vi
                         left=_unit(digest[16:24]),
                         flip_h="h" in train.flips and bool(flips & 1),
                         flip_v="v" in train.flips and bool(flips & 2),
+                        seed=draw_seed(train.seed, epoch, index, view),
                     ),
                 )
             )
@@ -208,9 +268,39 @@ def step_views(views: Sequence[View], batch_size: int) -> list[Sequence[View]]:
 
     So no step is left with a handful of images, whose batch statistics or pairs would be worthless.
     """
-    steps = -(-len(views) // batch_size)
-    ends = [len(views) * k // steps for k in range(steps + 1)]
+    return _cut(views, -(-len(views) // batch_size))
+
+
+def portions(views: Sequence[View], *, accumulate: int, processes: int, rank: int) -> list[Portion]:
+    """Cut a step into parts that follow one another, and give this process's share of each.
+
+    Sizes differ by at most one image, among the parts and among the shares. Every process has an image in every part,
+    so a small step has fewer parts.
+
+    Raises:
+        TrainingError: there are more processes than images.
+    """
+    if len(views) < processes:
+        raise TrainingError(
+            f"a step of {len(views)} images cannot be spread over {processes} processes; raise train.batch_size "
+            "or start fewer processes"
+        )
+    parts = _cut(views, min(accumulate, len(views) // processes))
+    if processes == 1:
+        return [Portion(part) for part in parts]
+    shares = [_cut(part, processes) for part in parts]
+    return [Portion(share[rank], tuple(len(views) for views in share)) for share in shares]
+
+
+def _cut(views: Sequence[View], pieces: int) -> list[Sequence[View]]:
+    ends = [len(views) * k // pieces for k in range(pieces + 1)]
     return [views[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def draw_seed(*parts: int) -> int:
+    """Give a seed for torch's generators, 63 bits, from a few numbers."""
+    text = "/".join(map(str, ("draws", *parts)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def image_files(items: Sequence[Item]) -> list[Path]:

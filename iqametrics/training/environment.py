@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from iqametrics.training.files import write_atomic
 _FILE = "environment.json"
 
 
-def this_session(inputs: Sequence[str]) -> dict[str, Any]:
+def this_session(inputs: Sequence[str], digests: Mapping[str, str], *, processes: int = 1) -> dict[str, Any]:
     """Describe what runs here and now.
 
     Args:
         inputs: the files that the run is made from, which are known by their digests.
+        digests: what else it is made from, each with its digest.
+        processes: how many train together.
     """
     commit = _git("rev-parse", "HEAD")
     return {
@@ -38,10 +40,11 @@ def this_session(inputs: Sequence[str]) -> dict[str, Any]:
             "machine": platform.machine(),
             "system": platform.system(),
             "cpus": os.cpu_count(),
+            "processes": processes,
             "torch_threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "inputs": _digests(inputs),
+        "inputs": _digests(inputs) | dict(digests),
     }
 
 

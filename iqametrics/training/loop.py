@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import itertools
 import math
 import signal
 import sys
@@ -22,10 +23,12 @@ from tqdm import tqdm
 
 from iqametrics.errors import TrainingError
 from iqametrics.evaluation import plcc, srcc
-from iqametrics.objective import Batch, Objective
+from iqametrics.objective import Batch, Objective, Statistics
 from iqametrics.training.batches import Batches
-from iqametrics.training.data import Item, RunData, epoch_views, step_views
+from iqametrics.training.data import Item, RunData, epoch_views, portions, step_views
+from iqametrics.training.distributed import Ranks
 from iqametrics.training.files import write_atomic
+from iqametrics.training.precision import Precision
 from iqametrics.training.recipe import TrainTable
 from iqametrics.training.resume import Average, Progress, load_state, save_state
 from iqametrics.training.schedule import lr_factor
@@ -43,7 +46,10 @@ class Trainer:
         data: the parts of the run.
         train: the recipe's [train] table.
         folder: of the run.
-        device: where the steps are computed.
+        ranks: where the steps are computed, and by how many processes.
+
+    Raises:
+        RecipeError: the device cannot compute in half precision as asked.
     """
 
     def __init__(
@@ -53,15 +59,23 @@ class Trainer:
         data: RunData,
         train: TrainTable,
         folder: Path,
-        device: torch.device,
+        ranks: Ranks,
     ) -> None:
         self.objective, self.batches, self.data = objective, batches, data
-        self.train, self.folder, self.device = train, folder, device
+        self.train, self.folder, self.ranks = train, folder, ranks
+        self.precision = Precision(train.amp, ranks.device)
         backbone_lr = train.lr if train.backbone_lr is None else train.backbone_lr
         groups = objective.parameter_groups(train.lr, backbone_lr, train.weight_decay)
         self.optimizer = torch.optim.AdamW([{**group, "peak_lr": group["lr"]} for group in groups])
         self.average = Average(objective, train.ema) if train.ema else None
         self.progress = Progress()
+        self.loss: torch.nn.Module | None = None
+
+    def begin(self, statistics: Statistics) -> None:
+        """Set what depends on the training data, before the first step of a fresh run."""
+        self.objective.initialise(statistics)
+        if self.average is not None:
+            self.average = Average(self.objective, self.train.ema)
 
     def resume(self) -> bool:
         """Go back to the last saved state; False where there is none yet."""
@@ -69,6 +83,8 @@ class Trainer:
         if not path.exists():
             return False
         self.progress = load_state(path, self.objective, optimizer=self.optimizer, average=self.average)
+        if self.progress.scaler:
+            self.precision.scaler.load_state_dict(self.progress.scaler)
         self._write_history()
         return True
 
@@ -79,17 +95,24 @@ class Trainer:
             TrainingError: a loss or gradient that is not finite; a full disk. The last good state is kept.
             KeyboardInterrupt: Ctrl-C, after the state was saved.
         """
-        with _graceful_interrupt() as interrupt:
+        # Only now: what is wrapped is made the same on all processes, as the first one has it.
+        self.loss = self.ranks.wrap(self.objective)
+        # torchrun passes a Ctrl-C on that its processes have had from the terminal already.
+        with _graceful_interrupt(at_second=self.ranks.count == 1) as interrupt:
             while self.progress.epoch < self.train.epochs:
                 self._epoch(interrupt)
 
     def predict(self, items: list[Item]) -> npt.NDArray[np.float64]:
-        """Score whole images with the current weights, in the order of the items."""
-        scores = np.zeros(len(items))
+        """Score whole images with the current weights, in float32 and the order of the items; the processes share."""
+        rank, count = self.ranks.rank, self.ranks.count
+        self.ranks.share_buffers(self.objective)
+        found = torch.zeros(len(items))
         self.objective.eval()
         with torch.no_grad():
-            for indices, batch in self.batches.whole(items, self.train.eval_batch_size):
-                scores[indices] = self.objective.predict(self.prepare(batch)).double().cpu().numpy()
+            for indices, batch in self.batches.whole(items[rank::count], self.train.eval_batch_size):
+                places = torch.tensor(indices) * count + rank
+                found[places] = self.objective.predict(self.prepare(batch)).float().cpu()
+        scores = self.ranks.sum(found.to(self.ranks.device)).double().cpu().numpy()
         if not np.isfinite(scores).all():
             bad = items[int(np.flatnonzero(~np.isfinite(scores))[0])].sample.image
             raise TrainingError(f"{bad}: its score is not a finite number; lower train.lr or set train.grad_clip")
@@ -97,7 +120,8 @@ class Trainer:
 
     def use_selected(self) -> int:
         """Put the weights to ship into the objective and give their epoch."""
-        if self.train.selection == "best-val":
+        self.ranks.wait()
+        if self.train.selection != "last":
             load_state(self.folder / BEST, self.objective)
             return self.progress.best_epoch
         if self.average is not None:
@@ -105,55 +129,101 @@ class Trainer:
         return self.progress.epoch - 1
 
     def _epoch(self, interrupt: threading.Event) -> None:
-        progress = self.progress
-        steps = step_views(epoch_views(self.data.train, self.train, progress.epoch), self.train.batch_size)
+        progress, ranks = self.progress, self.ranks
+        steps = [
+            portions(views, accumulate=self.train.accumulate, processes=ranks.count, rank=ranks.rank)
+            for views in step_views(epoch_views(self.data.train, self.train, progress.epoch), self.train.batch_size)
+        ]
         started = time.monotonic() - progress.seconds
         self.objective.train()
-        ahead = self.batches.training(self.data.train, steps[progress.step_in_epoch :])
-        label = f"epoch {progress.epoch + 1}/{self.train.epochs}"
-        with tqdm(total=len(steps), initial=progress.step_in_epoch, desc=label, disable=not sys.stderr.isatty()) as bar:
-            for batch in ahead:
-                self._step(self.prepare(batch), len(steps))
+        left = steps[progress.step_in_epoch :]
+        ahead = self.batches.training(self.data.train, list(itertools.chain.from_iterable(left)))
+        label, quiet = f"epoch {progress.epoch + 1}/{self.train.epochs}", not (ranks.first and sys.stderr.isatty())
+        with tqdm(total=len(steps), initial=progress.step_in_epoch, desc=label, disable=quiet) as bar:
+            for step in left:
+                self._step(list(itertools.islice(ahead, len(step))), len(steps), interrupt)
                 bar.update()
                 bar.set_postfix(loss=f"{progress.sums['loss'] / progress.images:.4f}")
                 progress.seconds = time.monotonic() - started
                 self._maybe_save(interrupt)
         self._close_epoch(len(steps), started)
 
-    def _step(self, batch: Batch, steps_per_epoch: int) -> None:
-        progress = self.progress
-        torch.manual_seed(step_seed(self.train.seed, progress.step))
+    def _step(self, parts: list[Batch], steps_per_epoch: int, interrupt: threading.Event) -> None:
+        """Do one step of the optimiser on a batch that comes in parts."""
+        progress, scaler = self.progress, self.precision.scaler
         factor = lr_factor(self.train, progress.step, steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        loss, parts = self.objective.loss(batch)
-        self._check_finite(loss.detach(), "loss", batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        images = sum(sum(part.counts) or len(part) for part in parts)
+        values = self._agree(self._gradient(parts, images), interrupt)
+        self._check_finite(values["loss"], "loss", parts)
+        scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.train.grad_clip or math.inf)
-        self._check_finite(norm, "gradient", batch)
-        self.optimizer.step()
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.train.grad_clip or math.inf))
+        # A scaled gradient may overflow: then the scaler leaves the step out and lowers its scale.
+        if not scaler.is_enabled() or self.precision.exhausted:
+            self._check_finite(norm, "gradient", parts)
+        scaler.step(self.optimizer)
+        scaler.update()
         if self.average is not None:
             self.average.update(self.objective, progress.step)
-        for name, value in {"loss": loss, **parts}.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + float(value.detach()) * len(batch)
-        progress.images += len(batch)
+        for name, value in values.items():
+            progress.sums[name] = progress.sums.get(name, 0.0) + value * images
+        progress.images += images
         progress.step += 1
         progress.step_in_epoch += 1
 
-    def _check_finite(self, value: torch.Tensor, what: str, batch: Batch) -> None:
-        if bool(torch.isfinite(value)):
+    def _gradient(self, parts: list[Batch], images: int) -> dict[str, torch.Tensor]:
+        """Add up the gradient of a step, and give its loss by name, each process its share of the mean over images."""
+        assert self.loss is not None
+        values: dict[str, torch.Tensor] = {}
+        for number, part in enumerate(parts):
+            torch.manual_seed(step_seed(self.train.seed, self.progress.step, number, self.ranks.rank))
+            with self.ranks.gradients(self.loss, add=number == len(parts) - 1):
+                with self.precision.autocast():
+                    loss, named = self.loss(self.prepare(part))
+                weight = len(part) / images
+                # The processes' gradients are averaged, but these are shares of one mean.
+                self.precision.scaler.scale(loss * (weight * self.ranks.count)).backward()
+            for name, value in {"loss": loss, **named}.items():
+                share = value.detach() * weight
+                values[name] = values[name] + share if name in values else share
+        return values
+
+    def _agree(self, values: dict[str, torch.Tensor], interrupt: threading.Event) -> dict[str, float]:
+        """Add up what the processes found; all of them stop if one was told to."""
+        told = torch.tensor(float(interrupt.is_set()), device=self.ranks.device)
+        *numbers, stop = self.ranks.sum(torch.stack([*(value.float() for value in values.values()), told])).tolist()
+        if stop:
+            interrupt.set()
+        return dict(zip(values, numbers, strict=True))
+
+    def _check_finite(self, value: float, what: str, parts: list[Batch]) -> None:
+        if math.isfinite(value):
             return
-        names = ", ".join(batch.keys[:_KEYS_SHOWN]) + (", ..." if len(batch.keys) > _KEYS_SHOWN else "")
+        keys = self._culprits(parts) or [key for part in parts for key in part.keys]
+        names = ", ".join(keys[:_KEYS_SHOWN]) + (", ..." if len(keys) > _KEYS_SHOWN else "")
         raise TrainingError(
-            f"{what} is {float(value)} in epoch {self.progress.epoch + 1}, step {self.progress.step_in_epoch + 1} "
+            f"{what} is {value} in epoch {self.progress.epoch + 1}, step {self.progress.step_in_epoch + 1} "
             f"({names}); the last good state in {self.folder} is kept, lower train.lr or set train.grad_clip"
         )
 
+    def _culprits(self, parts: list[Batch]) -> list[str]:
+        """Name the images whose loss is not finite also when each is alone."""
+        self.objective.eval()
+        found = []
+        with torch.no_grad():
+            for single in (part.only(index) for part in parts for index in range(len(part))):
+                with self.precision.autocast():
+                    loss, _ = self.objective.loss(self.prepare(single))
+                if not bool(torch.isfinite(loss)):
+                    found += single.keys
+        return found
+
     def prepare(self, batch: Batch) -> Batch:
         """Move a batch to the device and, where it holds images, run the frozen part on them."""
-        batch = batch.to(self.device)
+        batch = batch.to(self.ranks.device)
         if self.batches.source.is_trunk_output:
             return batch
         ref = None if batch.ref is None else self.objective.trunk(batch.ref[0])
@@ -164,6 +234,8 @@ class Trainer:
         if due or interrupt.is_set():
             self._save_last()
         if interrupt.is_set():
+            # torchrun ends all processes as soon as one ended, and the first may still be writing.
+            self.ranks.wait()
             raise KeyboardInterrupt(
                 f"stopped in epoch {self.progress.epoch + 1} after step {self.progress.step_in_epoch}; the state is in "
                 f"{self.folder}, go on with the same command and --resume"
@@ -175,36 +247,51 @@ class Trainer:
         row: dict[str, Any] = {"epoch": progress.epoch + 1, "lr": self.train.lr * factor}
         row |= {f"train_{name}": total / progress.images for name, total in progress.sums.items()}
         last = progress.epoch + 1 == self.train.epochs
-        if self.data.validation and (last or (progress.epoch + 1) % self.train.validate_every == 0):
+        if self._watched() and (last or (progress.epoch + 1) % self.train.validate_every == 0):
             row |= self._validate()
         row["seconds"] = round(time.monotonic() - started, 2)
         progress.history.append(row)
         progress.next_epoch()
         self._write_history()
         self._save_last()
-        tqdm.write(_summary(row), file=sys.stderr)
+        if self.ranks.first:
+            tqdm.write(_summary(row), file=sys.stderr)
+
+    def _watched(self) -> dict[str, list[Item]]:
+        """Give the held-out images that are scored while training goes on; the last of the parts chooses the epoch."""
+        parts = {"val": self.data.validation, "test": self.data.test if self.train.selection == "best-test" else []}
+        return {name: items for name, items in parts.items() if items}
 
     def _validate(self) -> dict[str, float]:
-        """Measure on the validation part and keep the weights if they are the best so far."""
+        """Measure on the held-out images and keep the weights if they are the best so far."""
         if self.average is not None:
             self.average.swap(self.objective)
-        mos = [item.sample.mos for item in self.data.validation]
-        scores = self.predict(self.data.validation)
-        measured = {"val_srcc": srcc(scores, mos), "val_plcc": plcc(scores, mos)}
+        measured: dict[str, float] = {}
+        value = math.nan
+        for name, items in self._watched().items():
+            mos = [item.sample.mos for item in items]
+            scores = self.predict(items)
+            value = srcc(scores, mos)
+            measured |= {f"{name}_srcc": value, f"{name}_plcc": plcc(scores, mos)}
         # NaN (all scores alike) is worse than anything, but the first epoch must leave some weights to ship.
-        value = -1.5 if math.isnan(measured["val_srcc"]) else measured["val_srcc"]
+        value = -1.5 if math.isnan(value) else value
         if value > self.progress.best_srcc:
             self.progress.best_epoch, self.progress.best_srcc = self.progress.epoch, value
-            save_state(self.folder / BEST, self.objective, self.progress)
+            if self.ranks.first:
+                save_state(self.folder / BEST, self.objective, self.progress)
         if self.average is not None:
             self.average.swap(self.objective)
         return measured
 
     def _save_last(self) -> None:
+        self.progress.scaler = dict(self.precision.scaler.state_dict())
         path = self.folder / LAST
-        save_state(path, self.objective, self.progress, optimizer=self.optimizer, average=self.average)
+        if self.ranks.first:
+            save_state(path, self.objective, self.progress, optimizer=self.optimizer, average=self.average)
 
     def _write_history(self) -> None:
+        if not self.ranks.first:
+            return
         rows = self.progress.history
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
@@ -214,9 +301,10 @@ class Trainer:
         write_atomic(self.folder / HISTORY, text.getvalue())
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Seed of torch's generator for a step of a run."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/step/{step}".encode(), digest_size=8).digest(), "big") >> 1
+def step_seed(seed: int, step: int, part: int = 0, rank: int = 0) -> int:
+    """Seed of torch's generator for a part of a step of a run on one of its processes."""
+    text = f"{seed}/step/{step}" + (f"/{part}/{rank}" if part or rank else "")
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _summary(row: dict[str, Any]) -> str:
@@ -226,8 +314,8 @@ def _summary(row: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _graceful_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag that is looked at between steps; the second one interrupts at once."""
+def _graceful_interrupt(*, at_second: bool) -> Iterator[threading.Event]:
+    """Turn a Ctrl-C into a flag that is looked at between steps; `at_second`, another one interrupts at once."""
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag
@@ -236,7 +324,8 @@ def _graceful_interrupt() -> Iterator[threading.Event]:
 
     def remember(_signal: int, _frame: FrameType | None) -> None:
         flag.set()
-        signal.signal(signal.SIGINT, previous)
+        if at_second:
+            signal.signal(signal.SIGINT, previous)
 
     signal.signal(signal.SIGINT, remember)
     try:

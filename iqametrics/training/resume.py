@@ -16,8 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from iqametrics.errors import TrainingError
+from iqametrics.nn.norm import FrozenBatchNorm2d
 from iqametrics.training.files import write_atomic
 
 _KEY = "iqametrics-run"
@@ -37,6 +39,7 @@ class Progress:
         best_epoch: epoch with the best validation SRCC, -1 for none yet.
         best_srcc: that SRCC.
         history: one row an epoch.
+        scaler: state of the loss scaler of float16, empty for none.
     """
 
     epoch: int = 0
@@ -48,6 +51,7 @@ class Progress:
     best_epoch: int = -1
     best_srcc: float = -2.0
     history: list[dict[str, float]] = field(default_factory=list)
+    scaler: dict[str, float] = field(default_factory=dict)
 
     def next_epoch(self) -> None:
         """Close the running epoch."""
@@ -55,31 +59,45 @@ class Progress:
 
 
 class Average:
-    """Moving average of the trainable parameters.
+    """Moving average of the trainable parameters, and of the running statistics of BatchNorm.
+
+    The statistics are averaged with the same weights as the parameters, so that they are those of the networks that
+    the average is of, in the same proportions. (Exactly right would be to measure them anew with the averaged
+    parameters, which costs a pass over the training part at each validation.)
 
     Args:
-        module: whose parameters are averaged.
+        module: whose parameters and statistics are averaged, as it stands before the first step.
         decay: weight of the past; the first steps use (1 + step) / (10 + step) where that is less.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values = {name: parameter.detach().clone() for name, parameter in trainable(module).items()}
+        self.values = {name: tensor.detach().clone() for name, tensor in averaged(module).items()}
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Take in the parameters after a step."""
+        """Take in the state after a step."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in trainable(module).items():
-            self.values[name].lerp_(parameter, weight)
+        for name, tensor in averaged(module).items():
+            self.values[name].lerp_(tensor, weight)
 
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:
-        """Exchange averaged and current parameters; a second call exchanges them back."""
-        for name, parameter in trainable(module).items():
-            current = parameter.detach().clone()
-            parameter.copy_(self.values[name])
+        """Exchange averaged and current state; a second call exchanges them back."""
+        for name, tensor in averaged(module).items():
+            current = tensor.detach().clone()
+            tensor.copy_(self.values[name])
             self.values[name].copy_(current)
+
+
+def averaged(module: nn.Module) -> dict[str, Tensor]:
+    """Trainable parameters and running means and variances that training moves, by name."""
+    tensors: dict[str, Tensor] = dict(trainable(module))
+    for prefix, child in module.named_modules():
+        if isinstance(child, _BatchNorm) and not isinstance(child, FrozenBatchNorm2d):
+            found = {"running_mean": child.running_mean, "running_var": child.running_var}
+            tensors |= {f"{prefix}.{name}": tensor for name, tensor in found.items() if tensor is not None}
+    return tensors
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -138,7 +156,9 @@ def load_state(
     if optimizer is not None:
         _restore_optimizer(module, optimizer, _below(tensors, "optimizer."))
     if average is not None:
-        for name, value in _below(tensors, "average.").items():
+        stored = _below(tensors, "average.")
+        _check_names(average.values, stored, path)
+        for name, value in stored.items():
             average.values[name].copy_(value)
     return progress
 
@@ -148,14 +168,17 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _restore(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    expected = learned_state(module)
+    _check_names(learned_state(module), tensors, path)
+    module.load_state_dict(tensors, strict=False)
+
+
+def _check_names(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
     wrong = sorted(expected.keys() ^ tensors.keys())
     wrong += [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
     if wrong:
         raise TrainingError(
             f"{path}: is the state of another model ({', '.join(wrong[:4])} differ); use its own recipe"
         )
-    module.load_state_dict(tensors, strict=False)
 
 
 def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

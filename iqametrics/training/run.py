@@ -4,15 +4,15 @@ RUN/recipe.toml              the recipe as it was understood, with absolute path
 RUN/environment.json         versions, hardware, commit, digests of the input files, for each session
 RUN/history.csv              one row an epoch
 RUN/last.safetensors         state to resume from
-RUN/best.safetensors         weights of the best epoch by validation SRCC
+RUN/best.safetensors         weights of the best epoch by validation SRCC (or the test part's, if so selected)
 RUN/predictions.csv          scores of the held-out images by the shipped weights
+RUN/results.json             the figures, and the rule that chose the epoch
 RUN/checkpoint.safetensors   the result, which describes itself
 """
 
-import csv
 import hashlib
 import importlib
-import io
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from iqametrics.errors import RecipeError, TrainingError
-from iqametrics.evaluation import evaluate
 from iqametrics.metric import Sizing
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
-from iqametrics.training.data import Item, RunData, image_files, load_data
+from iqametrics.training.data import RunData, image_files, load_data, source_name
+from iqametrics.training.distributed import Ranks, joined
 from iqametrics.training.environment import (
     check_inputs,
     checkpoint_record,
@@ -39,6 +39,7 @@ from iqametrics.training.environment import (
 from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import LAST, Trainer
 from iqametrics.training.recipe import Recipe, read_recipe, to_toml
+from iqametrics.training.results import measure, write_predictions, write_results
 from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
@@ -51,7 +52,7 @@ OBJECTIVES = {
 }
 """What can be trained, and the class that says how."""
 
-_RECIPE, _PREDICTIONS = "recipe.toml", "predictions.csv"
+_RECIPE = "recipe.toml"
 # A resumed run may differ in these: they change the speed or the description, not the weights.
 _FREE = {"train": {"device", "workers"}, "cache": {"folder"}, "output": {"licence", "sources", "dtype"}}
 _STATISTICS_IMAGES = 128
@@ -87,35 +88,57 @@ def train(
 def train_recipe(recipe: Recipe, output: Path | str, *, resume: bool = False) -> Path:
     """Train a recipe that is already read; see `train`."""
     try:
-        return _train(recipe, Path(output), resume=resume)
+        with joined(recipe.train.device) as ranks:
+            return _train(recipe, Path(output), ranks, resume=resume)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(str(interrupt) or "stopped; go on with the same command and --resume") from None
 
 
-def _train(recipe: Recipe, folder: Path, *, resume: bool) -> Path:
+def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     objective_class = _objective_class(recipe.metric.name)
     _check_folder(folder, recipe, resume=resume)
-    if resume and is_finished(folder, recipe):
-        return folder
-    device = _device(recipe.train.device)
     init = starting_files(recipe, folder, partial(train_recipe, resume=resume))
     torch.manual_seed(recipe.train.seed)
-    objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(device)
+    objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(ranks.device)
     objective.to(memory_format=torch.channels_last)
     data = load_data(recipe, needs_reference=objective.needs_reference)
-    folder.mkdir(parents=True, exist_ok=True)
-    sessions = _sessions(folder, [*_csv_files(recipe), *init.values()], resume=resume)
-    write_atomic(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
-    write_sessions(folder, sessions)
+    now = this_session([*_csv_files(recipe), *init.values()], data.digests, processes=ranks.count)
+    sessions = _sessions(folder, now, resume=resume)
+    if resume and is_finished(folder, recipe):
+        return folder
+    # Until here every process has looked at what the first one now begins to write.
+    ranks.wait()
+    if ranks.first:
+        _open_folder(folder, recipe, sessions)
+    ranks.wait()
     batches = _batches(recipe, objective, data, folder)
-    trainer = Trainer(objective, batches, data, recipe.train, folder, device)
+    trainer = Trainer(objective, batches, data, recipe.train, folder, ranks)
     if not (resume and trainer.resume()):
-        objective.initialise(_statistics(trainer))
+        trainer.begin(_statistics(trainer))
     trainer.run()
     epoch = trainer.use_selected()
-    results = _results(trainer, recipe)
-    _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, sessions, data, results, epoch)
+    held_out = {"validation": data.validation, "test": data.test}
+    scores = {name: trainer.predict(items) for name, items in held_out.items() if items}
+    if ranks.first:
+        write_predictions(folder, recipe, data, scores)
+        results = {name: measure(held_out[name], values) for name, values in scores.items()}
+        metadata = _metadata(recipe, objective, sessions, data, results, epoch)
+        _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, metadata)
+        write_results(folder, metadata, sum(row["seconds"] for row in trainer.progress.history))
+    ranks.wait()
     return folder
+
+
+def _open_folder(folder: Path, recipe: Recipe, sessions: Sequence[dict[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
+    write_sessions(folder, sessions)
+    if recipe.train.selection == "best-test":
+        print(
+            "train.selection = best-test: the epoch is chosen by the test part, so the test figures are too good to be "
+            "compared with those of a protocol that does not",
+            file=sys.stderr,
+        )
 
 
 def is_finished(folder: Path, recipe: Recipe) -> bool:
@@ -148,9 +171,8 @@ def _check_folder(folder: Path, recipe: Recipe, *, resume: bool) -> None:
         )
 
 
-def _sessions(folder: Path, inputs: list[str], *, resume: bool) -> list[dict[str, Any]]:
+def _sessions(folder: Path, now: dict[str, Any], *, resume: bool) -> list[dict[str, Any]]:
     """Give the records of the run's sessions with this one; a run that has saved nothing yet begins with it."""
-    now = this_session(inputs)
     before = earlier_sessions(folder) if resume and (folder / LAST).exists() else []
     if before:
         check_inputs(folder, before[0], now)
@@ -165,17 +187,6 @@ def _fixed(tables: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items()
         if key not in _FREE.get(table, ())
     }
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name.partition(":")[0] not in available:
-        raise RecipeError(f"train.device = {name!r}: choose one of auto, {', '.join(available)}")
-    if not available[name.partition(":")[0]]:
-        raise RecipeError(f"train.device = {name!r}: this machine has none; use train.device = 'cpu'")
-    return torch.device(name)
 
 
 def _batches(recipe: Recipe, objective: Objective, data: RunData, folder: Path) -> Batches:
@@ -202,7 +213,7 @@ def _needed_files(data: RunData, objective: Objective) -> list[Path]:
 
 def _sizing(recipe: Recipe) -> Sizing:
     try:
-        return Sizing(recipe.min_side, recipe.sizing.max_side or None)
+        return Sizing(recipe.min_side, recipe.sizing.max_side or None, recipe.sizing.short_side or None)
     except ValueError as error:
         raise RecipeError(f"[sizing]: {error}") from error
 
@@ -235,68 +246,22 @@ def _moments(level: Tensor) -> Tensor:
     return torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)])
 
 
-def _results(trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
-    """Score the held-out images with the weights to ship; the test part counts where there is one."""
-    parts = {"validation": trainer.data.validation, "test": trainer.data.test}
-    scores = {name: trainer.predict(items) for name, items in parts.items() if items}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "reference", "part", "group", "mos", "score"])
-    root = recipe.data.root or str(Path(recipe.data.csv).parent)
-    for name, values in scores.items():
-        for item, score in zip(parts[name], values, strict=True):
-            files = [_name(path, root) for path in (item.sample.image, item.sample.reference)]
-            writer.writerow([*files, name, item.group, f"{item.sample.mos:.6f}", f"{score:.6f}"])
-    write_atomic(trainer.folder / _PREDICTIONS, text.getvalue())
-    measured = {}
-    for name, values in scores.items():
-        items = parts[name]
-        groups = [_group(item, index, recipe.split.by) for index, item in enumerate(items)]
-        alike = len(set(groups)) == 1
-        measured[name] = evaluate(
-            values, [item.sample.mos for item in items], groups=None if alike else groups
-        ).to_dict()
-        if alike:
-            # Images of one group are no sample to resample: there is a figure, but no interval.
-            measured[name] |= {"srcc_low": None, "srcc_high": None}
-    return measured
-
-
-def _group(item: Item, index: int, by: str) -> str:
-    """What an image is resampled together with, for the interval."""
-    if by != "column":
-        return item.group
-    reference = item.sample.reference
-    return item.sample.group or (str(reference) if reference else str(index))
-
-
-def _name(path: Path | None, root: str) -> str:
-    """Name a file from the data's root, as a CSV does; empty for none."""
-    if path is None:
-        return ""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _write_checkpoint(
-    path: Path,
+def _metadata(
     recipe: Recipe,
-    init: dict[str, str],
     objective: Objective,
-    sessions: list[dict[str, Any]],
+    sessions: Sequence[dict[str, Any]],
     data: RunData,
     results: dict[str, Any],
     epoch: int,
-) -> None:
-    dtype = _STORED_DTYPES[recipe.output.dtype]
-    tensors, base = _without_base(objective.model.state_dict(), init.get("backbone"))
-    metadata = {
+) -> dict[str, Any]:
+    """Give what the checkpoint says of itself, without the backbone it refers to."""
+    return {
         "metric": recipe.metric.name,
         "tag": recipe.metric.tag,
         "config": objective.config(),
         "sizing": _sizing(recipe).to_dict(),
-        "backbone": base,
         "training": {
-            "data": [Path(csv).name for csv in _csv_files(recipe)],
+            "data": [Path(source_name(table)).name for table in (recipe.data, *recipe.data.extra)],
             "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
             "split": {"by": recipe.split.by, "seed": recipe.split.seed},
             "selection": recipe.train.selection,
@@ -308,7 +273,13 @@ def _write_checkpoint(
         "results": results,
         "sources": list(recipe.output.sources),
     }
-    save_checkpoint(path, tensors, metadata, dtype=dtype)
+
+
+def _write_checkpoint(
+    path: Path, recipe: Recipe, init: dict[str, str], objective: Objective, metadata: dict[str, Any]
+) -> None:
+    tensors, base = _without_base(objective.model.state_dict(), init.get("backbone"))
+    save_checkpoint(path, tensors, metadata | {"backbone": base}, dtype=_STORED_DTYPES[recipe.output.dtype])
 
 
 def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[str, Tensor], dict[str, str] | None]:
@@ -329,4 +300,4 @@ def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[
 
 
 def _csv_files(recipe: Recipe) -> list[str]:
-    return [recipe.data.csv, *(extra.csv for extra in recipe.data.extra)]
+    return [table.csv for table in (recipe.data, *recipe.data.extra) if table.csv]
