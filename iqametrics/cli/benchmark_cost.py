@@ -49,7 +49,7 @@ def add_cost_parser(parts: Any) -> None:
     parser.add_argument(
         "--size",
         action="append",
-        type=parse_size,
+        type=_size,
         metavar="HxW",
         help=f"height and width; may be repeated (default: {DEFAULT_SIZE[0]}x{DEFAULT_SIZE[1]})",
     )
@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     jobs = _jobs(args)
     if args.output is not None and (args.output.is_dir() or not args.output.parent.is_dir()):
         raise UsageError(f"--output {args.output} is a folder or lies in one that does not exist; give a file")
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    # Before the first measurement: what it is told of the machine's load must not be our own.
+    circumstances = {} if args.output is None else _circumstances()
     rows, failed = [], False
     with open_rows(args.format, COLUMNS) as writer:
         for name, untrained, size in jobs:
@@ -90,8 +91,15 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         from iqametrics.training.files import write_atomic
 
-        write_atomic(args.output, json.dumps({**_circumstances(), "load_before": load, "rows": rows}, indent=1) + "\n")
+        write_atomic(args.output, json.dumps({**circumstances, "rows": rows}, indent=1) + "\n")
     return EXIT_FAILED if failed else EXIT_OK
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HxW, e.g. 384x512") from error
 
 
 def _jobs(args: argparse.Namespace) -> list[tuple[str, bool, tuple[int, int]]]:
@@ -129,12 +137,13 @@ def _circumstances() -> dict[str, Any]:
     """Give command, source tree, date and machine: a time means nothing without them."""
     from iqametrics.training.environment import this_session
 
-    session = this_session(())
+    session = this_session([], {})
     names = ("date", "commit", "changed_since_commit", "python", "packages", "hardware")
     return {
         "command": shlex.join(["iqametrics", *sys.argv[1:]]),
         **{name: session[name] for name in names},
         "processor": _processor(),
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
 
