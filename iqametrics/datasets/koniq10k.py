@@ -45,7 +45,7 @@ SPEC = DatasetSpec(
     images=10_073,
     score_name="MOS z-score",
     score_range=_RANGE,
-    spread="standard deviation of the opinions 1..5, over 4: nearly, not exactly, the scale of the z-scores",
+    spread="standard deviation of the opinions 1..5, over 4: near the scale of the z-scores, not the same",
     official_parts={"train": 7058, "validation": 1000, "test": 2015},
     paper="Hosu, Lin, Sziranyi and Saupe, KonIQ-10k: an ecologically valid database for deep learning of blind image "
     "quality assessment, IEEE Transactions on Image Processing 29, 2020",

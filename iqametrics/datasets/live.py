@@ -66,7 +66,7 @@ SPEC = DatasetSpec(
     score_name="DMOS",
     score_range=_REALIGNED,
     score_variants={"original": _ORIGINAL},
-    spread="dmos_std of the realigned scores; the original scores have none",
+    spread="dmos_std of the realigned scores, 1.1 to 5.4 on their scale: of the mean, it seems, not of single opinions",
     paper="Sheikh, Sabir and Bovik, A statistical evaluation of recent full reference image quality assessment "
     "algorithms, IEEE Transactions on Image Processing 15(11), 2006",
     url="https://live.ece.utexas.edu/research/quality/subjective.htm",
