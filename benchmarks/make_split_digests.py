@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iqametrics.datasets.catalogue import list_datasets, load_dataset
-from iqametrics.datasets.protocol import EIGHT_TWO, SIX_TWO_TWO, group_keys, parts_digest, repeated_parts
+from iqametrics.datasets.protocol import EIGHT_TWO, SIX_TWO_TWO, Parts, group_keys, parts_digest, repeated_parts
 from iqametrics.datasets.sample import Sample
 
 DIGESTS = Path(__file__).resolve().parent.parent / "tests" / "data" / "split_digests.json"
@@ -38,17 +38,19 @@ def made_sets() -> dict[str, list[Sample]]:
     }
 
 
-def digests(samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """Digests of the splits with the seeds 0 to 9, by shares."""
+def splits(samples: Sequence[Sample]) -> dict[str, list[Parts]]:
+    """The splits with the seeds 0 to 9, by shares."""
+    return {name: repeated_parts(samples, shares=shares) for name, shares in SHARES.items()}
+
+
+def digests(samples: Sequence[Sample], ten: dict[str, list[Parts]] | None = None) -> dict[str, list[str]]:
+    """Digests of those splits."""
     keys = group_keys(samples)
-    return {
-        name: [parts_digest(keys, parts) for parts in repeated_parts(samples, shares=shares)]
-        for name, shares in SHARES.items()
-    }
+    return {name: [parts_digest(keys, parts) for parts in found] for name, found in (ten or splits(samples)).items()}
 
 
 def real_set(labels: Path, name: str) -> list[Sample] | None:
-    """A dataset of which the score file is there, in its folder or, as archives often have it, in the only one in it."""
+    """A dataset whose score files are there, in a folder of its name or in the only folder in that; else None."""
     folder = labels / name
     if not folder.is_dir():
         return None

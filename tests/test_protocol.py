@@ -172,11 +172,13 @@ def test_the_datasets_are_split_as_ever(name):
     samples = script().real_set(Path(LABELS), name)
     if samples is None:
         pytest.skip(f"{LABELS} has no {name}")
-    assert script().digests(samples) == DIGESTS["datasets"][name]
-    for parts in repeated_parts(samples, shares=EIGHT_TWO):
-        indices, names = sides(samples, parts)
-        assert sorted(i for part in indices for i in part) == list(range(len(samples)))
-        assert sum(map(len, names)) == len(set.union(*names))
+    splits = script().splits(samples)
+    assert script().digests(samples, splits) == DIGESTS["datasets"][name]
+    names = [(s.reference or s.image).name.casefold() for s in samples]
+    for parts in (parts for ten in splits.values() for parts in ten):
+        assert sorted(parts.train + parts.validation + parts.test) == list(range(len(samples)))
+        held = [{names[i] for i in part} for part in (parts.train, parts.validation, parts.test)]
+        assert sum(map(len, held)) == len(set(names))
 
 
 # ---- groups

@@ -129,7 +129,7 @@ def split_groups(groups: Sequence[Hashable], fractions: Sequence[float], seed: i
     if len(members) < len(fractions):
         raise DataError(f"{len(members)} groups cannot be split into {len(fractions)} parts; give more groups")
     order = sorted(members, key=lambda group: (hashlib.sha256(f"{seed}\0{group}".encode()).digest(), group))
-    ends = np.cumsum(fractions) * len(groups)
+    ends = (np.cumsum(fractions) * len(groups)).tolist()
     parts: list[list[int]] = [[] for _ in fractions]
     part, dealt = 0, 0
     for position, group in enumerate(order):
