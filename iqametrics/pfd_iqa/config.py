@@ -208,6 +208,8 @@ _MINIMUM = {
     "frozen_levels": 0,
     "seed": 0,
 }
+# What no tensor's size contradicts: a hostile checkpoint could otherwise cost hours or all memory.
+_MAXIMUM = {"frozen_levels": 5, "timesteps": 100_000, "n_crops": 10_000, "n_samples": 1000, "seed": 2**40}
 
 
 def _check_value(name: str, value: Any) -> None:
@@ -215,12 +217,12 @@ def _check_value(name: str, value: Any) -> None:
         raise RecipeError(f"{name} = {value!r} is not known; choose one of {', '.join(_CHOICES[name])}")
     if name in _MINIMUM and value < _MINIMUM[name]:
         raise RecipeError(f"{name} = {value} is impossible; give a whole number from {_MINIMUM[name]} up")
-    if name == "frozen_levels" and value > 5:
-        raise RecipeError(f"frozen_levels = {value} is impossible; give 0 to 5")
+    if name in _MAXIMUM and value > _MAXIMUM[name]:
+        raise RecipeError(f"{name} = {value} is impossible; give a number from {_MINIMUM[name]} to {_MAXIMUM[name]}")
     if name == "mask_ratio" and not 0 <= value < 1:
         raise RecipeError(f"mask_ratio = {value} is no probability; give 0 up to, but not including, 1")
-    if name == "logit_scale" and value <= 0:
-        raise RecipeError(f"logit_scale = {value} is impossible; give a number above 0")
+    if name == "logit_scale" and not 0 < value <= 1e6:
+        raise RecipeError(f"logit_scale = {value} is impossible; give a number above 0, and 1e6 at most")
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
