@@ -198,7 +198,7 @@ def read_pin(name: str) -> Pin | None:
         pin = Pin(**json.loads(path.read_text(encoding="utf-8")))
         if not is_revision(pin.revision) or not is_sha256(pin.sha256) or pin.name != name:
             raise ValueError("commit, digest or name is wrong")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: is not a readable pin ({error}); remove it and fetch {name} again") from error
