@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from iqametrics.baselines import is_installed
+from iqametrics.baselines.paper_rows import PaperRow, paper_row
 from iqametrics.benchmark.sources import Source
 from iqametrics.benchmark.tables import AVERAGE, Cell, Protocol, Table, choose
 from iqametrics.errors import DataError
@@ -49,6 +51,7 @@ _OURS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Rows that this package's own methods fill, and what they change in a recipe."""
 
+_WITH_REFERENCES = ("bpclip-table2", "bpclip-table3")
 _TRAIN_SHARES = {"6:2:2": 0.6, "8:2": 0.72}
 
 
@@ -117,8 +120,9 @@ def plan_table(
     datasets: Sequence[str] = (),
     splits: int = 10,
     size: Size = "paper",
+    changes: Sequence[str] = (),
 ) -> list[Job]:
-    """List the jobs of a table; rows that nothing here can run give none.
+    """List the jobs of a table; rows that nothing here can run give none, if they are not asked for.
 
     Args:
         table: a table of a paper.
@@ -126,6 +130,7 @@ def plan_table(
         datasets: only cells tested on these; all if empty.
         splits: number of random splits.
         size: "paper" for the recipes of the paper's size, "lite" for the same jobs at lite size.
+        changes: further `table.key=value` changes of all recipes, such as fewer epochs for a trial.
 
     Raises:
         DataError: an unknown row or dataset, or the table of costs, which is measured in another way.
@@ -138,10 +143,11 @@ def plan_table(
     jobs: list[Job] = []
     for row in choose(rows, table.rows, "row"):
         cells = [cell for cell in table.cells if cell.row == row and cell.dataset in wanted]
-        if row in _OURS[table.id]:
-            jobs += _trained(table, row, cells, splits, size)
-        elif metric := adapter(table, row):
-            jobs += _finished(table, row, metric, cells, splits)
+        if is_ours(table, row):
+            variant = (*_OURS[table.id][row], *changes)
+            jobs += _trained(table, row, variant, cells, splits, size)
+        elif (adapter := compared_row(table, row).adapter) and (rows or row not in unfilled_rows(table)):
+            jobs += _finished(table, row, adapter, cells, splits)
     return jobs
 
 
@@ -160,17 +166,33 @@ def plan_comparison(metrics: Sequence[str], datasets: Sequence[str], part: str =
     ]
 
 
-def adapter(table: Table, row: str) -> str | None:
-    """Give the name of the metric of another package that stands for a row of a compared method, if there is one."""
-    return None
+def compared_row(table: Table, row: str) -> PaperRow:
+    """Give what is known of a compared method: the metric of another package that stands for it, and a caveat."""
+    return paper_row(row, "fr" if table.id in _WITH_REFERENCES else "nr")
 
 
-def unfilled_rows(table: Table) -> list[str]:
-    """List the rows that nothing here can run, which stay with the paper's numbers."""
-    return [row for row in table.rows if row not in _OURS.get(table.id, {}) and adapter(table, row) is None]
+def is_ours(table: Table, row: str) -> bool:
+    """Whether a row is one of this package's own methods, or a variant of one."""
+    return row in _OURS.get(table.id, {})
 
 
-def _trained(table: Table, row: str, cells: Sequence[Cell], splits: int, size: Size) -> list[Job]:
+def unfilled_rows(table: Table) -> dict[str, str]:
+    """Tell why rows stay with the paper's numbers: no package has the method, or the one that has is not installed."""
+    reasons = {}
+    for row in table.rows:
+        adapter = compared_row(table, row).adapter
+        if is_ours(table, row):
+            continue
+        if adapter is None:
+            reasons[row] = "nothing here can run it"
+        elif not is_installed(adapter.partition("/")[0]):
+            reasons[row] = f"{adapter} is not installed"
+    return reasons
+
+
+def _trained(
+    table: Table, row: str, changes: tuple[str, ...], cells: Sequence[Cell], splits: int, size: Size
+) -> list[Job]:
     jobs = []
     for train in dict.fromkeys(cell.train or cell.dataset for cell in cells):
         tested = dict.fromkeys(cell.dataset for cell in cells if (cell.train or cell.dataset) == train)
@@ -178,10 +200,7 @@ def _trained(table: Table, row: str, cells: Sequence[Cell], splits: int, size: S
         protocol = _protocol(table, train)
         numbers = [None] if protocol == "official" else range(splits)
         metric = _metric(table, train)
-        jobs += [
-            _job(table.id, row, metric, _OURS[table.id][row], train, protocol, split, targets, size=size)
-            for split in numbers
-        ]
+        jobs += [_job(table.id, row, metric, changes, train, protocol, split, targets, size=size) for split in numbers]
     return jobs
 
 

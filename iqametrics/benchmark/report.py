@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iqametrics.benchmark.jobs import read_scores
-from iqametrics.benchmark.plan import COMPARE, Job, unfilled_rows
+from iqametrics.benchmark.plan import COMPARE, Job, compared_row, is_ours
 from iqametrics.benchmark.run import job_folder, planned_jobs, read_failure, read_plan, read_result
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, paper_table
 
@@ -192,6 +192,8 @@ def _facts(plan: Mapping[str, Any], jobs: Sequence[Job], done: Sequence[_Done]) 
         facts.append(f"Epoch chosen by: {', '.join(rules) or 'nothing trained yet'}.")
         if "best-test" in rules:
             facts.append("best-test chooses the epoch by the test part, which makes the test figure too good.")
+    if plan["changes"]:
+        facts.append(f"RECIPES CHANGED by {', '.join(plan['changes'])}: this is not the paper's protocol.")
     if plan["size"] == "lite" and any(job.recipe for job in jobs):
         facts.append(
             "SIZE LITE: small models, not the papers' models. Their figures must not be compared with a paper's."
@@ -225,29 +227,26 @@ def _how_judged(plan: Mapping[str, Any]) -> list[str]:
 
 
 def _lines(table: Table, plan: Mapping[str, Any], jobs: Sequence[Job], done: Sequence[_Done]) -> list[Line]:
-    unfilled = set(unfilled_rows(table))
     lines: dict[tuple[str, str, str], Line] = {}
     for cell in table.cells:
         if cell.dataset != AVERAGE:
-            lines[cell.row, cell.place, cell.statistic] = _line(cell, plan, jobs, done, cell.row in unfilled)
+            lines[cell.row, cell.place, cell.statistic] = _line(cell, table, plan, jobs, done)
     averages = [_average(cell, lines, plan) for cell in table.cells if cell.dataset == AVERAGE]
     found = {**lines, **{(line.row, line.place, line.statistic): line for line in averages}}
     return [found[cell.row, cell.place, cell.statistic] for cell in table.cells]
 
 
-def _line(cell: Cell, plan: Mapping[str, Any], jobs: Sequence[Job], done: Sequence[_Done], unfilled: bool) -> Line:
+def _line(cell: Cell, table: Table, plan: Mapping[str, Any], jobs: Sequence[Job], done: Sequence[_Done]) -> Line:
     planned = [job for job in jobs if job.row == cell.row and cell.place in _places(job, cell)]
     finished = [item for item in done if item.job in planned]
     figures = [_figures(item, cell) for item in finished]
     values = [figure[cell.statistic] for figure in figures if figure.get(cell.statistic) is not None]
     fits = [figure["plcc_logistic"] for figure in figures if figure.get("plcc_logistic") is not None]
-    notes = [cell.note]
-    if unfilled:
-        notes.append("nothing here can run this row")
+    notes = [cell.note, "" if planned else _idle(table, cell)]
     if len(values) < len(figures):
         notes.append(f"{len(figures) - len(values)} splits have no such figure (constant scores)")
     if any(not job.recipe for job in planned):
-        notes.append(_caveat(planned[0], cell))
+        notes.append(_caveat(table, cell))
     measured = statistics.fmean(values) if values else None
     spread = statistics.stdev(values) if len(values) > 1 else None
     return Line(
@@ -259,7 +258,7 @@ def _line(cell: Cell, plan: Mapping[str, Any], jobs: Sequence[Job], done: Sequen
         measured=measured,
         measured_std=spread,
         difference=None if measured is None or cell.value is None else measured - cell.value,
-        verdict=_verdict(cell, measured, spread, lite=any(job.size == "lite" for job in planned)),
+        verdict=_verdict(cell, measured, spread, changed=any(_is_other(job, plan) for job in planned)),
         n=len(values),
         planned=len(planned),
         images=sum(figure["n"] for figure in figures),
@@ -270,16 +269,33 @@ def _line(cell: Cell, plan: Mapping[str, Any], jobs: Sequence[Job], done: Sequen
     )
 
 
-def _caveat(job: Job, cell: Cell) -> str:
-    words = ["weights as the package gives them, not trained on these splits"]
-    if cell.train:
-        words.append(f"nor on {cell.train}")
-    return " ".join(words)
+def _idle(table: Table, cell: Cell) -> str:
+    """Say what could fill a cell that no job of the run fills."""
+    if is_ours(table, cell.row):
+        return ""
+    adapter = compared_row(table, cell.row).adapter
+    return f"{adapter} can run it" if adapter else "nothing here can run it"
 
 
-def _verdict(cell: Cell, measured: float | None, spread: float | None, *, lite: bool) -> Verdict:
+def _caveat(table: Table, cell: Cell) -> str:
+    """Say how a finished metric of another package differs from the paper's row."""
+    row = compared_row(table, cell.row)
+    words = [row.caveat]
+    if cell.dataset in row.trained_on:
+        words.append(f"its weights have seen images of {cell.dataset}")
+    elif row.trained_on:
+        words.append(f"trained on {', '.join(row.trained_on)}, not on this split")
+    return "; ".join(word for word in words if word)
+
+
+def _is_other(job: Job, plan: Mapping[str, Any]) -> bool:
+    """Whether a job trains another model than the paper's, or in another way."""
+    return bool(job.recipe) and (job.size == "lite" or bool(plan["changes"]))
+
+
+def _verdict(cell: Cell, measured: float | None, spread: float | None, *, changed: bool) -> Verdict:
     verdict = judge(cell.value, cell.std, measured, spread)
-    return "not comparable" if lite and verdict in ("within", "above", "below") else verdict
+    return "not comparable" if changed and verdict in ("within", "above", "below") else verdict
 
 
 def _places(job: Job, cell: Cell) -> list[str]:
@@ -308,7 +324,7 @@ def _average(cell: Cell, lines: Mapping[tuple[str, str, str], Line], plan: Mappi
         measured=measured,
         difference=None if measured is None or cell.value is None else measured - cell.value,
         # A mean over different datasets has no spread to be within.
-        verdict=_verdict(cell, measured, None, lite=plan["size"] == "lite"),
+        verdict=_verdict(cell, measured, None, changed=plan["size"] == "lite" or bool(plan["changes"])),
         n=min(line.n for line in row),
         planned=max(line.planned for line in row),
         note=cell.note,
@@ -348,7 +364,11 @@ def _human(plan: Mapping[str, Any]) -> list[str]:
 def _training_data(done: Sequence[_Done]) -> list[str]:
     """Say what the metrics were trained on: a figure on images that a metric has seen says little."""
     known = {item.job.row: item.result.get("trained_on") or [] for item in done}
-    return [f"{row} was trained on {', '.join(data)}." for row, data in known.items() if data]
+    return [
+        f"{row} was trained on images of {', '.join(data)}; on images that it has seen its figures say little."
+        for row, data in known.items()
+        if data
+    ]
 
 
 def _circular(plan: Mapping[str, Any]) -> list[str]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, list_tables, paper_table
+from iqametrics.cli.benchmark_cost import add_cost_parser
 from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, complain, positive
 from iqametrics.cli.output import open_rows
+from iqametrics.errors import DataError
 
 if TYPE_CHECKING:
     from iqametrics.benchmark.plan import Job
@@ -29,6 +31,7 @@ def add_parser(commands: Any) -> None:
     parts = parser.add_subparsers(metavar="PART", required=True, dest="part")
     _add_list(parts)
     _add_show(parts)
+    add_cost_parser(parts)
     _add_run(parts)
     _add_report(parts)
 
@@ -70,6 +73,14 @@ def _add_run(parts: Any) -> None:
         "--shard", type=_shard, metavar="I/N", help="only the I-th of N shares of the jobs; joins a run"
     )
     parser.add_argument("--dry-run", action="store_true", help="list the jobs with command and cost, and do nothing")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="change a value of every recipe, for a trial (train.epochs=1); may be repeated",
+    )
     compare = parser.add_argument_group("the table compare")
     compare.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="finished metrics")
     compare.add_argument("--split", default="all", metavar="TEXT", help="all (default), official or random:SEED:PART")
@@ -186,6 +197,7 @@ def _run(args: argparse.Namespace) -> int:
     plan = {
         "table": args.id,
         "size": "finished" if args.id == COMPARE else args.size,
+        "changes": args.overrides,
         "labels": {name: sources[name].label_kind for name in names},
     }
     open_run(folder, plan, jobs, resume=args.resume or args.shard is not None)
@@ -223,6 +235,8 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
     from iqametrics.cli.common import check_metric_name
 
     if args.id == COMPARE:
+        if args.rows or args.overrides:
+            raise UsageError("--rows and --set belong to a paper's table; compare trains nothing")
         if not args.metrics:
             raise UsageError("compare needs --metrics, the names of finished metrics")
         for name in args.metrics:
@@ -231,9 +245,15 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
     if args.metrics or args.images or args.split != "all":
         raise UsageError("--metrics, --split and --images belong to the table compare; a paper's table has its own")
     table = paper_table(args.id)
-    jobs = plan_table(table, rows=args.rows, datasets=args.datasets, splits=args.splits, size=args.size)
-    if idle := [row for row in unfilled_rows(table) if not args.rows or row in args.rows]:
-        complain(f"note: nothing here can run these rows, they stay with the paper's numbers: {', '.join(idle)}")
+    jobs = plan_table(
+        table, rows=args.rows, datasets=args.datasets, splits=args.splits, size=args.size, changes=args.overrides
+    )
+    planned = {job.row for job in jobs}
+    idle = [f"{row} ({why})" for row, why in unfilled_rows(table).items() if row not in planned]
+    if idle and not args.rows:
+        complain(f"note: these rows stay with the paper's numbers: {', '.join(idle)}")
+    if not jobs:
+        raise DataError(f"nothing here can run {', '.join(args.rows or table.rows)}; the paper's numbers stand alone")
     return jobs
 
 
