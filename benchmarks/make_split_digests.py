@@ -38,9 +38,9 @@ def made_sets() -> dict[str, list[Sample]]:
     }
 
 
-def splits(samples: Sequence[Sample]) -> dict[str, list[Parts]]:
-    """The splits with the seeds 0 to 9, by shares."""
-    return {name: repeated_parts(samples, shares=shares) for name, shares in SHARES.items()}
+def splits(samples: Sequence[Sample], repeats: int = 10) -> dict[str, list[Parts]]:
+    """The splits with the seeds 0, 1, ..., by shares."""
+    return {name: repeated_parts(samples, repeats=repeats, shares=shares) for name, shares in SHARES.items()}
 
 
 def digests(samples: Sequence[Sample], ten: dict[str, list[Parts]] | None = None) -> dict[str, list[str]]:

@@ -172,8 +172,10 @@ def test_the_datasets_are_split_as_ever(name):
     samples = script().real_set(Path(LABELS), name)
     if samples is None:
         pytest.skip(f"{LABELS} has no {name}")
-    splits = script().splits(samples)
-    assert script().digests(samples, splits) == DIGESTS["datasets"][name]
+    repeats = 10 if len(samples) < 20_000 else 2  # ten of FLIVE's take long
+    splits = script().splits(samples, repeats)
+    frozen = {shares: digests[:repeats] for shares, digests in DIGESTS["datasets"][name].items()}
+    assert script().digests(samples, splits) == frozen
     names = [(s.reference or s.image).name.casefold() for s in samples]
     for parts in (parts for ten in splits.values() for parts in ten):
         assert sorted(parts.train + parts.validation + parts.test) == list(range(len(samples)))

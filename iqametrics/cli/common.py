@@ -83,11 +83,11 @@ def check_metric_name(name: str) -> None:
         raise UsageError(str(error)) from error
 
 
-def make_metric(name: str, device: str, dtype: str) -> "Metric":
+def make_metric(name: str, device: str, dtype: str, *, weights: str = "default") -> "Metric":
     """Make a metric, with its warnings as lines on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LiteCheckpointWarning)
-        metric = create_metric(name, device=device, dtype=dtype)
+        metric = create_metric(name, weights=weights, device=device, dtype=dtype)
     for warning in caught:
         if issubclass(warning.category, LiteCheckpointWarning):
             complain(f"note: {warning.message}")

@@ -1,9 +1,13 @@
-"""`iqametrics evaluate`: agreement of a metric with the opinion scores of a CSV file."""
+"""`iqametrics evaluate`: agreement of metrics with the opinion scores of a dataset or a CSV file."""
 
 import argparse
 import csv
 import json
 import math
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,29 +20,74 @@ from iqametrics.cli.common import (
     complain,
     make_metric,
 )
-from iqametrics.cli.output import open_rows
+from iqametrics.cli.output import TableWriter, open_rows
 from iqametrics.cli.score import score_with_progress
+from iqametrics.cli.seen import note_on_training_images
 from iqametrics.errors import DataError
 from iqametrics.registry import metric_spec
 
 if TYPE_CHECKING:
     from iqametrics.datasets.sample import Sample
+    from iqametrics.metric import Metric
     from iqametrics.scoring import Row
 
 COLUMNS = ("image", "reference", "metric", "mos", "score", "error")
+_FIGURES = (
+    *("metric", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_logistic", "plcc_logistic5", "krcc", "rmse"),
+    *("outlier_ratio", "failed", "error"),
+)
+_PAIRS = (
+    *("a", "b", "n", "value_a", "value_b", "difference", "low", "high", "p_bootstrap", "p_bootstrap_holm"),
+    *("williams_t", "p_williams", "p_williams_holm"),
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """The images that are asked about.
+
+    Attributes:
+        samples: the chosen images.
+        opinions: their opinion scores, on the file's own scale for a CSV, in [0, 1] for a dataset.
+        facts: what the record says of them: csv, dataset, split, and what the figures mean.
+    """
+
+    samples: "list[Sample]"
+    opinions: list[float]
+    facts: dict[str, Any]
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "evaluate",
-        help="compare a metric with opinion scores",
-        description="Score the images of a CSV with the columns image,mos[,reference] and tell how well they agree "
-        "with the opinions: SRCC with its 95%% bootstrap interval, PLCC, PLCC and RMSE after a logistic fit, KRCC.",
+        help="compare metrics with opinion scores",
+        description="Score the images of a dataset, or of a CSV with the columns image,mos[,reference], and tell how "
+        "well the scores agree with the opinions: SRCC with its 95%% bootstrap interval, PLCC (raw, and after a "
+        "logistic curve of four and of five parameters), KRCC, RMSE, outlier ratio. Two or more metrics are compared "
+        "on the same images: paired bootstrap, Williams' test, Holm's correction.",
     )
-    parser.add_argument("--metric", required=True, metavar="NAME", help="metric, with or without a checkpoint's tag")
-    parser.add_argument("--csv", required=True, type=Path, metavar="FILE", help="the CSV file")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the images (default: that of the CSV)")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        required=True,
+        metavar="NAME[=WEIGHTS]",
+        help="metric, with or without a checkpoint's tag, or with a checkpoint file (bpclip-nr=my.safetensors); may be "
+        "repeated",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--csv", type=Path, metavar="FILE", help="the CSV file")
+    source.add_argument("--dataset", metavar="NAME", help="a dataset of `iqametrics datasets list`, with --root")
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", help="folder of the dataset, or of the CSV's images (default: the CSV's)"
+    )
+    parser.add_argument(
+        "--split",
+        default="all",
+        metavar="SPLIT",
+        help="which images: all (default), official (the test part of the dataset's own split), official:PART, "
+        "random:SEED:PART; PART is train, validation or test",
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="form of the output")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the score of each image there, as CSV")
     add_compute_options(parser)
@@ -47,44 +96,91 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    check_metric_name(args.metric)
-    if args.save is not None and (args.save.is_dir() or not args.save.parent.is_dir()):
-        raise UsageError(f"--save {args.save} is a folder or lies in one that does not exist; give a file")
-    samples, opinions = read_opinions(args.csv, args.root)
-    if metric_spec(args.metric).mode == "fr" and any(sample.reference is None for sample in samples):
-        raise DataError(f"{args.csv}: {args.metric} compares with a reference; fill in the column reference")
-    rows = _score(args, samples, opinions)
-    from iqametrics.evaluation import evaluate
-
-    known = [(row.score, index) for index, row in enumerate(rows) if row.score is not None]
-    groups: list[str] | None = [samples[i].group or str(samples[i].reference or samples[i].image) for _, i in known]
-    if len(set(groups or ())) == 1:
-        complain("note: all images share one group or reference, so the interval holds for this one only")
-        groups = None
-    figures = evaluate([score for score, _ in known], [opinions[i] for _, i in known], groups=groups).to_dict()
-    record = {"metric": rows[0].metric, "csv": str(args.csv), **figures, "failed": len(rows) - len(known)}
+    _check(args)
+    question = read_question(args)
+    named = [_named(text) for text in args.metric]
+    for name, _ in named:
+        if metric_spec(name).mode == "fr" and any(sample.reference is None for sample in question.samples):
+            remedy = "fill in the column reference" if args.csv else "choose a no-reference metric"
+            raise DataError(f"{args.csv or args.dataset}: {name} compares with a reference; {remedy}")
+    metrics = [make_metric(name, args.device, args.dtype, weights=weights) for name, weights in named]
+    repeated = [name for name, count in Counter(metric.full_name for metric in metrics).items() if count > 1]
+    if repeated:
+        raise UsageError(f"two of the metrics are {repeated[0]}, so their rows could not be told apart; leave out one")
+    for metric, (name, weights) in zip(metrics, named, strict=True):
+        note_on_training_images(metric.full_name, name, weights, question.facts)
+    rows = _score(args, metrics, question)
+    record = _report(metrics, rows, question)
     if args.format == "json":
         print(json.dumps(record, indent=2))
     else:
-        width = max(map(len, record))
-        for name, value in record.items():
-            print(f"{name:<{width}}  {f'{value:.4f}' if isinstance(value, float) else value}")
-    return EXIT_FAILED if len(known) < len(rows) else EXIT_OK
+        _print_tables(record)
+    failed = any(row.score is None for of_metric in rows for row in of_metric)
+    return EXIT_FAILED if failed else EXIT_OK
 
 
-def read_opinions(path: Path, root: Path | None) -> "tuple[list[Sample], list[float]]":
-    """Read a CSV whose opinion scores are on any scale; return its samples and the scores on that scale.
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot work before anything slow is imported."""
+    for text in args.metric:
+        check_metric_name(_named(text)[0])
+    if args.save is not None and (args.save.is_dir() or not args.save.parent.is_dir()):
+        raise UsageError(f"--save {args.save} is a folder or lies in one that does not exist; give a file")
+    if args.dataset is not None and args.root is None:
+        raise UsageError(f"--dataset {args.dataset} needs --root, the folder into which it was unpacked")
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Name and weights of a metric on the command line."""
+    name, equals, weights = text.partition("=")
+    if equals and not weights:
+        raise UsageError(f"--metric {text}: no weights after the equals sign; leave it out or name a file")
+    return name, weights or "default"
+
+
+def read_question(args: argparse.Namespace) -> Question:
+    """Read the dataset or CSV that the options name, and choose the images of the split.
 
     Raises:
-        DataError: The CSV is missing or wrong.
+        DataError: It is missing or wrong, or has no such split.
     """
+    from iqametrics.datasets.protocol import select
+
+    mode, (low, high) = None, (0.0, 1.0)
+    facts: dict[str, Any]
+    if args.dataset is None:
+        samples, (low, high) = _read_csv(args.csv, args.root)
+        facts = {"csv": str(args.csv), "dataset": None, "opinions": "on the scale of the CSV", "spread": None}
+    else:
+        samples, mode, facts = _read_dataset(args.dataset, args.root)
+    chosen = select(samples, args.split, mode=mode)
+    facts |= {"split": args.split, "images": len(chosen), "of_images": len(samples)}
+    return Question(chosen, [low + sample.mos * (high - low) for sample in chosen], facts)
+
+
+def _read_dataset(name: str, root: Path) -> "tuple[list[Sample], str, dict[str, Any]]":
+    from iqametrics.datasets.catalogue import dataset_spec, load_dataset, made_labels
+
+    spec = dataset_spec(name)
+    samples = load_dataset(name, root)
+    facts: dict[str, Any] = {
+        "csv": None,
+        "dataset": name,
+        "opinions": f"{spec.score_name} {spec.score_range[0]:g} to {spec.score_range[1]:g} as 0 to 1, higher is better",
+        "spread": spec.spread,
+    }
+    if made_labels(root):
+        facts["opinions"] = "made by iqametrics synthesize; nobody saw these images"
+        complain(f"note: {root}: labels are {facts['opinions']}")
+    return samples, spec.mode, facts
+
+
+def _read_csv(path: Path, root: Path | None) -> "tuple[list[Sample], tuple[float, float]]":
+    """Read a CSV whose opinion scores are on any scale; return its samples, and what 0 and 1 are on that scale."""
     from iqametrics.datasets.csv_dataset import read_csv_dataset
 
     # The reader maps a stated scale to [0, 1]; correlations need none, so the scale is that of the file itself.
     span = _span(path)
-    samples = read_csv_dataset(path, root, mos_range=span)
-    low, high = span or (0.0, 1.0)
-    return samples, [low + sample.mos * (high - low) for sample in samples]
+    return read_csv_dataset(path, root, mos_range=span), span or (0.0, 1.0)
 
 
 def _span(path: Path) -> tuple[float, float] | None:
@@ -101,14 +197,132 @@ def _span(path: Path) -> tuple[float, float] | None:
     return min(values), max(values)
 
 
-def _score(args: argparse.Namespace, samples: "list[Sample]", opinions: list[float]) -> "list[Row]":
+def _score(args: argparse.Namespace, metrics: "Sequence[Metric]", question: Question) -> "list[list[Row]]":
+    """Score the images; the rows of each metric. What is to be saved is written as it comes."""
     from iqametrics.scoring import Item
 
-    metric = make_metric(args.metric, args.device, args.dtype)
-    items = [Item(str(s.image), None if s.reference is None else str(s.reference)) for s in samples]
-    rows = list(score_with_progress([metric], items, args))
-    if args.save is not None:
+    items = [Item(str(s.image), None if s.reference is None else str(s.reference)) for s in question.samples]
+    stream = score_with_progress(list(metrics), items, args)
+    if args.save is None:
+        rows = list(stream)
+    else:
+        rows = []
         with open_rows("csv", COLUMNS, args.save) as writer:
-            for row, opinion in zip(rows, opinions, strict=True):
-                writer.write({**vars(row), "mos": opinion})
-    return rows
+            for row in stream:
+                writer.write({**vars(row), "mos": question.opinions[len(rows) // len(metrics)]})
+                rows.append(row)
+    return [rows[number :: len(metrics)] for number in range(len(metrics))]
+
+
+def _report(metrics: "Sequence[Metric]", rows: "list[list[Row]]", question: Question) -> dict[str, Any]:
+    """Give the record of one metric, or that of several with their comparison."""
+    from iqametrics.evaluation import DEFINITIONS
+
+    by, groups = _groups(question.samples)
+    alike = len(set(groups)) == 1
+    if alike:
+        complain("note: all images share one group or reference, so the interval holds for this one only")
+    about = {**question.facts, "groups": {"by": by, "number": len(set(groups)), "used": not alike}}
+    labels = None if alike else groups
+    records = [_figures(of_metric, question, labels) for of_metric in rows]
+    if len(metrics) == 1:
+        if "error" in records[0]:
+            raise DataError(f"{records[0]['metric']}: {records[0]['error']}")
+        metric, figures = records[0].pop("metric"), records[0]
+        return {"metric": metric, **about, **figures, "definitions": dict(DEFINITIONS)}
+    pairs = _compare(metrics, rows, question, labels)
+    return {**about, "results": records, "comparison": pairs, "definitions": dict(DEFINITIONS)}
+
+
+def _groups(samples: "Sequence[Sample]") -> tuple[str, list[str]]:
+    """What the bootstrap draws together: images of a group, else of a reference, else each image for itself."""
+    by = "image"
+    if any(sample.reference for sample in samples):
+        by = "reference"
+    if any(sample.group for sample in samples):
+        by = "group"
+    return by, [sample.group or str(sample.reference or sample.image) for sample in samples]
+
+
+def _figures(rows: "list[Row]", question: Question, groups: list[str] | None) -> dict[str, Any]:
+    """Figures of one metric on the images that it could score, or why there are none."""
+    from iqametrics.evaluation import evaluate
+
+    known = [index for index, row in enumerate(rows) if row.score is not None]
+    spread = [std for i in known if (std := question.samples[i].mos_std) is not None]
+    record: dict[str, Any] = {"metric": rows[0].metric}
+    try:
+        figures = evaluate(
+            _scores(rows, known),
+            [question.opinions[i] for i in known],
+            groups=_of(groups, known),
+            spread=spread if question.facts["spread"] and len(spread) == len(known) else None,
+        )
+        record |= figures.to_dict()
+    except DataError as error:
+        record |= {"n": len(known), "error": str(error)}
+    return {**record, "failed": len(rows) - len(known)}
+
+
+def _compare(
+    metrics: "Sequence[Metric]", rows: "list[list[Row]]", question: Question, groups: list[str] | None
+) -> list[dict[str, Any]]:
+    """Compare the metrics on the images that all of them could score."""
+    from iqametrics.evaluation import compare_metrics
+
+    known = [i for i in range(len(question.samples)) if all(of_metric[i].score is not None for of_metric in rows)]
+    try:
+        pairs = compare_metrics(
+            {of_metric[0].metric: _scores(of_metric, known) for of_metric in rows},
+            [question.opinions[i] for i in known],
+            lower_is_better=[metric.full_name for metric in metrics if not metric.higher_is_better],
+            groups=_of(groups, known),
+        )
+    except DataError as error:
+        complain(f"note: the metrics are not compared: {error}")
+        return []
+    return [pair.to_dict() for pair in pairs]
+
+
+def _scores(rows: "list[Row]", known: list[int]) -> list[float]:
+    return [score for i in known if (score := rows[i].score) is not None]
+
+
+def _of(groups: list[str] | None, known: list[int]) -> list[str] | None:
+    """Groups of the images that are known; None where they are all in one, which cannot be resampled."""
+    chosen = [groups[i] for i in known] if groups else []
+    return chosen if len(set(chosen)) > 1 else None
+
+
+def _print_tables(record: dict[str, Any]) -> None:
+    """Print the record for people: figures, comparison, and what stands behind the figures."""
+    definitions, groups = record.pop("definitions"), record.pop("groups")
+    results, pairs = record.pop("results", None), record.pop("comparison", None)
+    record = {**record, "groups": f"{groups['number']} by {groups['by']}"}
+    if results is None:
+        shown = {**record, **{name: f"{_cell(record[name])}  ({definitions[name]})" for name in definitions}}
+        width = max(map(len, shown))
+        for name, value in shown.items():
+            if value is not None:
+                print(f"{name:<{width}}  {_cell(value)}")
+        return
+    for name, value in record.items():
+        if value is not None:
+            print(f"{name}: {value}")
+    for title, columns, rows in (
+        ("", _FIGURES, results),
+        ("SRCC of a minus SRCC of b, lower-is-better metrics turned:", _PAIRS, pairs),
+    ):
+        print(f"\n{title}" if title and rows else "")
+        table = TableWriter(sys.stdout, columns)
+        for row in rows:
+            table.write(row)
+        table.finish()
+    print()
+    for name, meaning in definitions.items():
+        if name in _FIGURES:
+            print(f"{name}: {meaning}")
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

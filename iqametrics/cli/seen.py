@@ -1,0 +1,67 @@
+"""Whether a checkpoint says of itself that it has seen the images on which it is to be evaluated."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from iqametrics.cli.common import complain
+from iqametrics.registry import metric_info
+from iqametrics.weights.header import read_metadata
+
+
+def note_on_training_images(full_name: str, name: str, weights: str, facts: dict[str, Any]) -> None:
+    """Write a note on stderr where figures would be no generalisation.
+
+    Args:
+        full_name: what the metric is called in the output.
+        name: the metric's registered name, with or without a tag.
+        weights: "default", or what was given in its place.
+        facts: of the question: dataset, csv, split.
+
+    The part that a run held out of the same split is no reason for a note. What cannot be looked up without fetching
+    (a checkpoint on the Hub by its reference) or says nothing of its data is passed over.
+    """
+    metadata = _metadata(name, weights)
+    training = metadata.get("training")
+    training = training if isinstance(training, dict) else {}
+    entry = _entry_with(facts, [*_texts(training.get("data")), *_texts(metadata.get("sources"))])
+    if entry is not None and not _held_out(training, str(facts["split"])):
+        complain(
+            f"note: {full_name} names {entry!r} among what it was made from; on images that it was trained on, figures "
+            "do not tell how it does on others"
+        )
+
+
+def _metadata(name: str, weights: str) -> dict[str, Any]:
+    if weights.endswith(".safetensors") and not weights.startswith("hub:"):
+        return read_metadata(Path(weights))
+    if weights.startswith("hub:"):
+        return {}
+    return metric_info(name if weights == "default" else f"{name}.{weights}").metadata
+
+
+def _texts(value: object) -> list[str]:
+    return [str(entry) for entry in value] if isinstance(value, list | tuple) else [] if value is None else [str(value)]
+
+
+def _entry_with(facts: dict[str, Any], entries: list[str]) -> str | None:
+    """First entry that names the dataset, or the CSV's file."""
+    if facts["dataset"] is None:
+        file = Path(facts["csv"]).name
+        return next((entry for entry in entries if Path(entry).name == file), None)
+    from iqametrics.datasets.catalogue import dataset_spec
+
+    title = dataset_spec(facts["dataset"]).title.partition(" (")[0]
+    names = {facts["dataset"], title.lower()}
+    pattern = "|".join(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])" for name in sorted(names))
+    return next((entry for entry in entries if re.search(pattern, entry.lower())), None)
+
+
+def _held_out(training: dict[str, Any], split: str) -> bool:
+    """Whether these images are the test part of the very split by which the checkpoint was trained."""
+    made = training.get("split")
+    made = made if isinstance(made, dict) else {}
+    if split in ("official", "official:test"):
+        return made.get("by") == "official"
+    by_group = made.get("by") in ("auto", "reference", "image")
+    return by_group and split == f"random:{made.get('seed')}:test"
