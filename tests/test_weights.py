@@ -295,6 +295,19 @@ def entry(**changes):
     }
 
 
+def hub_entry(**changes):
+    """An entry on the Hub; a value of ... leaves the field out."""
+    more = {
+        "source": "hub",
+        "repo": "org/name",
+        "revision": "a" * 40,
+        "training_data": ["kadid10k"],
+        "config": {},
+        "results": {"test": {"srcc": 0.5}},
+    }
+    return {name: value for name, value in entry(**{**more, **changes}).items() if value is not ...}
+
+
 class TestBaseFile:
     def test_fills_what_the_checkpoint_lacks(self, folder):
         _, tensors = load_checkpoint(folder / "head.safetensors", folder=folder)
@@ -343,11 +356,48 @@ class TestManifest:
             {"default": 1},
             {"source": "https://example.org/a"},
             {"extra": 1},
+            {"bytes": 0},
+            {"repo": "org/name"},
+            {"config": {}},
+            {"results": None},
         ],
     )
     def test_wrong_entries(self, tmp_path, changes):
         write_manifest(tmp_path, checkpoints=[entry(**changes)])
         with pytest.raises(WeightsError, match="manifest"):
+            read_manifest(tmp_path)
+
+    def test_on_the_hub(self, tmp_path):
+        write_manifest(tmp_path, checkpoints=[hub_entry()])
+        listed = read_manifest(tmp_path).checkpoints[0]
+        assert (listed.full_name, listed.repo, listed.revision) == ("fake-nr.tiny", "org/name", "a" * 40)
+        assert listed.training_data == ["kadid10k"]
+
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            ({"revision": ...}, "lacks revision"),
+            ({"revision": None}, "revision is None"),
+            ({"revision": "main"}, "no commit of 40 digits"),
+            ({"revision": "A" * 40}, "no commit of 40 digits"),
+            ({"sha256": ...}, "sha256"),
+            ({"sha256": "0" * 63}, "is not a SHA-256"),
+            ({"repo": ...}, "lacks repo"),
+            ({"repo": "name"}, "no repository's name"),
+            ({"repo": "../../x"}, "no repository's name"),
+            ({"repo": "org/.."}, "no repository's name"),
+            ({"training_data": ...}, "lacks training_data"),
+            ({"training_data": []}, "training_data is not a list of names"),
+            ({"training_data": [1]}, "training_data is not a list of names"),
+            ({"config": ...}, "lacks config"),
+            ({"results": ...}, "lacks results"),
+            ({"results": []}, "results is"),
+            ({"file": "sub/model.safetensors"}, "without a folder"),
+        ],
+    )
+    def test_on_the_hub_without_a_pin_or_a_hash(self, tmp_path, changes, line):
+        write_manifest(tmp_path, checkpoints=[hub_entry(**changes)])
+        with pytest.raises(WeightsError, match=rf"manifest\.json: is not a readable manifest .*{line}"):
             read_manifest(tmp_path)
 
     @pytest.mark.parametrize("second", [entry(), entry(tag="other")])
