@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from iqametrics.errors import TrainingError
 from iqametrics.nn.norm import FrozenBatchNorm2d
 from iqametrics.training.files import write_atomic
+from iqametrics.weights.header import shown
 
 _KEY = "iqametrics-run"
 
@@ -148,18 +149,36 @@ def load_state(
     """
     try:
         with safe_open(path, framework="pt") as stream:
-            progress = Progress(**json.loads((stream.metadata() or {})[_KEY]))
+            progress = _progress((stream.metadata() or {})[_KEY])
         tensors = load_file(path)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{path}: is no readable state of a run ({error}); start anew in another folder") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise TrainingError(
+            f"{path}: is no readable state of a run ({reason}); start anew in another folder"
+        ) from error
     _restore(module, _below(tensors, "objective."), path)
     if optimizer is not None:
-        _restore_optimizer(module, optimizer, _below(tensors, "optimizer."))
+        try:
+            _restore_optimizer(module, optimizer, _below(tensors, "optimizer."))
+        except (KeyError, RuntimeError) as error:
+            raise TrainingError(
+                f"{path}: its optimiser's state is that of another model; use its own recipe"
+            ) from error
     if average is not None:
         stored = _below(tensors, "average.")
         _check_names(average.values, stored, path)
         for name, value in stored.items():
             average.values[name].copy_(value)
+    return progress
+
+
+def _progress(text: str) -> Progress:
+    """Read where a run stands; a value of another type than its field's is an error."""
+    progress = Progress(**json.loads(text))
+    for name, default in dataclasses.asdict(Progress()).items():
+        value = getattr(progress, name)
+        if type(value) is not type(default) and not (isinstance(default, float) and type(value) is int):
+            raise TypeError(f"{name} is a {type(value).__name__}")
     return progress
 
 
@@ -176,9 +195,7 @@ def _check_names(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], 
     wrong = sorted(expected.keys() ^ tensors.keys())
     wrong += [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
     if wrong:
-        raise TrainingError(
-            f"{path}: is the state of another model ({', '.join(wrong[:4])} differ); use its own recipe"
-        )
+        raise TrainingError(f"{path}: is the state of another model ({shown(wrong)} differ); use its own recipe")
 
 
 def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
