@@ -6,10 +6,12 @@ import dataset_releases as releases
 import numpy as np
 import pytest
 import scipy.io
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import iqametrics
 from iqametrics.datasets.catalogue import dataset_spec, list_datasets, load_dataset
-from iqametrics.errors import DataError, MissingExtraError
+from iqametrics.errors import DataError, IqaError, MissingExtraError
 
 # The eleven names of LIQE's paper, which PFD-IQA's prompts use.
 LIQE = {
@@ -315,3 +317,51 @@ def test_clive_without_its_training_images_is_refused(tmp_path):
     scipy.io.savemat(tmp_path / "Data" / "AllImages_release.mat", {"AllImages_release": names[:, :9]})
     with pytest.raises(DataError, match="different numbers of entries"):
         load_dataset("clive", tmp_path)
+
+
+def test_a_folder_that_may_not_be_listed_does_not_hide_the_mistake(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    listed = iqametrics.datasets.release.os.scandir
+
+    def scandir(folder):
+        if str(folder).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(iqametrics.datasets.release.os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"holds no dmos\.csv; give the dataset's root folder"):
+        load_dataset("kadid10k", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def score_files(tmp_path_factory):
+    """Each score file of each small release, with its content; LIVE's without pictures."""
+    files = []
+    for name, build in releases.BUILDERS.items():
+        root = tmp_path_factory.mktemp(name)
+        build(root, pictures=False) if name == "live" else build(root)
+        for path in sorted(root.rglob("*")):
+            if path.suffix in (".mat", ".csv", ".txt", ".xlsx"):
+                files.append((name, root, path, path.read_bytes()))
+    return files
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_whatever_happens_to_a_score_file_the_answer_is_samples_or_one_line(score_files, data):
+    name, root, path, content = data.draw(st.sampled_from(score_files))
+    start = data.draw(st.integers(0, len(content)))
+    length = data.draw(st.integers(0, 40))
+    inserted = data.draw(st.binary(max_size=40))
+    whole = data.draw(st.booleans())
+    path.write_bytes(content[:start] + inserted + (content[start + length :] if whole else b""))
+    samples, message = [], str(root)
+    try:
+        samples = load_dataset(name, root, check_files=data.draw(st.booleans()))
+    except IqaError as error:
+        message = str(error)
+    finally:
+        path.write_bytes(content)
+    assert all(0 <= sample.mos <= 1 for sample in samples)
+    assert str(root) in message
+    assert "\n" not in message

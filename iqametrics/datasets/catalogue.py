@@ -85,7 +85,8 @@ def load_dataset(
 def missing_files(samples: Sequence[Sample]) -> tuple[list[Path], int]:
     """Images and references that do not exist, in the samples' order; and how many different files there should be."""
     wanted = dict.fromkeys(file for s in samples for file in (s.image, s.reference) if file is not None)
-    return [file for file in wanted if not file.is_file()], len(wanted)
+    # Not Path.is_file: that raises on a name that no disk can hold.
+    return [file for file in wanted if not os.path.isfile(file)], len(wanted)
 
 
 def name_some(files: Sequence[Path], root: str | os.PathLike[str]) -> str:

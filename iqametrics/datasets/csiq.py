@@ -72,7 +72,7 @@ def _text_rows(path: Path) -> Iterator[_Row]:
         where = f"{path}, line {line}"
         name, _, score = text.rpartition(" ")
         parts = name.strip().split(".")
-        if len(parts) != 4 or not parts[2].isdigit():
+        if len(parts) != 4 or not parts[2].isdecimal():
             raise DataError(f"{where}: {text!r} is not NAME.TYPE.LEVEL.png and a score; is this the original?")
         yield parts[0], parts[1], int(parts[2]), number(score, where), None, where
 

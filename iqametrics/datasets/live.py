@@ -41,9 +41,9 @@ def read(release: Release, scores: str) -> list[Sample]:
             raise DataError(f"{file}: {len(array)} entries where the release has {len(places)}; download it again")
     samples = []
     for row, (folder, index, liqe) in enumerate(places):
-        if copies[row]:
-            continue
         where = f"{path}, entry {row + 1}"
+        if number(copies[row], where):
+            continue
         samples.append(
             Sample(
                 image=release.path(f"{folder}/img{index}.bmp"),

@@ -4,6 +4,7 @@ What every adapter needs stands here: :class:`DatasetSpec`, what is constant abo
 folder; and readers for the three kinds of score files. SciPy and openpyxl are imported when a file asks for them.
 """
 
+import contextlib
 import csv
 import io
 import math
@@ -139,9 +140,10 @@ class Release:
         except OSError:
             below = []
         for folder in [*below, self.root.resolve().parent]:
-            other = Release(folder)
-            if any(other.find(name) is not None for name in relative):
-                return f"{folder} does, give that as the root"
+            with contextlib.suppress(DataError):  # a folder that may not be listed is none of our business
+                other = Release(folder)
+                if any(other.find(name) is not None for name in relative):
+                    return f"{folder} does, give that as the root"
         return "give the dataset's root folder"
 
     def _listing(self, folder: Path) -> dict[str, str]:
@@ -237,12 +239,13 @@ def read_mat(path: Path, *names: str) -> list[Any]:
 
     try:
         content = loadmat(path, variable_names=names)
+        found = [content[name].ravel() for name in names if name in content]
     except Exception as error:  # on a damaged file SciPy raises whatever its parser stumbles over
         raise DataError(f"{path}: not a readable MATLAB file ({_short(error)}); download it again") from error
-    missing = [name for name in names if name not in content]
-    if missing:
+    if len(found) < len(names):
+        missing = [name for name in names if name not in content]
         raise DataError(f"{path}: no variable {' or '.join(missing)}; is this the original score file?")
-    return [content[name].ravel() for name in names]
+    return found
 
 
 def cell_text(cell: Any) -> str:
@@ -281,11 +284,14 @@ def read_xlsx(path: Path, columns: Sequence[str], sheet: str | None = None) -> l
             book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
             names = book.sheetnames
             wanted = names[0] if sheet is None else sheet
-            table = list(book[wanted].iter_rows(values_only=True)) if wanted in names else None
+            if wanted in names:
+                # Some programs write a wrong extent, beyond which nothing would be read.
+                book[wanted].reset_dimensions()
+                table = list(book[wanted].iter_rows(values_only=True))
             book.close()
     except Exception as error:  # on a damaged file openpyxl raises whatever its parser stumbles over
         raise DataError(f"{path}: not a readable .xlsx file ({_short(error)}); download it again") from error
-    if table is None:
+    if wanted not in names:
         raise DataError(f"{path}: no sheet {sheet} among {names}; is this the original score file?")
     return _below_header(path, table, columns)
 

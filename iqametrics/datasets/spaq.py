@@ -22,7 +22,7 @@ def read(release: Release, scores: str) -> list[Sample]:
         where = f"{path}, line {line}"
         samples.append(
             Sample(
-                image=release.path(f"TestImage/{row['image name']}"),
+                image=release.path(f"TestImage/{str(row['image name']).strip()}"),
                 reference=None,
                 mos=rescale(number(row["mos"], where), _RANGE, where),
             )
