@@ -251,3 +251,10 @@ def test_no_torch():
     )
     out = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert out.splitlines()[-1] == "False"
+
+
+def test_info_of_one_on_the_hub(folder, server, capsys):
+    assert main(["info", "fake-nr.far"]) == 0
+    out = capsys.readouterr().out
+    assert f"org/far@{server.repos['org/far'].commits[0][0]}" in out
+    assert server.requests == []

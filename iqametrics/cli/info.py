@@ -56,6 +56,8 @@ def _lines(info: MetricInfo) -> Iterator[tuple[str, str]]:
         yield "checkpoint", "none in this version"
         return
     yield "checkpoint", f"{info.checkpoint.file}, {info.checkpoint.bytes / 1e6:.1f} MB, {info.checkpoint.source}"
+    if info.checkpoint.repo is not None:
+        yield "", f"{info.checkpoint.repo}@{info.checkpoint.revision}"
     yield "sha256", info.checkpoint.sha256
     yield "others", ", ".join(tag for tag in info.tags if tag != info.tag) or "none"
     yield "licence", info.checkpoint.licence

@@ -34,7 +34,7 @@ class HubFile:
     Attributes:
         name: What the user calls it; `iqametrics weights fetch NAME` understands it.
         repo: "ORG/NAME".
-        file: Its path in the repository.
+        file: Its name in the repository, without a folder.
         revision: A commit of 40 digits, or a branch.
         sha256: What it must be; None where nobody has written it down.
     """
@@ -219,10 +219,8 @@ def _client() -> ModuleType:
 
 
 def _identify(path: Path) -> Fetched:
-    # .../snapshots/COMMIT/path/in/repository
-    parts = path.parts
-    revision = parts[parts.index("snapshots") + 1] if "snapshots" in parts else ""
-    return Fetched(path=path, revision=revision, sha256=digest(path), bytes=path.stat().st_size)
+    # .../snapshots/COMMIT/FILE
+    return Fetched(path=path, revision=path.parent.name, sha256=digest(path), bytes=path.stat().st_size)
 
 
 def _stored_digest(path: Path) -> str | None:
