@@ -12,6 +12,7 @@ Cost does not depend on the weights, so the papers' models are measured with ran
 import argparse
 import contextlib
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -150,19 +151,23 @@ def count_operations(call: Callable[[], object]) -> tuple[int, Counter[str]]:
         FLOPs by torch's counter, which knows matrix products, convolutions and attention (a multiplication and its
         addition are two), and for each other operation by its name how many numbers it put out.
     """
+    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils.flop_counter import FlopCounterMode, flop_registry
+    from torch.utils.flop_counter import FlopCounterMode
 
     others: Counter[str] = Counter()
+    # torch's counter knows attention on a GPU and leaves out the operation that does it on a CPU.
+    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    counter = FlopCounterMode(display=False, custom_mapping=on_cpu)
 
     class Others(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = func(*args, **(kwargs or {}))
-            if func._overloadpacket not in flop_registry and not _is_view(func):
+            if func._overloadpacket not in counter.flop_registry and not _is_view(func):
                 others[func._overloadpacket.__name__] += _numbers(output)
             return output
 
-    with FlopCounterMode(display=False) as counter, Others():
+    with counter, Others():
         call()
     return counter.get_total_flops(), others
 
@@ -261,6 +266,11 @@ def _is_view(operation: Any) -> bool:
     """Tell whether an operation only looks at memory that is there."""
     outputs = operation._schema.returns
     return bool(outputs) and all(out.alias_info is not None and not out.alias_info.is_write for out in outputs)
+
+
+def _attention_flops(query: "torch.Size", key: "torch.Size", value: "torch.Size", *_: Any, **__: Any) -> int:
+    """Count the two matrix products of attention, of shapes (batch, heads, tokens, width)."""
+    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _numbers(output: Any) -> int:
