@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from iqametrics.errors import TrainingError
 from iqametrics.nn.norm import FrozenBatchNorm2d
 from iqametrics.training.files import write_atomic
-from iqametrics.weights.header import shown
+from iqametrics.weights.header import one_line, shown
 
 _KEY = "iqametrics-run"
 
@@ -152,7 +152,7 @@ def load_state(
             progress = _progress((stream.metadata() or {})[_KEY])
         tensors = load_file(path)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = one_line(str(error) or type(error).__name__)
         raise TrainingError(
             f"{path}: is no readable state of a run ({reason}); start anew in another folder"
         ) from error

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from iqametrics.errors import IqaError, WeightsError
-from iqametrics.weights.header import METADATA_KEY, check_metadata, parse_header, read_metadata, shown
+from iqametrics.weights.header import METADATA_KEY, check_metadata, one_line, parse_header, read_metadata, shown
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
 
 __all__ = ["build_and_fill", "fill", "load_checkpoint", "parse_checkpoint", "read_metadata", "save_checkpoint"]
 
 BACKBONE = "backbone."
 _SPARE_ELEMENTS = 2**22
-_REASON_LENGTH = 200
 
 
 def save_checkpoint(
@@ -117,7 +116,7 @@ def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
     except WeightsError:
         raise
     except (IqaError, TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:_REASON_LENGTH]
+        reason = one_line(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise WeightsError(f"{source}: its config makes no model ({reason}); get the checkpoint anew") from error
     fill(model, tensors, source=source)
     return model

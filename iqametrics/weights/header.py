@@ -38,6 +38,7 @@ _MAX_DEPTH = 16
 _MAX_NAME = 100
 _NAMES_SHOWN = 4
 _LONGEST_SHOWN = 160
+_LONGEST_REASON = 400
 
 _FIELDS: dict[str, tuple[type, ...]] = {
     "format": (int,),
@@ -90,6 +91,12 @@ def shown(names: Iterable[str], limit: int = _NAMES_SHOWN) -> str:
     ]
     rest = len(texts) - limit
     return ", ".join(texts[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def one_line(text: object, limit: int = _LONGEST_REASON) -> str:
+    """Make a short printable line of a reason in which words of a hostile file may stand."""
+    words = " ".join(str(text).split())
+    return "".join(character if character.isprintable() else "?" for character in words[:limit])
 
 
 def _read_start(path: str | Path) -> tuple[bytes, int]:
@@ -154,15 +161,16 @@ def check_metadata(metadata: dict[str, Any], source: str) -> None:
         )
     for name in ("metric", "tag"):
         # Both stand in messages, in tables and in names like "metric.tag".
-        if not (0 < len(metadata[name]) <= _MAX_NAME and metadata[name].isprintable() and "/" not in metadata[name]):
+        if not _is_short(metadata[name]) or "/" in metadata[name]:
             raise WeightsError(f"{source}: {name} of its metadata is no name; get it anew")
     backbone = metadata["backbone"]
-    if backbone is not None and (set(backbone) != {"name", "sha256"} or not all(map(_is_text, backbone.values()))):
+    if backbone is not None and (set(backbone) != {"name", "sha256"} or not all(map(_is_short, backbone.values()))):
         raise WeightsError(f"{source}: backbone of its metadata must have a name and a sha256; get it anew")
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _is_short(value: object) -> bool:
+    """Whether a value can stand in a message: a name, on one line."""
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME and value.isprintable()
 
 
 def _header_length(start: bytes, size: int, source: str) -> int:

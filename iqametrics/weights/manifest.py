@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from iqametrics.errors import WeightsError
+from iqametrics.weights.header import one_line
 
 WEIGHTS_FOLDER = Path(__file__).parent
 _FORMAT = 1
@@ -130,8 +131,8 @@ def read_manifest(folder: Path = WEIGHTS_FOLDER) -> Manifest:
             tuple(_entry(BaseEntry, values) for values in content["bases"]),
         )
         _check_unique(manifest)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: is not a readable manifest ({error}); reinstall iqametrics") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path}: is not a readable manifest ({one_line(error)}); reinstall iqametrics") from error
     return manifest
 
 
