@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import datetime
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -72,10 +71,7 @@ class Ranks:
         loss = Loss(objective)
         if self.count == 1:
             return loss
-        # Ablations leave parameters unused, which only a search of the graph finds; where it finds none, and where a
-        # gradient lies in memory in another order than its parameter, torch warns of the milliseconds.
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        # Ablations leave parameters unused, which only a search of the graph finds; where it finds none, torch says so.
         return DistributedDataParallel(loss, find_unused_parameters=True)
 
 

@@ -212,7 +212,7 @@ class Trainer:
     def _culprits(self, parts: list[Batch]) -> list[str]:
         """Name the images whose loss is not finite also when each is alone."""
         self.objective.eval()
-        found = []
+        found: list[str] = []
         with torch.no_grad():
             for single in (part.only(index) for part in parts for index in range(len(part))):
                 with self.precision.autocast():

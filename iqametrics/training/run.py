@@ -38,7 +38,7 @@ from iqametrics.training.environment import (
 )
 from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import LAST, Trainer
-from iqametrics.training.recipe import Recipe, read_recipe, to_toml
+from iqametrics.training.recipe import DataTable, ExtraData, Recipe, read_recipe, to_toml
 from iqametrics.training.results import measure, write_predictions, write_results
 from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
@@ -261,7 +261,7 @@ def _metadata(
         "config": objective.config(),
         "sizing": _sizing(recipe).to_dict(),
         "training": {
-            "data": [Path(source_name(table)).name for table in (recipe.data, *recipe.data.extra)],
+            "data": [Path(source_name(table)).name for table in _sources(recipe)],
             "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
             "split": {"by": recipe.split.by, "seed": recipe.split.seed},
             "selection": recipe.train.selection,
@@ -300,4 +300,8 @@ def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[
 
 
 def _csv_files(recipe: Recipe) -> list[str]:
-    return [table.csv for table in (recipe.data, *recipe.data.extra) if table.csv]
+    return [table.csv for table in _sources(recipe) if table.csv]
+
+
+def _sources(recipe: Recipe) -> list[DataTable | ExtraData]:
+    return [recipe.data, *recipe.data.extra]

@@ -1,0 +1,83 @@
+"""Tiny recipes of the real objectives."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from training_fake import write_dataset
+
+from iqametrics.nn.efficientnet_lite import EfficientNetLite0
+from iqametrics.training import run
+from iqametrics.training.recipe import parse_recipe
+
+_PFD = {
+    "encoder": "efficientnet_lite0",
+    "crop_space": "feature",
+    "frozen_levels": 5,
+    "grid": 2,
+    "crop_size": 64,
+    "text_width": 8,
+    "n_crops": 2,
+    "standardise_levels": True,
+    "logit_scale": 5.0,
+}
+MODELS = {
+    "bpclip-nr": {
+        "backbone": "efficientnet_lite0",
+        "frozen_levels": 4,
+        "width": 8,
+        "heads": 2,
+        "gate_max_width": 4,
+        "position_size": 4,
+        "dropout": 0.0,
+        "standardise_levels": True,
+        "text_width": 8,
+        "n_anchors": 4,
+        "logit_scale": 5.0,
+        "loss": {"rank_weight": 0.5},
+    },
+    "pfd-teacher": _PFD,
+    "pfd-iqa": {**_PFD, "encoder_width": 8, "norm": "group", "sampling_steps": 2, "decoder_heads": 2, "panel": 2},
+}
+
+
+def write_starting_files(folder: Path) -> None:
+    """A dataset of 12 images, a random backbone whose statistics fit it, and random sentences."""
+    (folder / "data").mkdir()
+    write_dataset(folder / "data", count=12, sizes=((64, 64), (72, 66)))
+    torch.manual_seed(0)
+    backbone = EfficientNetLite0().train()
+    with torch.no_grad():
+        for _ in range(8):  # so that the stored statistics are those of images
+            backbone(torch.rand(4, 3, 64, 64))
+    save_file(backbone.state_dict(), folder / "backbone.safetensors")
+    shapes = {"anchors": 4, "distortion_prompts": 11, "quality_prompts": 5, "joint_prompts": 55}
+    save_file({name: torch.randn(count, 8) for name, count in shapes.items()}, folder / "anchors.safetensors")
+
+
+def tables(metric: str, init: dict | None = None, **train) -> dict:
+    """Tables of a recipe of one epoch: two steps, of four and five images."""
+    return {
+        "metric": {"name": metric, "tag": "tiny"},
+        "model": MODELS[metric],
+        "init": {"backbone": "./backbone.safetensors", "anchors": "./anchors.safetensors", **(init or {})},
+        "data": {"csv": "data/data.csv"},
+        "split": {"validation": 0.25, "by": "image"},
+        "train": {
+            "epochs": 1,
+            "batch_size": 5,
+            "crop": 64,
+            "lr": 1e-3,
+            "ema": 0.5,
+            "device": "cpu",
+            "workers": 1,
+            "save_every": 0,
+            **train,
+        },
+        "cache": {"enabled": True, "dtype": "float32", "folder": "cache"},
+    }
+
+
+def train(folder: Path, recipe: dict, name: str, *, resume: bool = False) -> Path:
+    """Train tables in a subfolder."""
+    return run.train_recipe(parse_recipe(recipe, folder), folder / name, resume=resume)
