@@ -313,13 +313,23 @@ def _explained(error: Exception, file: HubFile) -> WeightsError:
     reason = (str(chain[-1]) or type(chain[-1]).__name__).splitlines()[0][:120]
     if "OfflineModeIsEnabled" in names:
         return WeightsError(f"{file.name}: HF_HUB_OFFLINE is set; {_elsewhere(file)}")
+    if names & _UNREACHABLE:
+        return WeightsError(f"{file.name}: cannot reach {_words(file)['endpoint']} ({reason}); {_elsewhere(file)}")
     if any("Timeout" in name for name in names):
         return WeightsError(f"{file.name}: {_words(file)['endpoint']} did not answer in time; try again later")
-    if any("Connect" in name for name in names):
-        return WeightsError(f"{file.name}: cannot reach {_words(file)['endpoint']} ({reason}); {_elsewhere(file)}")
     return WeightsError(f"{file.name}: fetching from {file.repo} was cut short ({reason}); try again")
 
 
+# By name: of httpx, of requests and urllib3, and of Python.
+_UNREACHABLE = {
+    "ConnectError",
+    "ConnectTimeout",
+    "ProxyError",
+    "SSLError",
+    "NewConnectionError",
+    "ConnectionRefusedError",
+    "gaierror",
+}
 # The most special first: the client derives the first from the second.
 _REFUSALS = (
     (
