@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iqametrics.benchmark.plan import Job, Target, image_passes, overrides
+from iqametrics.benchmark.plan import Job, Target, cache_folder, image_passes, overrides
 from iqametrics.benchmark.sources import Source
 from iqametrics.errors import DataError
 from iqametrics.training.files import write_atomic
@@ -29,11 +29,13 @@ class Executor:
     Args:
         sources: where the datasets are.
         device: "auto", "cpu", "cuda" or "mps".
+        folder: of the run; its jobs share the cached features of frozen levels.
     """
 
-    def __init__(self, sources: Mapping[str, Source], device: str) -> None:
+    def __init__(self, sources: Mapping[str, Source], device: str, folder: Path) -> None:
         self.sources = sources
         self.device = device
+        self.cache = cache_folder(folder)
         self._samples: dict[str, list[Sample]] = {}
         self._metric: tuple[str, Metric] | None = None
 
@@ -52,7 +54,8 @@ class Executor:
         rows: list[dict[str, Any]] = []
         body = self._train(job, folder, rows) if job.recipe else self._score(job, rows)
         write_atomic(folder / SCORES, _csv_text(rows))
-        return {**body, **_place()}
+        images = {name: len(self._load(name)) for name in job.datasets}
+        return {**body, "images": images, **_place()}
 
     def _train(self, job: Job, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
         from iqametrics.registry import create_metric
@@ -60,7 +63,7 @@ class Executor:
         from iqametrics.training.recipes import find_recipe
         from iqametrics.training.run import CHECKPOINT, train_recipe
 
-        recipe = read_recipe(find_recipe(job.recipe), overrides(job, self.sources[job.train], self.device))
+        recipe = read_recipe(find_recipe(job.recipe), overrides(job, self.sources[job.train], self.device, self.cache))
         run = train_recipe(recipe, folder / _TRAINING, resume=True)
         results = json.loads((run / "results.json").read_text(encoding="utf-8"))
         figures: dict[str, Any] = {}

@@ -4,6 +4,7 @@ A job trains one variant on one split of one dataset, or scores one test part wi
 it has an id, its own folder, and one result.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -281,8 +282,13 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
-def overrides(job: Job, source: Source, device: str) -> list[str]:
-    """Give the changes of a job's recipe: its data, its split, its variant.
+def cache_folder(folder: Path) -> Path:
+    """Say where the jobs of a run share the features of frozen levels: all splits of a dataset have the same images."""
+    return folder.resolve() / "cache"
+
+
+def overrides(job: Job, source: Source, device: str, cache: Path) -> list[str]:
+    """Give the changes of a job's recipe: its data, its split, its variant, where its cache is.
 
     The recipes of the paper's size state shares and grouping themselves; those at lite size are for any data, so the
     protocol is put into them.
@@ -292,6 +298,7 @@ def overrides(job: Job, source: Source, device: str) -> list[str]:
         texts.append(f"split.seed={job.split}")
     if job.size != "lite":
         return texts
+    texts.append(f"cache.folder={json.dumps(str(cache))}")
     if job.protocol == "official":
         return [*texts, 'split.by="official"']
     by = "reference" if _mode(source.layout or job.train) == "fr" else "image"
@@ -304,7 +311,7 @@ def command(job: Job, sources: Mapping[str, Source], folder: Path, device: str) 
     if job.recipe:
         source = sources.get(job.train) or Source(name=job.train, root=f"ROOT-OF-{job.train}", layout=job.train)
         words = ["iqametrics", "train", job.recipe]
-        for text in overrides(job, source, device):
+        for text in overrides(job, source, device, cache_folder(folder)):
             words += ["--set", text]
         return shlex.join([*words, "--output", str(folder / "jobs" / job.id / "train"), "--resume"])
     target = job.targets[0]

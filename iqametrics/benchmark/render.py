@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 
 from iqametrics.benchmark.plan import COMPARE
-from iqametrics.benchmark.report import COMPARED, Line, Pair, Report
+from iqametrics.benchmark.report import COMPARED, Line, Report
+from iqametrics.evaluation import Comparison
 
 FORMATS = ("md", "csv", "latex", "html")
 
 _CELLS = ("row", "column", "paper", "measured", "difference", "verdict", "splits", "after fit", "note")
 _METRICS = ("metric", "dataset", "images", "SRCC", "95% interval", "PLCC", "PLCC after fit", "KRCC")
-_PAIRS_TITLE = "Differences in SRCC (paired bootstrap, p adjusted by Holm)"
-_PAIRS = ("dataset", "first", "second", "SRCC difference", "95% interval", "p", "p (Holm)")
+_PAIRS_TITLE = "Differences in SRCC (paired bootstrap; Williams' test beside it; adjusted by Holm's rule)"
+_PAIRS = ("dataset", "first", "second", "SRCC difference", "95% interval", "p", "p (Holm)", "Williams (Holm)")
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -109,7 +110,7 @@ def _tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
     rows = [_figures([line for line in report.lines if (line.row, line.place) == key]) for key in keys]
     tables = [("Agreement with the labels", list(_METRICS), rows)]
     if report.pairs:
-        tables.append((_PAIRS_TITLE, list(_PAIRS), [_pair(pair) for pair in report.pairs]))
+        tables.append((_PAIRS_TITLE, list(_PAIRS), [_pair(*pair) for pair in report.pairs]))
     return tables
 
 
@@ -138,15 +139,16 @@ def _figures(lines: Sequence[Line]) -> list[str]:
     return [first.row, first.place, str(first.images), srcc, _interval(first.low, first.high), plcc, fit, krcc]
 
 
-def _pair(pair: Pair) -> list[str]:
+def _pair(dataset: str, pair: Comparison) -> list[str]:
     return [
-        pair.dataset,
-        pair.first,
-        pair.second,
+        dataset,
+        pair.a,
+        pair.b,
         f"{pair.difference:+.4f}",
         _interval(pair.low, pair.high),
-        f"{pair.p_value:.4f}",
-        f"{pair.p_adjusted:.4f}",
+        f"{pair.p_bootstrap:.4f}",
+        f"{pair.p_bootstrap_holm:.4f}",
+        f"{pair.p_williams_holm:.4f}",
     ]
 
 

@@ -7,7 +7,6 @@ resumed gives the same bytes as one that was not.
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,8 @@ from iqametrics.benchmark.jobs import read_scores
 from iqametrics.benchmark.plan import COMPARE, Job, compared_row, is_ours
 from iqametrics.benchmark.run import job_folder, planned_jobs, read_failure, read_plan, read_result
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, paper_table
+from iqametrics.datasets.catalogue import dataset_spec
+from iqametrics.evaluation import Comparison, compare_metrics
 
 Verdict = Literal["within", "above", "below", "not run", "no paper value", "not comparable", ""]
 
@@ -70,31 +71,6 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Difference in SRCC of two metrics on one dataset.
-
-    Attributes:
-        dataset: its name.
-        first: a metric.
-        second: another; the difference is the first's SRCC minus the second's.
-        difference: on all images.
-        low: lower end of the paired bootstrap's 95% interval.
-        high: upper end.
-        p_value: of the paired bootstrap.
-        p_adjusted: by Holm's rule over the pairs of the dataset.
-    """
-
-    dataset: str
-    first: str
-    second: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    p_adjusted: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Report:
     """All that is reported of a run.
 
@@ -104,7 +80,7 @@ class Report:
         paper: title, venue and year; "" for a comparison.
         facts: lines on how it was done, in order.
         lines: the cells.
-        pairs: differences between metrics, on human opinion only.
+        pairs: differences in SRCC between metrics by dataset, on human opinion only.
         failures: jobs that failed last, with the reason.
     """
 
@@ -113,7 +89,7 @@ class Report:
     paper: str
     facts: tuple[str, ...]
     lines: tuple[Line, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[tuple[str, Comparison], ...]
     failures: tuple[str, ...]
 
 
@@ -160,7 +136,7 @@ def make_report(folder: Path) -> Report:
     failures = tuple(f"{job.id}: {reason}" for job in jobs if (reason := read_failure(folder, job)) is not None)
     facts = [*_facts(plan, jobs, done), *_hardware(done)]
     if plan["table"] == COMPARE:
-        pairs = tuple(pair for name in _human(plan) for pair in _pairs(folder, name, done))
+        pairs = tuple((name, pair) for name in _human(plan) for pair in _pairs(folder, name, done))
         facts += [*_training_data(done), *_circular(plan)]
         lines = tuple(_compared(done, jobs))
         return Report(
@@ -247,6 +223,8 @@ def _line(cell: Cell, table: Table, plan: Mapping[str, Any], jobs: Sequence[Job]
         notes.append(f"{len(figures) - len(values)} splits have no such figure (constant scores)")
     if any(not job.recipe for job in planned):
         notes.append(_caveat(table, cell))
+    unlike = _unlike_paper(planned, finished, plan)
+    notes.append(unlike)
     measured = statistics.fmean(values) if values else None
     spread = statistics.stdev(values) if len(values) > 1 else None
     return Line(
@@ -258,7 +236,7 @@ def _line(cell: Cell, table: Table, plan: Mapping[str, Any], jobs: Sequence[Job]
         measured=measured,
         measured_std=spread,
         difference=None if measured is None or cell.value is None else measured - cell.value,
-        verdict=_verdict(cell, measured, spread, changed=any(_is_other(job, plan) for job in planned)),
+        verdict=_verdict(cell, measured, spread, comparable=not unlike),
         n=len(values),
         planned=len(planned),
         images=sum(figure["n"] for figure in figures),
@@ -288,14 +266,25 @@ def _caveat(table: Table, cell: Cell) -> str:
     return "; ".join(word for word in words if word)
 
 
-def _is_other(job: Job, plan: Mapping[str, Any]) -> bool:
-    """Whether a job trains another model than the paper's, or in another way."""
-    return bool(job.recipe) and (job.size == "lite" or bool(plan["changes"]))
+def _unlike_paper(planned: Sequence[Job], finished: Sequence[_Done], plan: Mapping[str, Any]) -> str:
+    """Say why a measured number must not be compared with the paper's; "" where it may."""
+    if any(job.recipe for job in planned) and plan["size"] == "lite":
+        return "a small model"
+    if any(job.recipe for job in planned) and plan["changes"]:
+        return "a changed recipe"
+    for name in dict.fromkeys(name for job in planned for name in job.datasets):
+        if plan["labels"].get(name, "human") != "human":
+            return f"{name} has made labels here"
+        whole = dataset_spec(name).images
+        parts = {item.result["images"][name] for item in finished if name in item.result["images"]} - {whole}
+        if parts:
+            return f"{name} has {min(parts):,} images here, not {whole:,}"
+    return ""
 
 
-def _verdict(cell: Cell, measured: float | None, spread: float | None, *, changed: bool) -> Verdict:
+def _verdict(cell: Cell, measured: float | None, spread: float | None, *, comparable: bool) -> Verdict:
     verdict = judge(cell.value, cell.std, measured, spread)
-    return "not comparable" if changed and verdict in ("within", "above", "below") else verdict
+    return verdict if comparable or verdict in ("not run", "no paper value") else "not comparable"
 
 
 def _places(job: Job, cell: Cell) -> list[str]:
@@ -324,7 +313,7 @@ def _average(cell: Cell, lines: Mapping[tuple[str, str, str], Line], plan: Mappi
         measured=measured,
         difference=None if measured is None or cell.value is None else measured - cell.value,
         # A mean over different datasets has no spread to be within.
-        verdict=_verdict(cell, measured, None, changed=plan["size"] == "lite" or bool(plan["changes"])),
+        verdict=_verdict(cell, measured, None, comparable=all(line.verdict != "not comparable" for line in row)),
         n=min(line.n for line in row),
         planned=max(line.planned for line in row),
         note=cell.note,
@@ -381,51 +370,21 @@ def _circular(plan: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _pairs(folder: Path, dataset: str, done: Sequence[_Done]) -> list[Pair]:
+def _pairs(folder: Path, dataset: str, done: Sequence[_Done]) -> list[Comparison]:
     """Compare each two metrics that scored the same images of a dataset."""
-    from iqametrics.evaluation import holm, paired_bootstrap, srcc
-
     rows = {item.job.row: _scores(folder, item.job, dataset) for item in done if dataset in item.job.datasets}
-    found = []
-    for first, second in combinations(rows, 2):
-        a, b = rows[first], rows[second]
-        if list(a) != list(b):
-            continue
-        keys = list(a)
-        found.append(
-            (
-                first,
-                second,
-                paired_bootstrap(
-                    srcc,
-                    [float(a[key]["score"]) for key in keys],
-                    [float(b[key]["score"]) for key in keys],
-                    [float(a[key]["mos"]) for key in keys],
-                    groups=_groups([a[key]["group"] for key in keys]),
-                ),
-            )
-        )
-    known = [(first, second, test) for first, second, test in found if test.p_value == test.p_value]
-    adjusted = holm([test.p_value for *_, test in known]) if known else []
-    return [
-        Pair(
-            dataset=dataset,
-            first=first,
-            second=second,
-            difference=test.difference,
-            low=test.low,
-            high=test.high,
-            p_value=test.p_value,
-            p_adjusted=p,
-        )
-        for (first, second, test), p in zip(known, adjusted, strict=True)
-    ]
+    images = [list(found) for found in rows.values()]
+    if len(rows) < 2 or any(names != images[0] for names in images):
+        return []
+    first = next(iter(rows.values()))
+    groups = [str(row["group"]) for row in first.values()]
+    return compare_metrics(
+        {name: [row["score"] for row in found.values()] for name, found in rows.items()},
+        [row["mos"] for row in first.values()],
+        groups=groups if len(set(groups)) > 1 else None,
+    )
 
 
 def _scores(folder: Path, job: Job, dataset: str) -> dict[str, dict[str, Any]]:
     rows = read_scores(job_folder(folder, job))
     return {row["image"]: row for row in rows if row["dataset"] == dataset}
-
-
-def _groups(groups: list[str]) -> list[str] | None:
-    return groups if len(set(groups)) > 1 else None

@@ -31,9 +31,9 @@ def add_parser(commands: Any) -> None:
     parts = parser.add_subparsers(metavar="PART", required=True, dest="part")
     _add_list(parts)
     _add_show(parts)
-    add_cost_parser(parts)
     _add_run(parts)
     _add_report(parts)
+    add_cost_parser(parts)
 
 
 def _add_list(parts: Any) -> None:
@@ -202,7 +202,7 @@ def _run(args: argparse.Namespace) -> int:
     }
     open_run(folder, plan, jobs, resume=args.resume or args.shard is not None)
     mine = shard(jobs, *args.shard) if args.shard else jobs
-    outcome = run_jobs(mine, folder, Executor(sources, args.device), complain)
+    outcome = run_jobs(mine, folder, Executor(sources, args.device, folder), complain)
     complain(
         f"{len(outcome.done)} jobs done, {len(outcome.before)} were done before, {len(outcome.failed)} failed, "
         f"{len(outcome.busy)} are being done by others; see iqametrics benchmark report {folder}"
