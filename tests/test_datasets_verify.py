@@ -170,6 +170,17 @@ def test_labels_that_are_adjusted_later_are_written_in_both_forms(mini):
     assert [s.mos for s in load_dataset("kadid10k", mini)] == pytest.approx(adjusted, abs=1e-6)
 
 
+def test_the_layout_is_an_option_of_the_command_line(tmp_path, capsys, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("iqametrics.datasets.synthetic.synthesize", lambda *_, **keywords: seen.update(keywords))
+    releases.picture(tmp_path / "a.png")
+    command = ("synthesize", "--pristine", tmp_path, "--out", tmp_path / "set")
+    assert run(capsys, *command, "--layout", "kadid10k")[0] == 0
+    assert seen["layout"] == "kadid10k"
+    assert run(capsys, *command)[0] == 0
+    assert seen["layout"] == "plain"
+
+
 def test_crops_have_no_place_in_the_layout(tmp_path):
     releases.picture(tmp_path / "a.png", size=(60, 60))
     with pytest.raises(DataError, match="cannot say which crops belong together; give 1"):
