@@ -137,14 +137,14 @@ class TestFiles:
         refused(load_checkpoint, path)
         refused(create_metric, "bpclip-nr", weights=path)
 
-    @settings(max_examples=150, **FUZZ)
+    @settings(max_examples=70, **FUZZ)
     @given(st.binary(max_size=200), st.none() | st.integers(0, 2**64 - 1))
     def test_any_bytes(self, tmp_path, content, length):
         path = tmp_path / "any.safetensors"
         path.write_bytes(content if length is None else struct.pack("<Q", length) + content)
         refused(load_checkpoint, path)
 
-    @settings(max_examples=200, **FUZZ)
+    @settings(max_examples=90, **FUZZ)
     @given(
         st.dictionaries(
             st.text(max_size=4),
@@ -172,7 +172,7 @@ class TestFiles:
         except SafetensorError as error:  # which wants its names otherwise ordered, or not of this dtype
             pytest.fail(f"only safetensors refuses it: {error}")
 
-    @settings(max_examples=150, **FUZZ)
+    @settings(max_examples=70, **FUZZ)
     @given(
         st.sampled_from(["F32", "F16", "I64", "U8"]),
         st.lists(st.lists(st.integers(0, 4), max_size=3), max_size=4),
@@ -203,7 +203,7 @@ def real(request):
 
 
 class TestRecords:
-    @settings(max_examples=150, **FUZZ)
+    @settings(max_examples=70, **FUZZ)
     @given(st.dictionaries(st.sampled_from(sorted(metadata("x"))), JSON | NASTY, min_size=1, max_size=3))
     def test_any_record_is_read_or_refused_and_its_card_written(self, tmp_path, changes):
         path = tmp_path / "record.safetensors"
@@ -218,7 +218,7 @@ class TestRecords:
             text = card(record, sha256="0" * 64, elements=1)
         assert all(line.isprintable() for line in text.split("\n"))
 
-    @settings(max_examples=100, **FUZZ)
+    @settings(max_examples=45, **FUZZ)
     @given(JSON | NASTY, JSON | NASTY)
     def test_any_config_and_sizing(self, channels, side):
         record = {**metadata("fake-nr"), "config": {"channels": channels}, "sizing": {"min_side": side, "max_side": 64}}
@@ -228,7 +228,7 @@ class TestRecords:
         except WeightsError as error:
             assert_one_line(error)
 
-    @settings(max_examples=40, **FUZZ)
+    @settings(max_examples=15, **FUZZ)
     @given(st.data())
     def test_a_real_config_with_one_wrong_value(self, real, data):
         factory, spec, record, tensors = real
@@ -309,7 +309,7 @@ class TestManifests:
     def test_refused(self, tmp_path, changes):
         refused(manifest, tmp_path, json.dumps({"format": 1, "checkpoints": [{**GOOD, **changes}], "bases": []}))
 
-    @settings(max_examples=150, **FUZZ)
+    @settings(max_examples=70, **FUZZ)
     @given(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON | NASTY, min_size=1, max_size=3))
     def test_any_entry(self, tmp_path, changes):
         try:
@@ -318,7 +318,7 @@ class TestManifests:
         except WeightsError as error:
             assert_one_line(error)
 
-    @settings(max_examples=100, **FUZZ)
+    @settings(max_examples=45, **FUZZ)
     @given(JSON.map(json.dumps) | st.text(max_size=30))
     def test_any_text(self, tmp_path, text):
         (tmp_path / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -348,7 +348,7 @@ class TestStates:
         path, model, objects = state
         assert load_state(path, model, **objects).epoch == 1
 
-    @settings(max_examples=60, **FUZZ)
+    @settings(max_examples=30, **FUZZ)
     @given(st.data())
     def test_truncated_or_flipped(self, state, data):
         path, model, objects = state
@@ -366,7 +366,7 @@ class TestStates:
         except TrainingError as error:
             assert_one_line(error)
 
-    @settings(max_examples=60, **FUZZ)
+    @settings(max_examples=30, **FUZZ)
     @given(JSON | st.dictionaries(st.sampled_from(sorted(vars(Progress()))), JSON | NASTY, min_size=1, max_size=3))
     def test_any_progress(self, state, value):
         path, model, objects = state

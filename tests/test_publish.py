@@ -14,6 +14,7 @@ from hub_server import TOKEN, HubServer
 from safetensors.torch import load_file, save_file
 
 from iqametrics import WeightsError, create_metric
+from iqametrics.cli.main import main
 from iqametrics.weights import checkpoint as checkpoint_module
 from iqametrics.weights import publish
 from iqametrics.weights.checkpoint import read_metadata, save_checkpoint
@@ -190,14 +191,63 @@ class TestBaseFile:
         assert all(torch.equal(kept[name], tensors[name]) for name in tensors)
 
     @pytest.mark.parametrize("name", ["bpclip-fr", "bpclip-nr", "pfd-iqa"])
-    def test_each_bundled_checkpoint_round_trips_bit_for_bit(self, hub, tmp_path, name):
+    def test_publish_fetch_score_is_bit_equal(self, hub, name):
         path = WEIGHTS_FOLDER / f"{name}.lite.safetensors"
         done = send(path, f"org/{name}")
-        copy = tmp_path / "copy.safetensors"
-        copy.write_bytes(hub.files(f"org/{name}", done.revision)["model.safetensors"])
-        assert read_metadata(copy)["backbone"] is None
         assert read_metadata(path)["backbone"] is not None
-        assert torch.equal(score(copy, name), score(path, name))
+        published = json.loads(hub.files(f"org/{name}", done.revision)["config.json"])
+        assert published["backbone"] is None
+        assert torch.equal(score(f"hub:org/{name}@{done.revision}", name), score(path, name))
+
+
+class TestManifestEntry:
+    def test_it_is_one_that_the_manifest_takes_and_fetches(self, hub, file, fake_metrics):
+        entry = send(file).entry
+        content = json.loads((fake_metrics / "manifest.json").read_text())
+        content["checkpoints"].append(entry)
+        (fake_metrics / "manifest.json").write_text(json.dumps(content))
+        read_manifest.cache_clear()
+        image = torch.rand((1, 3, 40, 30), generator=torch.Generator().manual_seed(3))
+        assert torch.equal(create_metric("fake-nr.mine")(image), score(file))
+
+    def test_a_checkpoint_that_says_little(self, tmp_path, fake_metrics):
+        path, record = tmp_path / "mine.safetensors", metadata("fake-nr")
+        for name in ("training", "results", "sources"):
+            del record[name]
+        save_checkpoint(path, seeded_model().state_dict(), record)
+        done = send(path, dry_run=True)
+        assert (done.entry["training_data"], done.entry["results"]) == (["data: not stated"], {})
+        assert "None were measured" in done.card
+
+
+class TestCommandLine:
+    def test_dry_run(self, file, capsys):
+        assert main(["weights", "publish", str(file), "--repo", "org/mine", "--dry-run"]) == 0
+        out = capsys.readouterr().out
+        entry = json.loads(out[out.rindex("\n{\n") :])
+        assert (entry["repo"], entry["revision"], entry["tag"]) == ("org/mine", None, "mine")
+        assert out.startswith("---\nlicense: cc0-1.0\n")
+
+    def test_publish(self, hub, file, capsys):
+        assert main(["weights", "publish", str(file), "--repo", "org/mine", "--labels", "human"]) == 0
+        done = capsys.readouterr()
+        assert json.loads(done.out)["revision"] == hub.repos["org/mine"].commits[0][0]
+        assert "published" in done.err
+        assert "human opinion" in hub.files("org/mine")["README.md"].decode()
+
+    def test_a_failure_is_one_line_and_status_1(self, hub, file, capsys):
+        hub.fail("/commit/", 500)
+        assert main(["weights", "publish", str(file), "--repo", "org/mine"]) == 1
+        done = capsys.readouterr()
+        assert done.out == ""
+        assert re.fullmatch(r"iqametrics: error: org/mine: the upload failed .*\n", done.err)
+
+    def test_convert(self, tmp_path, capsys):
+        (tmp_path / "x.safetensors").write_bytes(b"nothing")
+        arguments = ["weights", "convert", str(tmp_path / "x.safetensors"), "--to", str(tmp_path / "y.safetensors")]
+        assert main([*arguments, "--kind", "resnet50"]) == 1
+        assert "cut short or no safetensors file" in capsys.readouterr().err
+        assert main([*arguments, "--kind", "vgg"]) == 2
 
 
 @pytest.fixture
