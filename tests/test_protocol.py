@@ -22,6 +22,7 @@ from iqametrics.datasets.protocol import (
     select,
 )
 from iqametrics.datasets.sample import Sample
+from iqametrics.datasets.splits import split_groups
 from iqametrics.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,6 +142,13 @@ def test_order_and_place_change_nothing():
     assert one == random_parts(moved, seed=4, shares=SIX_TWO_TWO)
     other = random_parts(samples[::-1], seed=4, shares=SIX_TWO_TWO)
     assert {samples[i].image for i in one.test} == {samples[::-1][i].image for i in other.test}
+
+
+def test_two_parts_are_those_of_split_groups():
+    """The bundled lite checkpoints were split so, by a group column or near-duplicates, without a test part."""
+    samples = [sample(f"{n}.png", f"r{n}.png", group=f"Photo {n // 7}") for n in range(300)]
+    parts = random_parts(samples, seed=0, shares=Shares(0.85, 0.15, 0.0))
+    assert [list(parts.train), list(parts.validation)] == split_groups([s.group for s in samples], [0.85, 0.15], 0)
 
 
 def test_no_part_wanted_is_empty():

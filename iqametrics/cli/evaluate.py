@@ -165,7 +165,7 @@ def _read_dataset(name: str, root: Path) -> "tuple[list[Sample], str, dict[str, 
     facts: dict[str, Any] = {
         "csv": None,
         "dataset": name,
-        "opinions": f"{spec.score_name} {spec.score_range[0]:g} to {spec.score_range[1]:g} as 0 to 1, higher is better",
+        "opinions": "{}, from {:g} (worst) to {:g} (best), as 0 to 1".format(spec.score_name, *spec.score_range),
         "spread": spec.spread,
     }
     if made_labels(root):
@@ -192,9 +192,10 @@ def _span(path: Path) -> tuple[float, float] | None:
             values = [float(row[column]) for row in rows if any(cell.strip() for cell in row)]
     except (OSError, ValueError, IndexError, StopIteration, csv.Error):
         return None
-    if not values or not all(map(math.isfinite, values)) or min(values) == max(values):
+    if not values or not all(map(math.isfinite, values)):
         return None
-    return min(values), max(values)
+    low, high = min(values), max(values)
+    return (low - 1, low + 1) if low == high else (low, high)
 
 
 def _score(args: argparse.Namespace, metrics: "Sequence[Metric]", question: Question) -> "list[list[Row]]":

@@ -17,7 +17,7 @@ DEFINITIONS = {
     "rmse": "after the four-parameter logistic (VQEG 2000)",
     "plcc_logistic5": "after the five-parameter logistic (Sheikh et al. 2006)",
     "rmse_logistic5": "after the five-parameter logistic (Sheikh et al. 2006)",
-    "outlier_ratio": "after the four-parameter logistic, beyond two standard deviations of the opinions",
+    "outlier_ratio": "after the four-parameter logistic, beyond two of the spreads that the dataset gives",
     "srcc_low": "95% percentile bootstrap, 1,000 resamples of whole groups",
 }
 """What stands between the scores and a figure, for those where works differ."""
