@@ -97,7 +97,7 @@ def card(
         "",
         f"{_text(metadata.get('licence') or NOT_STATED)}.",
         "",
-        f"The file holds {elements} values (weights and buffers). Its SHA-256 is {sha256}.",
+        f"The model has {elements} values (weights and buffers). SHA-256 of the file: {sha256}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -217,7 +217,7 @@ def _limits(metadata: Mapping[str, Any], labels: str | None) -> Iterator[str]:
     parts = [part for part, values in _table(metadata.get("results")).items() if _is_measured(values)]
     yield "- Agreement was measured on the held-out images above and nowhere else; on other images it may be lower."
     if "test" not in parts:
-        yield "- The run has no test part: no figure is from images that no decision saw."
+        yield "- The run has no test part; whoever chose its settings may have looked at the figures above."
     if labels == "made":
         yield "- The labels are made: the model imitates formulas, and its agreement with people was not measured here."
     yield "- A score is a prediction of the mean opinion score, scaled to [0, 1], and may leave this range."
