@@ -147,5 +147,23 @@ def write_recipe(
     return path
 
 
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "last.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert any(name.startswith("optimizer.") for name in first)
+    assert any(name.startswith("average.") for name in first)
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
 def register(objectives: dict[str, str]) -> None:
     objectives["fake"] = f"{__name__}:FakeObjective"

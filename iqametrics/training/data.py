@@ -114,7 +114,7 @@ def load_data(recipe: Recipe, *, needs_reference: bool) -> RunData:
     apart by their paths.
 
     Raises:
-        RecipeError: neither a CSV nor a dataset is named, or both.
+        RecipeError: a range of scores is given for a dataset, whose own is known.
         DataError: no or unusable data; a part without images; scores that are all equal; references missing where the
             metric needs them.
     """
@@ -143,14 +143,10 @@ def source_name(table: DataTable | ExtraData) -> str:
 
 
 def _read(table: DataTable | ExtraData, where: str) -> list[Sample]:
-    if bool(table.csv) == bool(table.dataset):
-        raise RecipeError(f"{where}: names {'both' if table.csv else 'neither'} csv and dataset; give one of them")
     if table.csv:
         return read_csv_dataset(table.csv, table.root or None, mos_range=table.mos_range)
     if table.mos_range is not None:
         raise RecipeError(f"{where}.mos_range: is for a CSV, the range of {table.dataset} is known; leave it out")
-    if not table.root:
-        raise RecipeError(f"{where}.root is missing: give the folder of {table.dataset}")
     return load_dataset(table.dataset, table.root)
 
 
