@@ -1,6 +1,9 @@
 """Conversion of upstream files: the libraries themselves write the files and are the oracles."""
 
+import importlib.util
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -175,3 +178,50 @@ class TestRefused:
     def test_a_folder_that_is_not_there(self, resnet, tmp_path):
         with pytest.raises(WeightsError, match="cannot be written"):
             convert(resnet, tmp_path / "absent" / "x.safetensors", "resnet50")
+
+
+class TestPth:
+    """The maintainers' tool that reads .pth files."""
+
+    @pytest.fixture
+    def tool(self, monkeypatch):
+        path = Path(__file__).parent.parent / "weights" / "pth_to_safetensors.py"
+        spec = importlib.util.spec_from_file_location("pth_to_safetensors", path)
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
+
+        def run(*arguments):
+            monkeypatch.setattr("sys.argv", ["pth_to_safetensors.py", *map(str, arguments)])
+            tool.main()
+
+        return run
+
+    def test_names_and_values(self, tool, tmp_path):
+        weight = torch.arange(6.0).reshape(2, 3)
+        tied = {"module.w": weight, "module.t": weight.T}
+        torch.save({"model": {"state": tied}, "epoch": 3}, tmp_path / "x.pth")
+        target = tmp_path / "x.safetensors"
+        tool(tmp_path / "x.pth", target, "--key", "model", "--key", "state", "--prefix", "module.")
+        found = load_file(target)
+        assert torch.equal(found["w"], weight)
+        assert torch.equal(found["t"], weight.T)
+        assert {path.name for path in tmp_path.iterdir()} == {"x.pth", "x.safetensors"}
+
+    def test_a_pickle_that_runs_code_is_refused_and_does_not_run(self, tool, tmp_path):
+        class Hostile:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "made by the pickle"),)
+
+        torch.save({"w": Hostile()}, tmp_path / "x.pth")
+        with pytest.raises(SystemExit, match=r"x\.pth: cannot be read as plain tensors"):
+            tool(tmp_path / "x.pth", tmp_path / "x.safetensors")
+        assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
+
+    @pytest.mark.parametrize(
+        ("content", "arguments", "message"),
+        [({"a": 1}, [], "more than tensors"), ([1], [], "more than tensors"), ({}, ["--key", "x"], "no such entry")],
+    )
+    def test_other_content(self, tool, tmp_path, content, arguments, message):
+        torch.save(content, tmp_path / "x.pth")
+        with pytest.raises(SystemExit, match=message):
+            tool(tmp_path / "x.pth", tmp_path / "x.safetensors", *arguments)
