@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +13,11 @@ from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from iqametrics.datasets.sample import Sample
 from iqametrics.datasets.splits import (
     _close_pairs,
     _connected,
     difference_hash,
     near_duplicate_groups,
-    split_by_reference,
     split_groups,
 )
 from iqametrics.errors import DataError, ImageReadError
@@ -83,29 +80,6 @@ def test_order_is_that_of_sha256():
 def test_wrong_fractions(fractions):
     with pytest.raises(DataError, match="sum to one"):
         split_groups(list(range(10)), fractions, 0)
-
-
-def samples(folder):
-    return [
-        Sample(Path(folder, f"I{r}_{k}.png"), Path(folder, f"I{r}.png"), 0.5, group="pair" if r in (3, 7) else None)
-        for r in range(20)
-        for k in range(3)
-    ]
-
-
-def test_by_reference_keeps_references_and_groups_together():
-    for seed in range(10):
-        data = samples("here")
-        parts = split_by_reference(data, [0.6, 0.2, 0.2], seed)
-        sides = [{data[index].reference for index in part} for part in parts]
-        assert sum(map(len, sides)) == 20
-        assert sum(bool({Path("here/I3.png"), Path("here/I7.png")} & side) for side in sides) == 1
-        assert parts == split_by_reference(samples("/some/where/else"), [0.6, 0.2, 0.2], seed)
-
-
-def test_by_reference_without_reference():
-    with pytest.raises(DataError, match="near_duplicate_groups"):
-        split_by_reference([Sample(Path("a.png"), None, 0.5)], [1.0], 0)
 
 
 # ---- near-duplicates

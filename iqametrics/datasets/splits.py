@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
 
-from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError, ImageReadError
 
 _SIDE = 16
@@ -143,24 +142,3 @@ def split_groups(groups: Sequence[Hashable], fractions: Sequence[float], seed: i
         parts[part] += members[group]
         dealt += size
     return [sorted(indices) for indices in parts]
-
-
-def split_by_reference(samples: Sequence[Sample], fractions: Sequence[float], seed: int) -> list[list[int]]:
-    """Split so that all distorted versions of one reference stay together (see :func:`split_groups`).
-
-    Samples with a ``group`` stay together by that instead, which keeps near-duplicate references together too.
-
-    Raises:
-        DataError: a sample without reference and group, or as :func:`split_groups`.
-    """
-    groups = []
-    for sample in samples:
-        if sample.group is None and sample.reference is None:
-            raise DataError(f"{sample.image}: no reference and no group to split by; split by near_duplicate_groups")
-        # The file's name, not its full path, so that the split does not change when the dataset is moved.
-        groups.append(sample.group if sample.group is not None else _name(sample.reference))
-    return split_groups(groups, fractions, seed)
-
-
-def _name(reference: Path | None) -> str:
-    return reference.name if reference is not None else ""
