@@ -156,13 +156,19 @@ def plan_comparison(metrics: Sequence[str], datasets: Sequence[str], part: str =
     """List the jobs of a comparison of finished metrics: each metric on each dataset.
 
     Args:
-        metrics: names for `create_metric`.
+        metrics: names for `create_metric`; one without a checkpoint's tag means the default checkpoint.
         datasets: names of sources.
         part: which images, as `datasets.protocol.select` reads it.
+
+    Raises:
+        UnknownMetricError: there is no such metric or checkpoint.
     """
+    from iqametrics.registry import metric_info
+
+    names = [metric_info(name).full_name for name in metrics]
     return [
         _job(COMPARE, name, name, (), "", "8:2", None, (Target(dataset=dataset, part=part),), size="finished")
-        for name in dict.fromkeys(metrics)
+        for name in dict.fromkeys(names)
         for dataset in dict.fromkeys(datasets)
     ]
 

@@ -223,7 +223,7 @@ def _line(cell: Cell, table: Table, plan: Mapping[str, Any], jobs: Sequence[Job]
         notes.append(f"{len(figures) - len(values)} splits have no such figure (constant scores)")
     if any(not job.recipe for job in planned):
         notes.append(_caveat(table, cell))
-    unlike = _unlike_paper(planned, finished, plan)
+    unlike = _unlike_paper(planned, finished, plan) or _seen(table, cell, planned)
     notes.append(unlike)
     measured = statistics.fmean(values) if values else None
     spread = statistics.stdev(values) if len(values) > 1 else None
@@ -259,11 +259,15 @@ def _caveat(table: Table, cell: Cell) -> str:
     """Say how a finished metric of another package differs from the paper's row."""
     row = compared_row(table, cell.row)
     words = [row.caveat]
-    if cell.dataset in row.trained_on:
-        words.append(f"its weights have seen images of {cell.dataset}")
-    elif row.trained_on:
+    if row.trained_on and cell.dataset not in row.trained_on:
         words.append(f"trained on {', '.join(row.trained_on)}, not on this split")
     return "; ".join(word for word in words if word)
+
+
+def _seen(table: Table, cell: Cell, planned: Sequence[Job]) -> str:
+    """Say whether a finished metric's weights have seen the images, so that its figure says nothing."""
+    seen = any(not job.recipe for job in planned) and cell.dataset in compared_row(table, cell.row).trained_on
+    return f"its weights have seen images of {cell.dataset}" if seen else ""
 
 
 def _unlike_paper(planned: Sequence[Job], finished: Sequence[_Done], plan: Mapping[str, Any]) -> str:

@@ -165,8 +165,9 @@ def choose(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
     """
     for name in wanted:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            lower = {other.lower(): other for other in known}
+            close = difflib.get_close_matches(name.lower(), lower, n=1)
+            hint = f"did you mean {lower[close[0]]!r}? " if close else ""
             raise DataError(f"no {what} {name!r} here; {hint}known are {', '.join(known)}")
     return [name for name in known if not wanted or name in wanted]
 
