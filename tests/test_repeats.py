@@ -94,7 +94,7 @@ def test_finished_splits_are_not_trained_again(tmp_path, monkeypatch):
     summary = json.loads(train_repeats(recipe, out, splits=3, resume=True).read_text())
     assert summary["splits"] == 3
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    with pytest.raises(RecipeError, match="train.lr"):
+    with pytest.raises(RecipeError, match=r"train\.lr"):
         train_repeats(recipe_in(tmp_path, "train.lr=0.5"), out, splits=3, resume=True)
 
 
@@ -185,8 +185,8 @@ def test_a_student_killed_after_its_teacher_does_not_train_it_again(tmp_path):
         run.train_recipe(recipe, out)
     run.train_recipe(recipe, out, resume=True)
     assert (teacher / "checkpoint.safetensors").stat().st_mtime_ns == written
-    with pytest.raises(RecipeError, match=r"teacher: was begun with another recipe \(train\.lr changed\)"):
-        run.train_recipe(student_in(tmp_path, "teacher.train.lr=0.5"), tmp_path / "out2" / ".." / "out", resume=True)
+    with pytest.raises(RecipeError, match=r"was begun with another recipe \(teacher\.train changed\)"):
+        run.train_recipe(student_in(tmp_path, "teacher.train.lr=0.5"), out, resume=True)
 
 
 def test_a_missing_file_is_told_before_the_teacher_is_trained(tmp_path):
