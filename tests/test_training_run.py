@@ -14,9 +14,9 @@ import pytest
 import torch
 import training_fake
 from safetensors.torch import load_file, save_file
-from training_fake import write_dataset, write_recipe
+from training_fake import assert_same_weights, history, weights, write_dataset, write_recipe
 
-from iqametrics.cli.evaluate import read_opinions
+from iqametrics.datasets.csv_dataset import read_csv_dataset
 from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.training import environment, run, starting
 from iqametrics.weights.checkpoint import load_checkpoint
@@ -32,24 +32,6 @@ def fake(monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "last.safetensors")
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    assert any(name.startswith("optimizer.") for name in first)
-    assert any(name.startswith("average.") for name in first)
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
-
-
-def history(folder: Path) -> list[dict[str, str]]:
-    with (folder / "history.csv").open() as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_a_run_leaves_everything_that_describes_it(tmp_path):
@@ -365,9 +347,9 @@ def test_full_reference_pairs_are_cropped_alike(tmp_path):
     assert all(float(row["score"]) == 0 for row in predictions)
     assert all(row["reference"] == row["image"] and not Path(row["image"]).is_absolute() for row in predictions)
     # What `iqametrics evaluate --csv predictions.csv --root ROOT` reads.
-    samples, opinions = read_opinions(folder / "predictions.csv", tmp_path)
+    samples = read_csv_dataset(folder / "predictions.csv", tmp_path)
     assert [sample.reference for sample in samples] == [tmp_path / row["image"] for row in predictions]
-    assert opinions == pytest.approx([float(row["mos"]) for row in predictions])
+    assert [sample.mos for sample in samples] == pytest.approx([float(row["mos"]) for row in predictions])
     (tmp_path / "data.csv").write_text(
         "image,reference,mos\n" + "".join(f"{i}.png,{i + 1}.png,{i / 20}\n" for i in range(16))
     )
