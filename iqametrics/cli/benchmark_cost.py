@@ -6,10 +6,11 @@ import os
 import platform
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from iqametrics.baselines import is_baseline, is_installed
+from iqametrics.baselines import PACKAGES, is_baseline, is_installed
 from iqametrics.benchmark.cost import DEFAULT_SIZE, REPEATS, measure, parse_size
 from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, check_metric_name, complain, positive
 from iqametrics.cli.output import FORMATS, open_rows
@@ -142,6 +143,7 @@ def _circumstances() -> dict[str, Any]:
     return {
         "command": shlex.join(["iqametrics", *sys.argv[1:]]),
         **{name: session[name] for name in names},
+        "other_packages": {package: version(package) for package in PACKAGES if is_installed(package)},
         "processor": _processor(),
         "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
