@@ -66,9 +66,10 @@ def load_clip_visual(module: VisionTransformer, path: str | Path) -> None:
     """
     tensors = _read(path, leave_out=(*_CLIP_TEXT, *_CLIP_SHARED))
     ours = {_rename(name, _CLIP_IMAGE_NAMES | _CLIP_BLOCK_NAMES): tensor for name, tensor in tensors.items()}
-    # Ours, as timm's, have leading dimensions for the batch (and, for the class token, the position).
+    # Ours, as timm's, have leading dimensions for the batch (and, for the class token, the position); a file that
+    # `iqametrics weights convert` made has them already.
     for name, leading in (("cls_token", (None, None)), ("pos_embed", (None,))):
-        if name in ours:
+        if name in ours and ours[name].ndim < 3:
             ours[name] = ours[name][leading]
     _fill(module, ours, path)
 

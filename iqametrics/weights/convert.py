@@ -1,9 +1,11 @@
 """Upstream safetensors files to ours, with a proof that nothing but names changed.
 
 Ours is the format of a base file: a safetensors file whose tensors have the names of our module, all of them and no
-others. Files that are not safetensors are not read here.
+others. Whatever loads the upstream file into our module loads the converted one too. Files that are not safetensors are
+not read here.
 """
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,7 +24,6 @@ from iqametrics.nn.clip_text import CLIP_TEXT_CONFIGS, ClipTextTower
 from iqametrics.nn.resnet import ResNet50
 from iqametrics.nn.upstream import load_clip_text, load_clip_visual, load_deit3, load_resnet50
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
-from iqametrics.weights.checkpoint import fill
 from iqametrics.weights.header import read_sizes
 
 # Two libraries add up in other orders; relative to the spread of the output this is what float32 leaves.
@@ -121,7 +122,7 @@ def _prove(
     x = recipe.inputs()
     outputs = ours(x)
     again = recipe.build(upstream).eval()
-    fill(again, load_file(converted), source=str(converted))
+    recipe.load(again, converted)  # what takes upstream's file takes ours
     if not _flat(outputs).isfinite().all() or not torch.equal(_flat(again(x)), _flat(outputs)):
         raise WeightsError(f"{source}: converted, its outputs are not the same or not finite; nothing was written")
     if find_spec(recipe.library) is None:
@@ -195,7 +196,11 @@ def _timm_forward(name: str) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]
 def _clip(upstream: Mapping[str, Tensor], name: str) -> Any:
     import open_clip
 
-    model = open_clip.create_model(name, pretrained=None).eval()
+    logging.disable(logging.WARNING)  # it warns that it made random weights, as it was told to
+    try:
+        model = open_clip.create_model(name, pretrained=None).eval()
+    finally:
+        logging.disable(logging.NOTSET)
     model.load_state_dict(dict(upstream), strict=True)
     return model
 
