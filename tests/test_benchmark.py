@@ -33,6 +33,8 @@ from iqametrics.benchmark.sources import Source, read_sources
 from iqametrics.benchmark.tables import AVERAGE, list_tables, paper_table
 from iqametrics.cli.main import main
 from iqametrics.datasets.catalogue import dataset_spec, list_datasets
+from iqametrics.datasets.protocol import SIX_TWO_TWO, random_parts
+from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.recipes import find_recipe
@@ -414,29 +416,43 @@ class TestComparison:
 
 
 class TestTraining:
-    def test_a_trained_job_takes_the_trainers_figures_and_resumes_it(self, monkeypatch, tmp_path):
-        job = jobs()[0]
+    @pytest.fixture
+    def trained(self, monkeypatch, tmp_path):
+        """An executor whose trainer is made up; it tests on `test`, and notes how it was called."""
+        samples = [Sample(image=Path(f"/data/{n}.bmp"), reference=Path(f"/data/r{n}.bmp"), mos=n / 9) for n in range(9)]
+        test = [samples[index] for index in random_parts(samples, seed=0, shares=SIX_TWO_TWO).test]
         seen = []
 
         def train_recipe(recipe, output, *, resume):
             seen.append((recipe.split.seed, recipe.data.root, resume))
-            output.mkdir(parents=True)
-            figure = {"n": 2, "srcc": 0.9, "plcc": 0.8, "plcc_logistic": 0.85}
+            output.mkdir(parents=True, exist_ok=True)
+            figure = {"n": len(test), "srcc": 0.9, "plcc": 0.8, "plcc_logistic": 0.85}
             record = {"selection": "best-val", "results": {"validation": {}, "test": figure}}
             (output / "results.json").write_text(json.dumps(record))
+            rows = [f"{s.image.name},,test,{s.reference.name},{s.mos},0.4\n" for s in test]
             (output / "predictions.csv").write_text(
-                "image,reference,part,group,mos,score\na.bmp,r.bmp,validation,r,0.1,0.2\nb.bmp,s.bmp,test,s,0.3,0.4\n"
+                "image,reference,part,group,mos,score\nx.bmp,,validation,r,0.1,0.2\n" + "".join(rows)
             )
             return output
 
         monkeypatch.setattr("iqametrics.training.run.train_recipe", train_recipe)
-        monkeypatch.setattr(Source, "load", lambda self: [None] * 779)
+        monkeypatch.setattr(Source, "load", lambda self: samples)
         executor = Executor({"live": Source(name="live", root="/data", layout="live")}, "cpu", tmp_path)
-        body = executor(job, tmp_path)
+        return executor, test, seen
+
+    def test_a_trained_job_takes_the_trainers_figures_and_resumes_it(self, trained, tmp_path):
+        executor, test, seen = trained
+        body = executor(jobs()[0], tmp_path)
         assert seen == [(0, "/data", True)]
         assert body["figures"]["live"]["srcc"] == 0.9
-        assert (body["selection"], body["images"], body["passes"]) == ("best-val", {"live": 779}, 467 * 200)
-        assert read_scores(tmp_path) == [{"dataset": "live", "image": "b.bmp", "group": "s", "mos": 0.3, "score": 0.4}]
+        assert (body["selection"], body["images"], body["passes"]) == ("best-val", {"live": 9}, 467 * 200)
+        assert [(row["image"], row["score"]) for row in read_scores(tmp_path)] == [(s.image.name, 0.4) for s in test]
+
+    def test_a_test_part_other_than_the_protocols_is_refused(self, trained, tmp_path):
+        executor, test, _ = trained
+        test.pop()
+        with pytest.raises(DataError, match="other images than the protocol's random:0:test"):
+            executor(jobs()[0], tmp_path)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ class Executor:
         for target in job.targets:
             if target.dataset == job.train:
                 figures[job.place(target)] = results["results"]["test"]
-                rows += _predictions(run, target.dataset)
+                rows += self._predictions(job, run)
                 continue
             if metric is None:
                 metric = create_metric(job.metric, weights=run / CHECKPOINT, device=self.device)
@@ -101,6 +101,22 @@ class Executor:
             rows.append({"dataset": target.dataset, "image": name, "group": group, "mos": sample.mos, "score": score})
         # Images of one group alone are no sample to resample.
         return evaluate(scores, mos, groups=groups if len(set(groups)) > 1 else None).to_dict()
+
+    def _predictions(self, job: Job, run: Path) -> list[dict[str, Any]]:
+        """Read what the trainer predicted for its test part, which must be the one that finished metrics get.
+
+        Raises:
+            DataError: it is another.
+        """
+        from iqametrics.datasets.protocol import select
+
+        with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            found = [row for row in csv.DictReader(file) if row["part"] == "test"]
+        part = "official" if job.split is None else f"random:{job.split}:test"
+        expected = sorted(sample.image.name for sample in select(self._load(job.train), part))
+        if sorted(Path(row["image"]).name for row in found) != expected:
+            raise DataError(f"{job.recipe}: was tested on other images than the protocol's {part}; see its [split]")
+        return [{"dataset": job.train, **{name: row[name] for name in SCORE_COLUMNS[1:]}} for row in found]
 
     def _load(self, name: str) -> "list[Sample]":
         if name not in self._samples:
@@ -140,16 +156,6 @@ def read_scores(folder: Path) -> list[dict[str, Any]]:
             return [{**row, "mos": float(row["mos"]), "score": float(row["score"])} for row in csv.DictReader(file)]
         except (KeyError, ValueError) as error:
             raise DataError(f"{path}: is damaged ({error}); delete the job's folder and do it again") from error
-
-
-def _predictions(run: Path, dataset: str) -> list[dict[str, Any]]:
-    """Read what the trainer predicted for its test part."""
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            {"dataset": dataset, **{name: row[name] for name in SCORE_COLUMNS[1:]}}
-            for row in csv.DictReader(file)
-            if row["part"] == "test"
-        ]
 
 
 def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
