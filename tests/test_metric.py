@@ -37,6 +37,31 @@ class TestSizing:
         sizing = Sizing(min_side, min_side + more)
         assert sizing.fit(*sizing.fit(height, width)) == sizing.fit(height, width)
 
+    @given(st.integers(64, 5000), st.integers(64, 5000), st.integers(32, 500))
+    def test_the_shorter_side_is_what_was_asked_for(self, height, width, short_side):
+        sizing = Sizing(32, short_side=short_side)
+        fitted = sizing.fit(height, width)
+        assert min(fitted) == short_side
+        assert max(fitted) == pytest.approx(max(height, width) * short_side / min(height, width), abs=0.5)
+        assert sizing.fit(*fitted) == fitted
+
+    # As KonIQ-10k (1024 x 768) and a photograph of SPAQ are trained on; and a limit of the longer side.
+    @pytest.mark.parametrize(
+        ("sizing", "size", "fitted"),
+        [
+            (Sizing(224, short_side=384), (768, 1024), (384, 512)),
+            (Sizing(224, short_side=448), (4032, 3024), (597, 448)),
+            (Sizing(224, short_side=448), (300, 400), (448, 597)),
+            (Sizing(224, 500, 384), (768, 1536), (250, 500)),
+        ],
+    )
+    def test_known_sizes_by_the_shorter_side(self, sizing, size, fitted):
+        assert sizing.fit(*size) == fitted
+        assert Sizing.from_dict(sizing.to_dict()) == sizing
+
+    def test_without_a_shorter_side_the_record_is_that_of_older_checkpoints(self):
+        assert Sizing(8, 64).to_dict() == {"min_side": 8, "max_side": 64}
+
     # Worked by hand: 4000 x 3000 down to 1024; 48 x 32 up by two; 10 x 1000 cannot hold both, so it is stretched.
     @pytest.mark.parametrize(
         ("size", "fitted"),
@@ -64,7 +89,9 @@ class TestSizing:
         with pytest.raises(InputError, match="too narrow"):
             Sizing(224).fit(1, 5_000_000)
 
-    @pytest.mark.parametrize("sides", [(0, 5), (6, 5), (True, 5), (2.5, 5), (4, "9")])
+    @pytest.mark.parametrize(
+        "sides", [(0, 5), (6, 5), (True, 5), (2.5, 5), (4, "9"), (4, 9, 3), (4, 9, 10), (4, None, 0)]
+    )
     def test_impossible_sides(self, sides):
         with pytest.raises((ValueError, TypeError)):
             Sizing(*sides)

@@ -48,7 +48,7 @@ from iqametrics.training import distributed, loop, run
 torch.set_num_threads(1)
 distributed.TIMEOUT = datetime.timedelta(seconds=60)
 training_fake.register(run.OBJECTIVES)
-folder, port = Path(sys.argv[1]), int(sys.argv[2])
+folder = Path(sys.argv[1])
 
 def train_all(rank):
     for tables, name in json.loads((folder / "jobs.json").read_text()):
@@ -65,6 +65,9 @@ def die(rank):
 
     loop.Trainer._step = dies
     run.train(folder / "tiny.toml", [], folder / "dying")
+
+def go_on(rank):
+    run.train(folder / "tiny.toml", [], folder / "dying", resume=True)
 
 def launch(function, port):
     children = []
@@ -86,7 +89,8 @@ def launch(function, port):
                 os._exit(status)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
-print(json.dumps([launch(train_all, port), launch(die, int(sys.argv[3]))]))
+first, second, third = map(int, sys.argv[2:])
+print(json.dumps([launch(train_all, first), launch(die, second), launch(go_on, third)]))
 """
 
 
@@ -113,7 +117,7 @@ def launched(tmp_path_factory):
         training_real.train(folder, recipe, f"one-{name}")
     (folder / "jobs.json").write_text(json.dumps([(recipe, f"two-{name}") for name, recipe in recipes.items()]))
     process = subprocess.run(
-        [sys.executable, "-c", LAUNCHER, folder, str(free_port()), str(free_port())],
+        [sys.executable, "-c", LAUNCHER, folder, *(str(free_port()) for _ in range(3))],
         env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -126,7 +130,7 @@ def launched(tmp_path_factory):
 
 
 def test_two_processes_train_as_one_does(launched):
-    folder, (statuses, _), _, err = launched
+    folder, (statuses, *_), _, err = launched
     assert statuses == [0, 0], err
     for name in ("nr", "teacher", "pfd"):
         one, two = folder / f"one-{name}", folder / f"two-{name}"
@@ -134,8 +138,8 @@ def test_two_processes_train_as_one_does(launched):
         assert_same(load_file(one / "last.safetensors"), load_file(two / "last.safetensors"))
         assert (two / "results.json").exists()
         assert (two / "checkpoint.safetensors").exists()
-    # The first process alone tells: three runs, and one epoch at most of the run that dies in its first.
-    assert err.count("epoch 1  lr") == 3
+    # The first process alone tells: three runs, and the run that is resumed in its first epoch.
+    assert err.count("epoch 1  lr") == 4
 
 
 def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
@@ -157,12 +161,16 @@ def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> N
 
 
 def test_a_process_that_dies_does_not_leave_the_others_waiting(launched):
-    folder, (_, statuses), told, _ = launched
+    folder, (_, statuses, resumed), told, err = launched
     assert statuses == [3, 7]
     (message,) = told
     assert "TrainingError process 0 of 2 lost the others" in message
     assert "--resume" in message
-    assert load_file(folder / "dying" / "last.safetensors")
+    # Both go on from what the first one saved.
+    assert resumed == [0, 0], err
+    assert len(losses(folder / "dying")) == 6
+    sessions = json.loads((folder / "dying" / "environment.json").read_text())["sessions"]
+    assert [session["hardware"]["processes"] for session in sessions] == [2, 2]
 
 
 @given(count=st.integers(1, 60), accumulate=st.integers(1, 9), processes=st.integers(1, 5))
