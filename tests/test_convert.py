@@ -145,7 +145,7 @@ class TestRefused:
         def load(model, path):
             KINDS_RESNET.load(model, path)
             with torch.no_grad():
-                model.bn1.bias += 0.5
+                model.bn1.bias.fill_(0.5)
 
         KINDS_RESNET = KINDS["resnet50"]
         monkeypatch.setitem(KINDS, "resnet50", replace(KINDS_RESNET, load=load))
