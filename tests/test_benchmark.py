@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from iqametrics import registry
 from iqametrics.benchmark.jobs import SCORES, Executor, read_scores
 from iqametrics.benchmark.plan import (
     Job,
@@ -397,6 +398,21 @@ class TestComparison:
         assert [(name, pair.a, pair.b) for name, pair in report.pairs] == [("mine", "fake-nr.tiny", "fake-nr.lite")]
         assert [row["score"] for row in rows] != [row["score"] for row in read_scores(job_folder(folder, planned[2]))]
         assert any("No significance on twin" in fact and "circular" in fact for fact in report.facts)
+
+    def test_weights_of_ones_own(self, fake_metrics, photos, tmp_path):
+        from iqametrics import create_metric
+        from iqametrics.weights.manifest import read_manifest
+
+        (lite,) = (
+            entry for entry in read_manifest(registry.WEIGHTS_FOLDER).of_metric("fake-nr") if entry.tag == "lite"
+        )
+        file = tmp_path / "own.safetensors"
+        file.write_bytes((registry.WEIGHTS_FOLDER / lite.file).read_bytes())
+        (job,) = plan_comparison([f"fake-nr={file}"], ["mine"])
+        assert (job.metric, job.weights) == ("fake-nr", str(file))
+        Executor({"mine": Source(name="mine", csv=str(photos))}, "cpu", tmp_path)(job, tmp_path)
+        expected = create_metric("fake-nr.lite")(str(tmp_path / "p3.png")).item()
+        assert read_scores(tmp_path)[3]["score"] == pytest.approx(expected)
 
     def test_a_damaged_score_file(self, compared):
         folder, planned, _ = compared

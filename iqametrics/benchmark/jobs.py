@@ -82,10 +82,11 @@ class Executor:
         from iqametrics.registry import create_metric
 
         # Jobs of one metric follow each other, and some take long to load.
-        if self._metric is None or self._metric[0] != job.metric:
-            self._metric = (job.metric, create_metric(job.metric, device=self.device))
+        if self._metric is None or self._metric[0] != job.row:
+            metric = create_metric(job.metric, weights=job.weights or "default", device=self.device)
+            self._metric = (job.row, metric)
         figures = {job.place(target): self._measure(self._metric[1], job, target, rows) for target in job.targets}
-        return {"figures": figures, "selection": "not trained", "passes": None, "trained_on": _trained_on(job.metric)}
+        return {"figures": figures, "selection": "not trained", "passes": None, "trained_on": _trained_on(job)}
 
     def _measure(self, metric: "Metric", job: Job, target: Target, rows: list[dict[str, Any]]) -> dict[str, Any]:
         from iqametrics.datasets.protocol import group_keys, select
@@ -171,11 +172,15 @@ def _name(path: Path, source: Source) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
-def _trained_on(metric: str) -> list[str]:
+def _trained_on(job: Job) -> list[str]:
     """Say what a finished metric's checkpoint was trained on, as far as it tells."""
     from iqametrics.registry import metric_info
+    from iqametrics.weights.header import read_metadata
 
-    return [str(name) for name in metric_info(metric).metadata.get("training", {}).get("data", ())]
+    metadata = read_metadata(Path(job.weights)) if job.weights else metric_info(job.metric).metadata
+    training = metadata.get("training")
+    data = training.get("data") if isinstance(training, dict) else None
+    return [str(name) for name in data] if isinstance(data, list) else []
 
 
 def _place() -> dict[str, Any]:

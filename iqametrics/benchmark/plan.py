@@ -73,6 +73,7 @@ class Job:
         table: id of the table, or "compare".
         row: row of the table, or name of the metric.
         metric: what is trained, or the finished metric that scores.
+        weights: file of the finished metric's checkpoint, "" for the one that its name means.
         size: "paper", "lite", or "finished" where nothing is trained.
         recipe: name of the recipe; "" where nothing is trained.
         changes: `table.key=value` changes of the recipe that make the row.
@@ -86,6 +87,7 @@ class Job:
     table: str
     row: str
     metric: str
+    weights: str
     size: str
     recipe: str
     changes: tuple[str, ...]
@@ -156,21 +158,25 @@ def plan_comparison(metrics: Sequence[str], datasets: Sequence[str], part: str =
     """List the jobs of a comparison of finished metrics: each metric on each dataset.
 
     Args:
-        metrics: names for `create_metric`; one without a checkpoint's tag means the default checkpoint.
+        metrics: names for `create_metric`, one without a checkpoint's tag meaning the default checkpoint, or
+            NAME=FILE for a checkpoint of one's own.
         datasets: names of sources.
         part: which images, as `datasets.protocol.select` reads it.
 
     Raises:
         UnknownMetricError: there is no such metric or checkpoint.
     """
-    from iqametrics.registry import metric_info
+    from iqametrics.registry import metric_info, metric_spec
 
-    names = [metric_info(name).full_name for name in metrics]
-    return [
-        _job(COMPARE, name, name, (), "", "8:2", None, (Target(dataset=dataset, part=part),), size="finished")
-        for name in dict.fromkeys(names)
-        for dataset in dict.fromkeys(datasets)
-    ]
+    jobs = []
+    for text in dict.fromkeys(metrics):
+        name, _, file = text.partition("=")
+        row = f"{metric_spec(name).name}={file}" if file else metric_info(name).full_name
+        for dataset in dict.fromkeys(datasets):
+            targets = (Target(dataset=dataset, part=part),)
+            metric, weights = (name, str(Path(file).resolve())) if file else (row, "")
+            jobs.append(_job(COMPARE, row, metric, (), "", "8:2", None, targets, size="finished", weights=weights))
+    return list({job.id: job for job in jobs}.values())
 
 
 def compared_row(table: Table, row: str) -> PaperRow:
@@ -241,6 +247,7 @@ def _job(
     targets: tuple[Target, ...],
     *,
     size: str,
+    weights: str = "",
 ) -> Job:
     where = train or targets[0].dataset
     words = [_slug(row), where]
@@ -257,6 +264,7 @@ def _job(
         table=table,
         row=row,
         metric=metric,
+        weights=weights,
         size=size,
         recipe=recipe,
         changes=changes,

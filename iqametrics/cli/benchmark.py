@@ -82,7 +82,9 @@ def _add_run(parts: Any) -> None:
         help="change a value of every recipe, for a trial (train.epochs=1); may be repeated",
     )
     compare = parser.add_argument_group("the table compare")
-    compare.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="finished metrics")
+    compare.add_argument(
+        "--metrics", nargs="+", default=[], metavar="NAME", help="finished metrics; NAME=FILE for own weights"
+    )
     compare.add_argument("--split", default="all", metavar="TEXT", help="all (default), official or random:SEED:PART")
     compare.add_argument(
         "--images",
@@ -240,7 +242,7 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
         if not args.metrics:
             raise UsageError("compare needs --metrics, the names of finished metrics")
         for name in args.metrics:
-            check_metric_name(name)
+            check_metric_name(name.partition("=")[0])
         return plan_comparison(args.metrics, choose(args.datasets, list(sources), "dataset"), args.split)
     if args.metrics or args.images or args.split != "all":
         raise UsageError("--metrics, --split and --images belong to the table compare; a paper's table has its own")
