@@ -71,6 +71,7 @@ class TestWhatItSays:
         for words in (
             'create_metric("fake-nr", weights="hub:org/name@REVISION")',
             "| test | 211 | 0.812 (0.750 to 0.860) | 0.800 | - | 0.610 | 0.090 |",
+            "- Images and scores: scores.csv\n",
             "700 train, 100 validation, 211 test; split by reference, seed 3",
             "Epoch 12; rule of choice: the one with the best SRCC on the test part, so the test figures are too good",
             "NVIDIA A100, 2026-11-22, resumed 1 times",
@@ -86,7 +87,7 @@ class TestWhatItSays:
     def test_what_is_missing_is_not_stated(self):
         found = text(training={}, results={}, sources=[], licence="")
         for words in (
-            "data: not stated",
+            "- Images and scores: not stated\n- Sources: not stated\n",
             "Images: not stated; split by not stated.",
             "None were measured on held-out images.",
             "Epoch not stated; rule of choice: not stated.",

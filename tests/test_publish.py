@@ -216,7 +216,10 @@ class TestManifestEntry:
             del record[name]
         save_checkpoint(path, seeded_model().state_dict(), record)
         done = send(path, dry_run=True)
-        assert (done.entry["training_data"], done.entry["results"]) == (["data: not stated"], {})
+        assert (done.entry["training_data"], done.entry["results"]) == (
+            ["Images and scores: not stated", "Sources: not stated"],
+            {},
+        )
         assert "None were measured" in done.card
 
 

@@ -113,14 +113,12 @@ def is_full_reference(metadata: Mapping[str, Any]) -> bool:
 
 
 def named_data(metadata: Mapping[str, Any]) -> list[str]:
-    """List what a checkpoint was trained on and started from: its sources, else the names of its data files."""
-    sources = metadata.get("sources")
-    if isinstance(sources, list) and sources:
-        return [_text(source) for source in sources]
+    """List what a checkpoint was trained on, by the names of files or datasets, and the sources that its author gave."""
     files = _table(metadata.get("training")).get("data")
-    if isinstance(files, list) and files:
-        return [f"{_text(name)}; source {NOT_STATED}" for name in files]
-    return [f"data: {NOT_STATED}"]
+    names = ", ".join(map(_text, files)) if isinstance(files, list) else ""
+    sources = metadata.get("sources")
+    named = [_text(source) for source in sources] if isinstance(sources, list) else []
+    return [f"Images and scores: {names or NOT_STATED}", *(named or [f"Sources: {NOT_STATED}"])]
 
 
 def _front_matter(metadata: Mapping[str, Any]) -> Iterator[str]:
