@@ -113,7 +113,7 @@ def is_full_reference(metadata: Mapping[str, Any]) -> bool:
 
 
 def named_data(metadata: Mapping[str, Any]) -> list[str]:
-    """List what a checkpoint was trained on, by the names of files or datasets, and the sources that its author gave."""
+    """List what a checkpoint was trained on, by names of files or datasets, and the sources its author gave."""
     files = _table(metadata.get("training")).get("data")
     names = ", ".join(map(_text, files)) if isinstance(files, list) else ""
     sources = metadata.get("sources")
