@@ -414,6 +414,12 @@ class TestComparison:
         expected = create_metric("fake-nr.lite")(str(tmp_path / "p3.png")).item()
         assert read_scores(tmp_path)[3]["score"] == pytest.approx(expected)
 
+    def test_full_reference_metrics_keep_to_data_with_references(self, fake_metrics):
+        assert Source(name="x", root="y", layout="clive").no_references
+        assert not Source(name="x", root="y", layout="live").no_references
+        planned = plan_comparison(["fake-fr.lite", "fake-nr.lite"], ["a", "b"], no_references=["b"])
+        assert [job.id for job in planned] == ["fake-fr.lite-a-all", "fake-nr.lite-a-all", "fake-nr.lite-b-all"]
+
     def test_a_damaged_score_file(self, compared):
         folder, planned, _ = compared
         (job_folder(folder, planned[0]) / SCORES).write_text("dataset,image,group,mos,score\nmine,a,b,x,1\n")

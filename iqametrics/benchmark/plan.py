@@ -154,14 +154,17 @@ def plan_table(
     return jobs
 
 
-def plan_comparison(metrics: Sequence[str], datasets: Sequence[str], part: str = "all") -> list[Job]:
-    """List the jobs of a comparison of finished metrics: each metric on each dataset.
+def plan_comparison(
+    metrics: Sequence[str], datasets: Sequence[str], part: str = "all", no_references: Sequence[str] = ()
+) -> list[Job]:
+    """List the jobs of a comparison of finished metrics: each metric on each dataset that it can be run on.
 
     Args:
         metrics: names for `create_metric`, one without a checkpoint's tag meaning the default checkpoint, or
             NAME=FILE for a checkpoint of one's own.
         datasets: names of sources.
         part: which images, as `datasets.protocol.select` reads it.
+        no_references: those of the datasets on which no full-reference metric can be run.
 
     Raises:
         UnknownMetricError: there is no such metric or checkpoint.
@@ -172,7 +175,10 @@ def plan_comparison(metrics: Sequence[str], datasets: Sequence[str], part: str =
     for text in dict.fromkeys(metrics):
         name, _, file = text.partition("=")
         row = f"{metric_spec(name).name}={file}" if file else metric_info(name).full_name
+        full_reference = metric_spec(name).mode == "fr"
         for dataset in dict.fromkeys(datasets):
+            if full_reference and dataset in no_references:
+                continue
             targets = (Target(dataset=dataset, part=part),)
             metric, weights = (name, str(Path(file).resolve())) if file else (row, "")
             jobs.append(_job(COMPARE, row, metric, (), "", "8:2", None, targets, size="finished", weights=weights))
@@ -331,7 +337,8 @@ def command(job: Job, sources: Mapping[str, Source], folder: Path, device: str) 
     target = job.targets[0]
     source = sources.get(target.dataset) or Source(name="", root=f"ROOT-OF-{target.dataset}", layout=target.dataset)
     data = ["--csv", source.csv] if source.csv else ["--dataset", source.layout]
-    words = ["iqametrics", "evaluate", "--metric", job.metric, *data, *(["--root", source.root] if source.root else [])]
+    metric = f"{job.metric}={job.weights}" if job.weights else job.metric
+    words = ["iqametrics", "evaluate", "--metric", metric, *data, *(["--root", source.root] if source.root else [])]
     return shlex.join([*words, "--split", target.part, "--device", device])
 
 

@@ -66,6 +66,13 @@ class Source:
         root = self.root or str(Path(self.csv).parent)
         return self.labels or ("made" if made_labels(root) else "human")
 
+    @property
+    def no_references(self) -> bool:
+        """Whether it is known, before it is read, that no image has a reference."""
+        from iqametrics.datasets.catalogue import dataset_spec
+
+        return bool(self.layout) and dataset_spec(self.layout).mode == "nr"
+
     def load(self) -> "list[Sample]":
         """Read the samples.
 

@@ -243,7 +243,9 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
             raise UsageError("compare needs --metrics, the names of finished metrics")
         for name in args.metrics:
             check_metric_name(name.partition("=")[0])
-        return plan_comparison(args.metrics, choose(args.datasets, list(sources), "dataset"), args.split)
+        names = choose(args.datasets, list(sources), "dataset")
+        bare = [name for name in names if sources[name].no_references]
+        return plan_comparison(args.metrics, names, args.split, bare)
     if args.metrics or args.images or args.split != "all":
         raise UsageError("--metrics, --split and --images belong to the table compare; a paper's table has its own")
     table = paper_table(args.id)
