@@ -137,6 +137,15 @@ class TestFiles:
         refused(load_checkpoint, path)
         refused(create_metric, "bpclip-nr", weights=path)
 
+    def test_a_file_of_holes_with_a_header_that_fits_it(self, tmp_path):
+        path, count = tmp_path / "holes.safetensors", 5 * 2**28
+        start = file_of({"__metadata__": own(), "w": entry(shape=[count], offsets=[0, 4 * count])})
+        with path.open("wb") as file:
+            file.write(start)
+            file.truncate(len(start) + 4 * count)
+        refused(load_checkpoint, path)
+        assert read_sizes(path) == {"w": count}  # the header itself is sound
+
     @settings(max_examples=70, **FUZZ)
     @given(st.binary(max_size=200), st.none() | st.integers(0, 2**64 - 1))
     def test_any_bytes(self, tmp_path, content, length):

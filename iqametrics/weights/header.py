@@ -29,6 +29,8 @@ METADATA_KEY = "iqametrics"
 FORMAT = 1
 # The header of the largest model here has some 50 kB; a hostile one claims to be gigabytes long.
 MAX_HEADER_BYTES = 8 * 2**20
+# Ten times the largest model here. A file of holes costs its maker nothing and would take all memory of its reader.
+MAX_FILE_BYTES = 4 * 2**30
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
 # No tensor here has more than five dimensions; the product of a million huge ones would take hours.
 _MAX_DIMENSIONS = 16
@@ -127,6 +129,8 @@ def parse_header(start: bytes, size: int, source: str) -> dict[str, Any]:
         WeightsError: As for `read_metadata`.
     """
     length = _header_length(start[:8], size, source)
+    if size > MAX_FILE_BYTES:
+        raise WeightsError(f"{source}: has {size} bytes, more than any checkpoint; get it anew")
     header = _json_object(start[8 : 8 + length], source, "header")
     extra = header.pop("__metadata__", {})
     _check_tensor_table(header, size - 8 - length, source)
