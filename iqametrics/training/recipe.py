@@ -335,10 +335,17 @@ def _convert_list(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, .
     return tuple(_convert(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, args, strict=True)))
 
 
+def _check_tag(tag: str) -> None:
+    """Refuse now what the checkpoint's metadata could not hold when all is trained."""
+    if not tag.isprintable() or "/" in tag or not 0 < len(tag) <= 100:
+        raise RecipeError(f"metric.tag = {tag[:100]!r} is no name; give a word such as 'mine'")
+
+
 def _check(recipe: Recipe) -> None:
     train, split = recipe.train, recipe.split
     _check_data(recipe.data)
     _check_init(recipe)
+    _check_tag(recipe.metric.tag)
     for name in (
         "epochs",
         "batch_size",
