@@ -16,7 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save, save_file
 
 from iqametrics import TrainingError, WeightsError, create_metric
+from iqametrics.errors import RecipeError
 from iqametrics.registry import _import_factory, metric_spec
+from iqametrics.training.recipe import parse_recipe
 from iqametrics.training.resume import Average, Progress, load_state, save_state
 from iqametrics.weights.card import card
 from iqametrics.weights.checkpoint import load_checkpoint, read_metadata, save_checkpoint
@@ -254,6 +256,14 @@ class TestRecords:
         tensors["head.bias"] = torch.tensor([1e300], dtype=torch.float64)
         with pytest.raises(WeightsError, match=r"head\.bias holds NaN or infinity"):
             FakeNr.from_checkpoint(FakeNr.spec, metadata("fake-nr"), tensors, "tiny")
+
+    @pytest.mark.parametrize("tag", ["", "a/b", "a\nb", "x" * 101])
+    def test_a_tag_that_no_record_takes_is_refused_before_training(self, tmp_path, tag):
+        tables = {"metric": {"name": "bpclip-nr", "tag": tag}, "data": {"csv": "x.csv"}}
+        with pytest.raises(RecipeError, match=r"metric\.tag = .* is no name"):
+            parse_recipe(tables, tmp_path)
+        with pytest.raises(WeightsError, match="tag of its metadata is no name"):
+            save_checkpoint(tmp_path / "x.safetensors", {}, metadata("fake-nr", tag=tag))
 
     def test_names_of_tensors_stay_on_one_line(self):
         tensors = {**seeded_model().state_dict(), "a\nb\x1b[2J": torch.ones(1), "n" * 10**5: torch.ones(1)}
