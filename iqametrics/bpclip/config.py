@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from iqametrics.config import typed_value
 from iqametrics.errors import RecipeError
 from iqametrics.spec import Mode
 
@@ -112,7 +113,8 @@ class BpclipConfig:
             raise RecipeError(f"unknown model keys: {', '.join(unknown)}; known are {', '.join(known)}")
         if "mode" not in values:
             raise RecipeError("the model has no mode; give mode = 'fr' or mode = 'nr'")
-        return cls(**{name: _checked(name, value) for name, value in values.items()})
+        defaults = {name: field.default for name, field in known.items()} | {"mode": ""}
+        return cls(**{name: typed_value(name, value, defaults[name]) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Give the config as JSON can hold it; `from_dict` reads it back."""
@@ -129,25 +131,3 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "dropout": (lambda value: 0 <= value < 1, "a probability under 1"),
     "logit_scale": (lambda value: value > 0, "a number above 0"),
 }
-
-
-def _checked(name: str, value: Any) -> Any:
-    """Give the value in the type of the field, which is the type of its default.
-
-    Raises:
-        RecipeError: if it has another type.
-    """
-    default = "" if name == "mode" else getattr(BpclipConfig, name)
-    if isinstance(default, tuple):
-        if not isinstance(value, list | tuple) or not all(_is_number(item) for item in value):
-            raise RecipeError(f"{name} = {value!r} is not a list of numbers")
-        return tuple(float(item) for item in value)
-    if isinstance(default, float) and _is_number(value):
-        return float(value)
-    if type(value) is not type(default):
-        raise RecipeError(f"{name} = {value!r} has the wrong type; give a {type(default).__name__}")
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar, get_args
 
+from iqametrics.config import typed_value
 from iqametrics.errors import RecipeError
 
 CropSpace = Literal["image", "feature"]
@@ -112,7 +113,7 @@ class EncoderConfig:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise RecipeError(f"unknown model keys: {', '.join(unknown)}; known are {', '.join(known)}")
-        return cls(**{name: _typed(name, value, known[name].default) for name, value in values.items()})
+        return cls(**{name: typed_value(name, value, known[name].default) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Give the config as JSON can hold it; `from_dict` reads it back."""
@@ -223,24 +224,3 @@ def _check_value(name: str, value: Any) -> None:
         raise RecipeError(f"mask_ratio = {value} is no probability; give 0 up to, but not including, 1")
     if name == "logit_scale" and not 0 < value <= 1e6:
         raise RecipeError(f"logit_scale = {value} is impossible; give a number above 0, and 1e6 at most")
-
-
-def _typed(name: str, value: Any, default: Any) -> Any:
-    """Give the value in the type of the field, which is the type of its default.
-
-    Raises:
-        RecipeError: if it has another type.
-    """
-    if isinstance(default, tuple):
-        if not isinstance(value, list | tuple) or not all(_is_number(item) for item in value):
-            raise RecipeError(f"{name} = {value!r} is not a list of numbers")
-        return tuple(float(item) for item in value)
-    if isinstance(default, float) and _is_number(value):
-        return float(value)
-    if type(value) is not type(default):
-        raise RecipeError(f"{name} = {value!r} has the wrong type; give a {type(default).__name__}")
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
