@@ -53,7 +53,7 @@ class Sizing:
             raise WeightsError(f"sizing {dict(values)!r} of the checkpoint is wrong ({error}); get it anew") from error
 
     def to_dict(self) -> dict[str, int | None]:
-        """Return the fields by name, ready for JSON; without `short_side` where there is none, as older ones have it."""
+        """Return the fields by name, ready for JSON; `short_side` only where there is one, as older records have none."""
         values = asdict(self)
         if self.short_side is None:
             del values["short_side"]
