@@ -53,7 +53,7 @@ class Sizing:
             raise WeightsError(f"sizing {dict(values)!r} of the checkpoint is wrong ({error}); get it anew") from error
 
     def to_dict(self) -> dict[str, int | None]:
-        """Return the fields by name, ready for JSON; `short_side` only where there is one, as older records have none."""
+        """Return the fields by name, ready for JSON; `short_side` only where there is one, as in older records."""
         values = asdict(self)
         if self.short_side is None:
             del values["short_side"]
