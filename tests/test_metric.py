@@ -89,9 +89,7 @@ class TestSizing:
         with pytest.raises(InputError, match="too narrow"):
             Sizing(224).fit(1, 5_000_000)
 
-    @pytest.mark.parametrize(
-        "sides", [(0, 5), (6, 5), (True, 5), (2.5, 5), (4, "9"), (4, 9, 3), (4, 9, 10)]
-    )
+    @pytest.mark.parametrize("sides", [(0, 5), (6, 5), (True, 5), (2.5, 5), (4, "9"), (4, 9, 3), (4, 9, 10)])
     def test_impossible_sides(self, sides):
         with pytest.raises((ValueError, TypeError)):
             Sizing(*sides)
