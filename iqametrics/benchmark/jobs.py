@@ -131,12 +131,15 @@ def score_samples(metric: "Metric", samples: "Sequence[Sample]", name: str) -> l
     Raises:
         DataError: an image has no reference that the metric needs, or cannot be scored.
     """
+    from tqdm import tqdm
+
     from iqametrics.scoring import Item, score_items
 
     if metric.mode == "fr" and any(sample.reference is None for sample in samples):
         raise DataError(f"{name} compares with a reference, and images of this dataset have none; leave it out here")
     items = [Item(str(s.image), None if s.reference is None else str(s.reference)) for s in samples]
-    found = list(score_items([metric], items))
+    # disable=None: no bar where stderr is not a terminal.
+    found = list(tqdm(score_items([metric], items), total=len(items), desc=name, unit="image", disable=None))
     failed = [row for row in found if row.score is None]
     if failed:
         raise DataError(f"{name}: {len(failed)} of {len(found)} images cannot be scored, first: {failed[0].error}")
