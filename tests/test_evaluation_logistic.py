@@ -120,10 +120,22 @@ def test_saturated_scores(scores):
         assert plcc(fit.predict(sign * x), y) >= abs(plcc(x, y)) - 1e-9
 
 
+@pytest.mark.parametrize("seed", [7, 39, 48, 50])
+def test_the_curve_of_five_parameters_is_never_worse(seed):
+    """It holds the curve of four (b4 = 0). On these, most images lie beyond the bend, where a cubic is a false bottom."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=200)
+    centre, width = generator.uniform(-2.5, 2.5), generator.uniform(0.05, 1)
+    y = four(x, 1, 0, centre, width) + 0.05 * generator.normal(size=200)
+    errors = [rmse(fit_logistic(x, y, parameters=parameters).predict(x), y) for parameters in (4, 5)]
+    assert errors[1] <= errors[0] * (1 + 1e-9)
+
+
 def test_bounds_are_named(scores):
     assert "straight line" in fit_logistic(scores, 2 * scores).message
     assert "step" in fit_logistic(scores, (scores > 35) * 1.0).message
     assert "one end" in fit_logistic(scores, np.exp(scores / 5)).message
+    assert "cubic" in fit_logistic(scores, (scores - 30) ** 3, parameters=5).message
 
 
 def test_heavy_tailed_and_shifted_scores():

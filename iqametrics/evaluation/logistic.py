@@ -7,6 +7,7 @@ lower-is-better score needs no special care.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,8 +100,11 @@ def fit_logistic(scores: npt.ArrayLike, mos: npt.ArrayLike, *, parameters: int =
         return LogisticFit((math.nan,) * parameters, False, obstacle)
     # Standard units, so that the tolerances of the search mean the same for every metric.
     x_mean, x_scale, y_mean, y_scale = x.mean(), x.std(), y.mean(), y.std()
-    search = _Search((x - x_mean) / x_scale, (y - y_mean) / y_scale, linear_term=parameters == 5)
-    (centre, log_width), converged, message = search.run()
+    x_units, y_units = (x - x_mean) / x_scale, (y - y_mean) / y_scale
+    search = _Search(x_units, y_units, linear_term=parameters == 5)
+    # The curve of five parameters holds that of four: from its optimum on, it can only get better.
+    known = [_Search(x_units, y_units, linear_term=False).run()[0]] if parameters == 5 else []
+    (centre, log_width), converged, message = search.run(known)
     centre, width = centre * x_scale + x_mean, math.exp(log_width) * x_scale
     offset, step, slope = search.coefficients((centre - x_mean) / x_scale, log_width)
     offset, step = offset * y_scale + y_mean, step * y_scale
@@ -139,8 +143,8 @@ class _Search:
         self.low = np.array([x.min() - reach, math.log(1e-2 * spread)])
         self.high = np.array([x.max() + reach, math.log(20 * reach)])
 
-    def run(self) -> tuple[tuple[float, float], bool, str]:
-        """Return (centre, log-width), whether the search converged, and how it ended."""
+    def run(self, known: Sequence[tuple[float, float]] = ()) -> tuple[tuple[float, float], bool, str]:
+        """Return (centre, log-width), whether the search converged, and how it ended; `known` are further starts."""
         from scipy.optimize import minimize
 
         # Nelder-Mead: where scores are unrelated to opinion the best curve is close to a step, the error is nearly
@@ -158,7 +162,7 @@ class _Search:
                     "maxfev": _MAX_EVALUATIONS,
                 },
             )
-            for start in self.starts()
+            for start in [*self.starts(), *map(np.array, known)]
         ]
         best = min(results, key=lambda result: result.fun)
         centre, log_width = (float(value) for value in best.x)
@@ -170,12 +174,18 @@ class _Search:
         return (centre, log_width), True, self.describe(centre, log_width)
 
     def starts(self) -> list[FloatArray]:
-        """Best few points of a coarse grid: centres at quantiles of the scores, widths from finest to widest."""
+        """Lowest few hollows of a coarse grid: centres at quantiles of the scores, widths from finest to widest.
+
+        The lowest points would not do: they may all lie in one hollow, and the deepest is not always where the grid
+        is lowest.
+        """
         centres = np.quantile(self.x, np.linspace(0.02, 0.98, 9))
         log_widths = np.linspace(self.low[1], self.high[1], 14)[1:-1]
-        grid = [np.array([centre, log_width]) for centre in centres for log_width in log_widths]
-        costs = [self.mean_square(point) for point in grid]
-        return [grid[index] for index in np.argsort(costs, kind="stable")[:_STARTS]]
+        grid = np.array([[(centre, log_width) for log_width in log_widths] for centre in centres])
+        costs = np.apply_along_axis(self.mean_square, 2, grid)
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(costs, 1, constant_values=np.inf), (3, 3))
+        hollow = costs <= around.min(axis=(2, 3))
+        return list(grid[hollow][np.argsort(costs[hollow], kind="stable")[:_STARTS]])
 
     def basis(self, centre: float, log_width: float) -> FloatArray:
         """Columns of the linear problem, shape (n, 2) or (n, 3): one, the step, and the score itself."""
@@ -198,7 +208,8 @@ class _Search:
     def describe(self, centre: float, log_width: float) -> str:
         """Name the bound at which a converged search ended, if any."""
         if log_width > self.high[1] - 0.01:
-            return "converged; the width is at its upper bound: the relation is as good as a straight line"
+            shape = "cubic" if self.linear_term else "straight line"
+            return f"converged; the width is at its upper bound: the relation is as good as a {shape}"
         if log_width < self.low[1] + 0.01:
             return "converged; the width is at its lower bound: the relation is as good as a step"
         if not self.low[0] + 0.01 < centre < self.high[0] - 0.01:
