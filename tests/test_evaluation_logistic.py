@@ -122,7 +122,7 @@ def test_saturated_scores(scores):
 
 @pytest.mark.parametrize("seed", [7, 39, 48, 50])
 def test_the_curve_of_five_parameters_is_never_worse(seed):
-    """It holds the curve of four (b4 = 0). On these, most images lie beyond the bend, where a cubic is a false bottom."""
+    """It holds that of four (b4 = 0). On these, most images lie beyond the bend, where a cubic is a false bottom."""
     generator = np.random.default_rng(seed)
     x = generator.normal(size=200)
     centre, width = generator.uniform(-2.5, 2.5), generator.uniform(0.05, 1)
