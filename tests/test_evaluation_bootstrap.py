@@ -263,6 +263,26 @@ def test_paired_bootstrap_with_a_constant_metric():
     assert math.isnan(result.p_value)
 
 
+def test_few_groups_cannot_be_sure():
+    # All of three references agree: with a coin for each reference that has a chance of 1/4, whatever the resamples say.
+    x, y = related(60)
+    worse = x + 2 * np.random.default_rng(9).normal(size=60)
+    for count, least in ((3, 0.25), (6, 1 / 32)):
+        groups = np.arange(60) % count
+        assert paired_bootstrap(srcc, x, worse, y, groups=groups).p_value == pytest.approx(least)
+        pair = compare_metrics({"good": x, "poor": worse}, y, groups=groups)[0]
+        assert pair.p_bootstrap == pytest.approx(least)
+
+
+def test_holms_rule_leaves_findings_possible_among_many_metrics():
+    # With 1,000 resamples p is at least 0.002: times the 45 pairs of 10 metrics that would be 0.09, always.
+    generator = np.random.default_rng(3)
+    y, *noise = generator.normal(size=(10, 40))
+    found = compare_metrics({"good": y, **{str(k): column for k, column in enumerate(noise)}}, y)
+    assert len(found) == 45
+    assert all(pair.p_bootstrap_holm < 0.05 for pair in found if pair.a == "good")
+
+
 def test_paired_bootstrap_lengths():
     with pytest.raises(DataError, match="scores_b has 4"):
         paired_bootstrap(srcc, [1, 2, 3], [1, 2, 3, 4], [1, 2, 3])

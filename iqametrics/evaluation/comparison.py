@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from iqametrics.errors import DataError
 from iqametrics.evaluation.bootstrap import Groups, Statistic, group_counts, percentile_interval, resample_statistic
-from iqametrics.evaluation.checks import FloatArray, numbers, same_length
+from iqametrics.evaluation.checks import FloatArray, group_indices, numbers, same_length
 from iqametrics.evaluation.correlation import plcc, srcc
 
 _STATISTICS: dict[str, Statistic] = {"srcc": srcc, "plcc": plcc}
 _ROUNDING = 1e-12
+_RESAMPLES, _RESAMPLES_A_PAIR = 1000, 100
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class PairedDifference:
         difference: on all images.
         low: lower end of the bootstrap interval.
         high: upper end of the bootstrap interval.
-        p_value: two-sided bootstrap p-value of no difference, never under 2 / (n_resamples + 1).
+        p_value: two-sided bootstrap p-value of no difference, never under 2 / (n_resamples + 1), nor under the
+            2 / 2^groups of a sign test: resamples of three references do not know more than three references.
     """
 
     difference: float
@@ -105,7 +107,7 @@ def compare_metrics(
     groups: Groups = None,
     statistic: str = "srcc",
     confidence: float = 0.95,
-    n_resamples: int = 1000,
+    n_resamples: int | None = None,
     seed: int = 0,
 ) -> list[Comparison]:
     """Compare all pairs of metrics on the same images: paired bootstrap and Williams' test, with Holm's correction.
@@ -121,7 +123,8 @@ def compare_metrics(
         groups: one label an image; images of one label are drawn together.
         statistic: "srcc" or "plcc".
         confidence: of the intervals, in (0, 1); each is that of its pair alone.
-        n_resamples: number of resamples.
+        n_resamples: number of resamples; None for 1,000, and for more than ten pairs 100 a pair, without which Holm's
+            rule would leave no pair a chance.
         seed: the same seed gives the same answer.
 
     Returns:
@@ -137,13 +140,16 @@ def compare_metrics(
     y = numbers(mos, "mos")
     columns = _turned(scores, y, lower_is_better)
     values = {name: figure(column, y) for name, column in columns.items()}
+    pairs = list(itertools.combinations(columns, 2))
+    if n_resamples is None:
+        n_resamples = max(_RESAMPLES, _RESAMPLES_A_PAIR * len(pairs))
     # The same seed gives every metric the same resamples without keeping them.
     draws = {
         name: resample_statistic(figure, column, y, group_counts(groups, y.size, n_resamples, seed))
         for name, column in columns.items()
     }
-    pairs = list(itertools.combinations(columns, 2))
-    paired = [_difference(values[a] - values[b], draws[a] - draws[b], confidence) for a, b in pairs]
+    least = _least_p(groups, y.size)
+    paired = [_difference(values[a] - values[b], draws[a] - draws[b], confidence, least) for a, b in pairs]
     williams = [_williams(values[a], values[b], figure(columns[a], columns[b]), y.size) for a, b in pairs]
     adjusted = _holm_of_existing([pair.p_value for pair in paired])
     williams_adjusted = _holm_of_existing([test.p_value for test in williams])
@@ -219,18 +225,23 @@ def paired_bootstrap(
     draws_a, draws_b = (
         resample_statistic(statistic, column, y, group_counts(groups, y.size, n_resamples, seed)) for column in (a, b)
     )
-    return _difference(difference, draws_a - draws_b, confidence)
+    return _difference(difference, draws_a - draws_b, confidence, _least_p(groups, y.size))
 
 
-def _difference(difference: float, draws: FloatArray, confidence: float) -> PairedDifference:
-    """Interval and p-value of a difference from its resamples, NaN where a resample has none."""
+def _least_p(groups: Groups, n: int) -> float:
+    """Two-sided p-value of a sign test in which all groups agree."""
+    return 2.0 ** -int(group_indices(groups, n).max())
+
+
+def _difference(difference: float, draws: FloatArray, confidence: float, least: float) -> PairedDifference:
+    """Interval and p-value, at least `least`, of a difference from its resamples, NaN where a resample has none."""
     low, high = percentile_interval(difference, draws, confidence)
     draws = draws[~np.isnan(draws)]
     if math.isnan(low):
         return PairedDifference(difference, low, high, math.nan)
     # One is added to both counts because the sample itself is one of the draws that could have been seen.
     tail = min(int(np.sum(draws <= 0)), int(np.sum(draws >= 0)))
-    return PairedDifference(difference, low, high, min(1.0, 2 * (tail + 1) / (draws.size + 1)))
+    return PairedDifference(difference, low, high, max(least, min(1.0, 2 * (tail + 1) / (draws.size + 1))))
 
 
 def _williams(r_a: float, r_b: float, r_ab: float, n: int) -> WilliamsTest:
