@@ -6,6 +6,7 @@ looked for and not before; nothing here imports torch.
 
 import errno
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from iqametrics.errors import WeightsError
-from iqametrics.weights.header import read_metadata
+from iqametrics.weights.header import one_line, read_metadata
 from iqametrics.weights.manifest import CheckpointEntry, is_file_name, is_repo, is_revision, is_sha256
 
 HUB = "hub:"
@@ -65,7 +66,7 @@ def parse_reference(text: str) -> HubFile:
     match = _REFERENCE.fullmatch(text)
     if match is None or not is_repo(match["repo"]) or not is_file_name(match["file"] or DEFAULT_FILE):
         raise WeightsError(
-            f"{text}: is not of the form hub:ORG/NAME@REVISION or hub:ORG/NAME@REVISION:FILE.safetensors"
+            f"{one_line(text)}: is not of the form hub:ORG/NAME@REVISION or hub:ORG/NAME@REVISION:FILE.safetensors"
         )
     if not is_revision(match["revision"] or ""):
         raise WeightsError(
@@ -89,7 +90,7 @@ def pin_reference(text: str) -> str:
     """
     match = _REFERENCE.fullmatch(text)
     if match is None or not is_repo(match["repo"]):
-        raise WeightsError(f"{text}: is not of the form hub:ORG/NAME@BRANCH")
+        raise WeightsError(f"{one_line(text)}: is not of the form hub:ORG/NAME@BRANCH")
     file = match["file"] or DEFAULT_FILE
     wanted = HubFile(name=text, repo=match["repo"], file=file, revision=match["revision"] or "main")
     commit = _ask(wanted).commit_hash
@@ -193,7 +194,17 @@ def remove(path: Path) -> int:
 
     Returns:
         How many bytes became free; 0 where another revision has the same content.
+
+    Raises:
+        WeightsError: It cannot be removed.
     """
+    try:
+        return _remove(path)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be removed ({error.strerror}); check who may write there") from error
+
+
+def _remove(path: Path) -> int:
     content = path.resolve()
     snapshots = next((parent for parent in path.parents if parent.name == "snapshots"), path.parent)
     size = content.stat().st_size if content.is_file() else 0
@@ -245,12 +256,11 @@ def _download(file: HubFile, force: bool) -> tuple[Path, str | None]:
         )
     size = f", {known.size / 1e6:.1f} MB," if known.size else ""
     print(f"iqametrics: fetching {file.name}{size} from {file.repo}", file=sys.stderr)
-    # The commit that was asked about, so that a branch cannot move in between.
-    revision = known.commit_hash or file.revision
     try:
         with quiet(hub):
+            # The commit that was asked about, so that a branch cannot move in between.
             path = hub.hf_hub_download(
-                file.repo, file.file, revision=revision, force_download=force, library_name="iqametrics"
+                file.repo, file.file, revision=known.commit_hash, force_download=force, library_name="iqametrics"
             )
     except Exception as error:  # the client has changed its HTTP library twice, and with it the classes of its errors
         raise _explained(error, file) from error
@@ -268,6 +278,11 @@ def _ask(file: HubFile) -> Any:
     if not known.commit_hash or not known.etag:
         raise WeightsError(
             f"{file.name}: {hub.constants.ENDPOINT} does not answer as the Hub does; check HF_ENDPOINT and the proxy"
+        )
+    if is_revision(file.revision) and known.commit_hash != file.revision:
+        raise WeightsError(
+            f"{file.name}: {hub.constants.ENDPOINT} answers with commit {one_line(known.commit_hash, 40)} instead of "
+            f"{file.revision}; check HF_ENDPOINT"
         )
     return known
 
@@ -302,9 +317,8 @@ def _explained(error: Exception, file: HubFile) -> WeightsError:
     response = next((r for link in chain if (r := getattr(link, "response", None)) is not None), None)
     if isinstance(error, WeightsError):
         return error
-    if any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in chain):
-        cache = _client().constants.HF_HUB_CACHE
-        return WeightsError(f"{file.name}: no space left below {cache}; make room, or set HF_HOME to another disk")
+    if own := next(filter(None, map(_of_this_machine, chain)), None):
+        return WeightsError(f"{file.name}: {own}")
     for name, text in _REFUSALS:
         if name in names:
             return WeightsError(f"{file.name}: {text.format(**_words(file))}")
@@ -313,6 +327,8 @@ def _explained(error: Exception, file: HubFile) -> WeightsError:
     reason = (str(chain[-1]) or type(chain[-1]).__name__).splitlines()[0][:120]
     if "OfflineModeIsEnabled" in names:
         return WeightsError(f"{file.name}: HF_HUB_OFFLINE is set; {_elsewhere(file)}")
+    if names & _NO_ADDRESS:
+        return WeightsError(f"{file.name}: {_words(file)['endpoint']} is no address; set HF_ENDPOINT to https://...")
     if names & _UNREACHABLE:
         return WeightsError(f"{file.name}: cannot reach {_words(file)['endpoint']} ({reason}); {_elsewhere(file)}")
     if any("Timeout" in name for name in names):
@@ -320,6 +336,22 @@ def _explained(error: Exception, file: HubFile) -> WeightsError:
     return WeightsError(f"{file.name}: fetching from {file.repo} was cut short ({reason}); try again")
 
 
+def _of_this_machine(error: BaseException) -> str | None:
+    """Say what is wrong with the disk or the cache folder; None where something else is."""
+    if not isinstance(error, OSError):
+        return None
+    constants = _client().constants
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"no space left below {constants.HF_HUB_CACHE}; make room, or set HF_HOME to another disk"
+    # An error of a connection has no file.
+    if isinstance(error.filename, str | bytes) or error.errno == errno.EROFS:
+        place = f"{os.fsdecode(error.filename or constants.HF_HUB_CACHE)}"
+        return f"{one_line(place)} cannot be used ({error.strerror}); set HF_HOME to a folder that can be written"
+    return None
+
+
+# By name: of httpx and of requests.
+_NO_ADDRESS = {"UnsupportedProtocol", "InvalidURL", "MissingSchema", "InvalidSchema"}
 # By name: of httpx, of requests and urllib3, and of Python.
 _UNREACHABLE = {
     "ConnectError",
@@ -355,7 +387,7 @@ def _words(file: HubFile) -> dict[str, str]:
 def _status(response: Any, file: HubFile) -> str:
     status = response.status_code
     if status in (401, 403):
-        return f"{file.repo} refuses the token ({status}); log in with `hf auth login` or set HF_TOKEN to another"
+        return f"{file.repo} refuses access ({status}); log in with `hf auth login`, or set HF_TOKEN to another token"
     if status == 404:
         return f"{file.repo} has no file {file.file} at revision {file.revision} (404); check the name"
     if status == 429:
