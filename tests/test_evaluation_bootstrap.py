@@ -264,7 +264,7 @@ def test_paired_bootstrap_with_a_constant_metric():
 
 
 def test_few_groups_cannot_be_sure():
-    # All of three references agree: with a coin for each reference that has a chance of 1/4, whatever the resamples say.
+    # All of three references agree: with a coin for each that has a chance of 1/4, whatever the resamples say.
     x, y = related(60)
     worse = x + 2 * np.random.default_rng(9).normal(size=60)
     for count, least in ((3, 0.25), (6, 1 / 32)):
