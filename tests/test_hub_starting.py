@@ -43,7 +43,7 @@ def server(tmp_path):
 def table(tmp_path, monkeypatch, server):
     """A table of three: pinned, with a commit only, and with nothing."""
     revision = server.add("org/start", {"model.safetensors": OLD})
-    common = {"kind": "resnet50", "repo": "org/start", "file": "model.safetensors", "licence": "mit"}
+    common = {"kind": "resnet50", "repo": "org/start", "file": "model.safetensors", "bytes": None, "licence": "mit"}
     digest = hashlib.sha256(OLD).hexdigest()
     entries = [
         {"name": "pinned", "revision": revision, "sha256": digest, **common},
@@ -107,6 +107,7 @@ class TestTable:
             {"file": "x.pth"},
             {"revision": "main"},
             {"sha256": "00"},
+            {"bytes": True},
             {"licence": None},
             {"name": "../x"},
             {"surprise": 1},

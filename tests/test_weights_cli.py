@@ -11,6 +11,7 @@ import fakes
 import pytest
 from hub_server import HubServer
 
+from iqametrics import WeightsError
 from iqametrics.cli import weights as command
 from iqametrics.cli.main import main
 from iqametrics.weights import starting
@@ -57,7 +58,7 @@ def folder(server, fake_metrics, tmp_path, monkeypatch):
     (fake_metrics / "manifest.json").write_text(json.dumps(manifest))
     read_manifest.cache_clear()
     server.add("org/start", {FILE: START})
-    start = {"name": "start", "kind": "clip", "repo": "org/start", "file": FILE, "licence": "mit"}
+    start = {"name": "start", "kind": "clip", "repo": "org/start", "file": FILE, "bytes": None, "licence": "mit"}
     table = {"format": 1, "starting": [{**start, "revision": None, "sha256": None}]}
     (fake_metrics / "starting.json").write_text(json.dumps(table))
     monkeypatch.setattr(command, "WEIGHTS_FOLDER", fake_metrics)
@@ -106,7 +107,7 @@ class TestList:
     def test_the_packages_own(self, server, run):
         rows = listed(run)
         assert {"bpclip-fr.lite", "efficientnet_lite0", "resnet50_tv_in1k"} <= set(rows)
-        assert rows["resnet50_tv_in1k"]["pinned"] == "yes"
+        assert (rows["resnet50_tv_in1k"]["pinned"], rows["resnet50_tv_in1k"]["mb"]) == ("yes", 102.5)
 
 
 class TestFetch:
@@ -124,7 +125,7 @@ class TestFetch:
         assert Path(out[0]).read_bytes() == START
         assert err[1].startswith("iqametrics: note: start: is not pinned")
         assert run("fetch", "start") == (0, out, [])
-        assert listed(run)["start"]["pinned"] == "by you"
+        assert listed(run)["start"]["pinned"] == "recorded"
 
     def test_a_reference(self, folder, run, server):
         name = f"hub:org/start@{server.repos['org/start'].commits[0][0]}"
@@ -191,6 +192,36 @@ class TestVerify:
         assert "is damaged" in err[0]
         assert run("fetch", "fake-nr.far", "--force")[0] == 0
         assert run("verify", "fake-nr.far")[0] == 0
+
+    def test_one_bad_record_costs_one_row(self, folder, run):
+        starting.pin_path("start").parent.mkdir(parents=True)
+        starting.pin_path("start").write_text("{")
+        status, out, err = run("list", "--format", "json")
+        assert status == 0
+        rows = {row["name"]: row for row in json.loads("\n".join(out))}
+        assert rows["start"]["state"] == "bad record"
+        assert rows["fake-nr.lite"]["state"] == "bundled"
+        assert "is not a readable pin" in err[0]
+        status, out, err = run("verify")
+        assert status == 1
+        assert len(out) == 1 + len(rows)
+        assert len(err) == 1
+        for arguments in (["fetch", "start"], ["path", "start"], ["pin"]):
+            status, _, err = run(*arguments)
+            assert (status, len(err)) == (1, 1)
+            assert "remove it and fetch start again" in err[0]
+
+    def test_one_unreadable_file_costs_one_row(self, folder, run, monkeypatch):
+        def refuse(path):
+            raise WeightsError(f"{path}: cannot be read")
+
+        run("fetch", "fake-nr.far")
+        monkeypatch.setattr("iqametrics.weights.hub.digest", refuse)
+        status, out, _ = run("verify", "--format", "json")
+        assert status == 1
+        rows = {row["name"]: row["state"] for row in json.loads("\n".join(out))}
+        assert rows["fake-nr.far"] == "unreadable"
+        assert rows["start"] == "not fetched"
 
 
 class TestClean:

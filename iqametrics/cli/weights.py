@@ -19,6 +19,7 @@ from iqametrics.weights.starting import (
     list_starting,
     pin_path,
     pin_starting,
+    read_pin,
     starting_entry,
     starting_file,
 )
@@ -27,6 +28,7 @@ LIST_COLUMNS = ("name", "what", "source", "state", "pinned", "mb", "licence", "r
 _TABLE_COLUMNS = ("name", "what", "source", "state", "pinned", "mb", "licence")
 VERIFY_COLUMNS = ("name", "state", "file")
 BUNDLED, CACHED, NOT_FETCHED, MISSING = "bundled", "cached", "not fetched", "missing"
+DAMAGED, UNREADABLE, BAD_RECORD = "damaged", "unreadable", "bad record"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class Item:
         bundled: The file beside the manifest; None for one on the Hub.
         on_hub: The file on the Hub; None for a bundled one.
         entry: What it is listed as.
+        problem: Why nothing can be said of it; None where something can.
     """
 
     name: str
@@ -52,15 +55,20 @@ class Item:
     bundled: Path | None
     on_hub: hub.HubFile | None
     entry: CheckpointEntry | StartingEntry | None
+    problem: str | None = None
 
     def path(self) -> Path | None:
         """Where it is, not verified; None where it is nowhere."""
+        if self.problem is not None:
+            return None
         if self.on_hub is not None:
             return hub.cached_path(self.on_hub)
         return self.bundled if self.bundled is not None and self.bundled.is_file() else None
 
     def state(self) -> str:
         """Whether it is here."""
+        if self.problem is not None:
+            return BAD_RECORD
         here = self.path() is not None
         if self.on_hub is None:
             return BUNDLED if here else MISSING
@@ -123,6 +131,8 @@ def run_list(args: argparse.Namespace) -> int:
                     "file": str(path) if path else None,
                 }
             )
+            if item.problem is not None:
+                complain(f"note: {item.problem}")
     return EXIT_OK
 
 
@@ -150,12 +160,12 @@ def run_verify(args: argparse.Namespace) -> int:
         for item in items:
             path = item.path()
             state = _check(item, path)
-            if state in ("damaged", MISSING) or (args.name and state == NOT_FETCHED):
+            if state in (DAMAGED, UNREADABLE, BAD_RECORD, MISSING) or (args.name and state == NOT_FETCHED):
                 damaged.append(item)
             writer.write({"name": item.name, "state": state, "file": str(path) if path else None})
     for item in damaged:
         remedy = "reinstall iqametrics" if item.on_hub is None else f"`iqametrics weights fetch {item.name} --force`"
-        complain(f"error: {item.name} is not here whole; {remedy}")
+        complain(f"error: {item.problem or f'{item.name} is not here whole; {remedy}'}")
     return EXIT_FAILED if damaged else EXIT_OK
 
 
@@ -245,16 +255,21 @@ def _checkpoint(entry: CheckpointEntry) -> Item:
 
 def _starting(name: str) -> Item:
     entry = starting_entry(name)
-    file = hub_file(entry)
+    problem = None
+    try:
+        file = hub_file(entry)
+    except WeightsError as error:  # one bad record must not hide all other files
+        file, problem = hub_file(entry, recorded=False), str(error)
     return Item(
         name=name,
         what="starting",
         licence=entry.licence,
         sha256=file.sha256,
-        bytes=None,
+        bytes=entry.bytes,
         bundled=None,
         on_hub=file,
         entry=entry,
+        problem=problem,
     )
 
 
@@ -268,6 +283,8 @@ def _find(name: str) -> Item:
     items = {item.name: item for item in _items()}
     if name not in items:
         raise UsageError(f"unknown weight file {name!r}; known: {', '.join(items)}, or hub:ORG/NAME@REVISION")
+    if items[name].problem is not None:
+        raise WeightsError(items[name].problem)
     return items[name]
 
 
@@ -294,15 +311,20 @@ def _check(item: Item, path: Path | None) -> str:
     known = item.sha256 or path.resolve().name
     if not is_sha256(known):
         return "not pinned"
-    if hub.digest(path) != known:
-        return "damaged"
+    try:
+        found = hub.digest(path)
+    except WeightsError:
+        return UNREADABLE
+    if found != known:
+        return DAMAGED
     return "ok" if item.sha256 else "ok, not pinned"
 
 
 def _pinned(item: Item) -> str:
     if item.on_hub is None or not isinstance(item.entry, StartingEntry) or item.entry.is_pinned:
         return "yes"
-    return "no" if item.sha256 is None else "by you"
+    pin = None if item.problem else read_pin(item.name)
+    return "no" if pin is None else "by you" if pin.trusted else "recorded"
 
 
 def _megabytes(item: Item, path: Path | None, as_text: bool) -> float | str | None:

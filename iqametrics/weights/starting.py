@@ -1,10 +1,10 @@
 """The weights that training starts from, by name: other projects' files on the Hub, listed in `starting.json`.
 
-    {"format": 1, "starting": [{"name", "kind", "repo", "file", "revision", "sha256", "licence"}, ...]}
+    {"format": 1, "starting": [{"name", "kind", "repo", "file", "revision", "sha256", "bytes", "licence"}, ...]}
 
-`revision` and `sha256` are null where they are not known. Such a file is not pinned: the first fetch warns, and records
-what it got in a file below HF_HOME; from then on only the same bytes are taken. `iqametrics weights pin` turns the
-record, once it is trusted, into a pin.
+`revision`, `sha256` and `bytes` are null where they are not known. Without the first two a file is not pinned: the
+first fetch warns, and records what it got in a file below HF_HOME; from then on only the same bytes are taken.
+`iqametrics weights pin` turns the record, once it is trusted, into a pin.
 """
 
 import json
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from iqametrics.errors import WeightsError
+from iqametrics.weights.header import one_line
 from iqametrics.weights.hub import Fetched, HubFile, fetch
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, is_file_name, is_repo, is_revision, is_sha256
 
@@ -45,6 +46,7 @@ class StartingEntry:
         file: File in it.
         revision: Commit of 40 digits; None where it is not known.
         sha256: Digest of the file; None where it is not known.
+        bytes: Its size; None where it is not known.
         licence: Terms of the weights, in the Hub's word.
     """
 
@@ -54,6 +56,7 @@ class StartingEntry:
     file: str
     revision: str | None
     sha256: str | None
+    bytes: int | None
     licence: str
 
     @property
@@ -136,13 +139,17 @@ def starting_file(name: str, *, force: bool = False) -> Path:
     return fetched.path
 
 
-def hub_file(entry: StartingEntry) -> HubFile:
+def hub_file(entry: StartingEntry, *, recorded: bool = True) -> HubFile:
     """Give the file on the Hub, with the pin of the package or else of the user, or else unpinned.
+
+    Args:
+        entry: The starting weight.
+        recorded: Whether to look for the user's pin.
 
     Raises:
         WeightsError: The user's pin file is damaged.
     """
-    pin = None if entry.is_pinned else read_pin(entry.name)
+    pin = None if entry.is_pinned or not recorded else read_pin(entry.name)
     return HubFile(
         name=entry.name,
         repo=entry.repo,
@@ -200,8 +207,12 @@ def read_pin(name: str) -> Pin | None:
             raise ValueError("commit, digest or name is wrong")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: is not a readable pin ({error}); remove it and fetch {name} again") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); check who may read it") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(
+            f"{path}: is not a readable pin ({one_line(error)}); remove it and fetch {name} again"
+        ) from error
     same = (pin.repo, pin.file) == (entry.repo, entry.file) and entry.revision in (None, pin.revision)
     return pin if same else None
 
@@ -242,7 +253,7 @@ def _write_table(name: str, fetched: Fetched) -> None:
     table = json.loads(TABLE.read_text(encoding="utf-8"))
     for values in table["starting"]:
         if values["name"] == name:
-            values |= {"revision": fetched.revision, "sha256": fetched.sha256}
+            values |= {"revision": fetched.revision, "sha256": fetched.sha256, "bytes": fetched.bytes}
     try:
         _write(TABLE, table)
     except OSError as error:
@@ -268,8 +279,10 @@ def _entry(values: dict[str, Any]) -> StartingEntry:
     entry = StartingEntry(**values)
     for field in fields(entry):
         value = getattr(entry, field.name)
-        if not isinstance(value, str) and not (value is None and field.name in ("revision", "sha256")):
-            raise ValueError(f"{field.name} of {values!r} is no text")
+        kind, optional = (int, True) if field.name == "bytes" else (str, field.name in ("revision", "sha256"))
+        # Not isinstance: true would pass for a number.
+        if type(value) is not kind and not (value is None and optional):
+            raise ValueError(f"{field.name} of {values!r} is not of type {kind.__name__}")
     checks = {
         "name": _NAME.fullmatch(entry.name) is not None,
         "kind": entry.kind in KINDS,
