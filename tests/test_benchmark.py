@@ -21,7 +21,9 @@ from iqametrics.benchmark.plan import (
     Job,
     Target,
     command,
+    compared_row,
     image_passes,
+    is_ours,
     overrides,
     plan_comparison,
     plan_table,
@@ -153,6 +155,20 @@ class TestPlan:
         ]
         assert all(not job.recipe and job.size == "finished" for job in planned)
 
+    @pytest.mark.parametrize("name", TRAINED)
+    def test_every_row_that_a_package_can_run_gives_each_job_once(self, name):
+        """Table 2 of PFD-IQA tests on KonIQ-10k twice; a finished metric scores it once, and fills both columns."""
+        table = paper_table(name)
+        able = [row for row in table.rows if compared_row(table, row).adapter or is_ours(table, row)]
+        names = [job.id for job in plan_table(table, rows=able, splits=2)]
+        assert len(set(names)) == len(names)
+
+    def test_files_of_ones_own_never_share_a_folder(self, tmp_path, fake_metrics):
+        files = ["a_b.safetensors", "a-b.safetensors", "A-b.safetensors", f"{'x' * 300}.safetensors"]
+        names = [job.id for job in plan_comparison([f"fake-nr={file}" for file in files], ["mine"])]
+        assert len(set(names)) == len(files)
+        assert all(len(name) < 200 for name in names)
+
     def test_rows_that_nothing_can_run(self):
         table = paper_table("bpclip-table2")
         assert unfilled_rows(table)["DeepQA"] == "nothing here can run it"
@@ -211,6 +227,8 @@ class TestSources:
             ("[datasets.live]\ncsv = 'x'\nmos_range = [1]", r"give \[worst, best\]"),
             ("[datasets.live]\ncsv = 'x'\nlayout = 'live'", "leave out one"),
             ("[live]\nroot = 'x'", "nothing else"),
+            ("[datasets.kadid]\nroot = 'x'", "kadid10k"),
+            ("[datasets.'../x']\nroot = 'x'", "names of folders"),
             ("root =", "not a readable TOML"),
         ],
     )
@@ -363,9 +381,56 @@ class TestReport:
 
         run_jobs(planned, tmp_path, done, lambda text: None)
         lines = {line.place: line for line in make_report(tmp_path).lines if line.n and line.statistic == "srcc"}
-        assert (lines["koniq10k"].verdict, lines["spaq"].verdict) == ("not comparable", "below")
+        assert (lines["koniq10k"].verdict, lines["spaq"].verdict) == ("not comparable", "not comparable")
         assert "have seen images of koniq10k" in lines["koniq10k"].note
-        assert "trained on koniq10k, not on this split" in lines["spaq"].note
+        assert "weights were trained on koniq10k, not on spaq" in lines["spaq"].note
+
+    @pytest.mark.parametrize(
+        ("name", "row", "places"),
+        [
+            ("pfd-table2", "DBCNN", ["koniq10k->clive"]),  # pyiqa's was trained on KonIQ-10k
+            ("bpclip-table3", "DISTS", ["kadid10k->live", "kadid10k->csiq", "kadid10k->tid2013"]),
+            ("bpclip-table3", "AHIQ", []),
+        ],
+    )
+    def test_across_datasets_weights_must_be_of_the_same_training_set(self, tmp_path, name, row, places):
+        planned = plan_table(paper_table(name), rows=[row])
+        open_run(tmp_path, {"table": name, "size": "paper", "changes": [], "labels": {}}, planned, resume=False)
+
+        def done(job, folder):
+            (dataset,) = job.datasets
+            figure = {"n": 9, "srcc": 0.5, "plcc": 0.5, "plcc_logistic": 0.5}
+            images = {dataset: dataset_spec(dataset).images}
+            return {**PLACE, "figures": {dataset: figure}, "images": images, "selection": "not trained"}
+
+        run_jobs(planned, tmp_path, done, lambda text: None)
+        lines = [line for line in make_report(tmp_path).lines if line.row == row and line.statistic == "srcc"]
+        assert {(line.n, line.planned) for line in lines} == {(1, 1)}
+        finished = [line for line in lines if line.measured is not None]
+        assert [line.place for line in finished if line.verdict == "below"] == places
+        assert {line.verdict for line in finished} <= {"below", "not comparable"}
+        assert "the papers name no part" in render(make_report(tmp_path), "md")
+
+    def test_a_mean_is_judged_by_its_cells_spreads_and_a_spread_is_not_judged(self, tmp_path):
+        """Each cell 0.004 below the paper, with 0.01 between its two splits: within, and so is their mean."""
+        for name, row in (("pfd-table5", "5"), ("pfd-table4", "d")):
+            table = paper_table(name)
+            planned = plan_table(table, rows=[row], splits=2)
+            folder = tmp_path / name
+            open_run(folder, {"table": name, "size": "paper", "changes": [], "labels": {}}, planned, resume=False)
+
+            def done(job, folder, table=table, row=row):
+                cells = {c.statistic: c.value for c in table.cells if (c.row, c.dataset) == (row, job.train)}
+                figure = {key: value - 0.004 + 0.01 * (job.split - 0.5) for key, value in cells.items()}
+                figure |= {"n": 9, "plcc_logistic": 0.9}
+                images = {job.train: dataset_spec(job.train).images}
+                return {**PLACE, "figures": {job.train: figure}, "images": images, "selection": "best-val"}
+
+            run_jobs(planned, folder, done, lambda text: None)
+            verdicts = {(x.place, x.statistic): x.verdict for x in make_report(folder).lines if x.row == row}
+            average = verdicts.pop((AVERAGE, "mean" if name == "pfd-table5" else "std"))
+            assert set(verdicts.values()) == {"within"}
+            assert average == ("within" if name == "pfd-table5" else "")
 
     def test_a_figure_chosen_by_the_test_part_says_so(self, tmp_path):
         open_run(tmp_path, PLAN, jobs(), resume=False)
@@ -470,6 +535,22 @@ class TestTraining:
         assert (body["selection"], body["images"], body["passes"]) == ("best-val", {"live": 9}, 467 * 200)
         assert [(row["image"], row["score"]) for row in read_scores(tmp_path)] == [(s.image.name, 0.4) for s in test]
 
+    def test_a_dataset_to_test_on_is_read_before_the_training(self, trained, tmp_path, monkeypatch):
+        executor, _, seen = trained
+        samples = executor.sources["live"].load()
+
+        def load(self):
+            if self.name == "csiq":
+                raise DataError("csiq is not whole")
+            return samples
+
+        monkeypatch.setattr(Source, "load", load)
+        executor.sources = {name: Source(name=name, root="/data", layout=name) for name in ("live", "csiq")}
+        (job,) = plan_table(paper_table("pfd-table2"), rows=["PFD-IQA"], datasets=["csiq"], splits=1)
+        with pytest.raises(DataError, match="not whole"):
+            executor(job, tmp_path)
+        assert seen == []
+
     def test_a_test_part_other_than_the_protocols_is_refused(self, trained, tmp_path):
         executor, test, _ = trained
         test.pop()
@@ -554,6 +635,12 @@ class TestCommands:
         assert "fake-nr.tiny-mine-all failed:" in err
         assert "1 failed" in err
 
+    def test_training_takes_whole_datasets(self, cli, tmp_path):
+        (tmp_path / "few.txt").write_text("a.bmp")
+        (tmp_path / "data.toml").write_text('[datasets.live]\nroot = "x"\nimages = "few.txt"\n')
+        status, _, err = cli("run", "bpclip-table2", "--rows", "BPCLIP", "--data", "data.toml")
+        assert (status, "training takes whole datasets" in err, err.count("\n")) == (1, True, 1)
+
     @pytest.mark.parametrize(
         ("arguments", "status", "message"),
         [
@@ -566,6 +653,7 @@ class TestCommands:
             (("run", "bpclip-table2", "--rows", "DeepQA", "--dry-run"), 1, "nothing here can run DeepQA"),
             (("run", "bpclip-fig5", "--dry-run"), 1, "benchmark cost"),
             (("report", "nowhere"), 1, "plan.json: cannot be read"),
+            (("run", "pfd-table5", "--set", "train.epoch=1", "--dry-run"), 1, "epoch"),
         ],
     )
     def test_mistakes_are_one_line(self, cli, arguments, status, message):
@@ -588,6 +676,22 @@ def test_plots_are_in_the_page_and_repeat(run):
     page = render(make_report(run), "html", {plot[1]: address(plot[2])})
     assert '<img alt="BPCLIP (paper) on live, split 0: 9 images" src="data:image/png;base64,iVBOR' in page
     assert "http" not in page
+
+
+def test_a_dataset_tested_on_after_two_trainings_has_two_plots(tmp_path):
+    pytest.importorskip("matplotlib")
+    from iqametrics.benchmark.plots import scatter_plots
+
+    planned = plan_table(paper_table("pfd-table2"), rows=["PFD-IQA"], datasets=["koniq10k"], splits=1)
+    open_run(tmp_path, {"table": "pfd-table2", "size": "paper", "changes": [], "labels": {}}, planned, resume=False)
+
+    def done(job, folder):
+        (folder / SCORES).write_text("dataset,image,group,mos,score\nkoniq10k,a,a,0.1,0.2\nkoniq10k,b,b,0.3,0.4\n")
+        return {**PLACE, "figures": {}, "images": {}, "selection": "last"}
+
+    run_jobs(planned, tmp_path, done, lambda text: None)
+    captions = [caption for _, caption, _ in scatter_plots(tmp_path)]
+    assert captions == [f"PFD-IQA (paper) on {name}->koniq10k, split 0: 2 images" for name in ("flive", "clive")]
 
 
 def test_list_show_and_dry_run_do_without_torch():

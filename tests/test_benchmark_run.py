@@ -167,8 +167,16 @@ def test_damaged_files_are_told(run, tmp_path):
     (job_folder(run, job) / RESULT).write_text("{")
     with pytest.raises(DataError, match="delete it"):
         make_report(run)
+    for text in ("[]", "{}", json.dumps({"format": 1, "figures": {}})):
+        (job_folder(run, job) / RESULT).write_text(text)
+        with pytest.raises(DataError, match="delete it"):
+            make_report(run)
     with pytest.raises(DataError, match=r"plan\.json: cannot be read"):
         make_report(tmp_path)
+    for change in ({"jobs": [{"id": "x"}]}, {"jobs": 3}, {"format": 2}):
+        (tmp_path / "plan.json").write_text(json.dumps({"format": 1, **PLAN, "jobs": [], **change}))
+        with pytest.raises(DataError, match=r"plan\.json: is (damaged|not a plan)"):
+            make_report(tmp_path)
 
 
 @given(st.integers(1, 40), st.integers(1, 12))

@@ -51,10 +51,11 @@ class Executor:
         for name in job.datasets:
             if name not in self.sources:
                 raise DataError(f"no dataset {name!r} is configured; add [datasets.{name}] to the file of --data")
+        # Before the training: a dataset that cannot be read should not be told after the days that it takes.
+        images = {name: len(self._load(name)) for name in job.datasets}
         rows: list[dict[str, Any]] = []
         body = self._train(job, folder, rows) if job.recipe else self._score(job, rows)
         write_atomic(folder / SCORES, _csv_text(rows))
-        images = {name: len(self._load(name)) for name in job.datasets}
         return {**body, "images": images, **_place()}
 
     def _train(self, job: Job, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:

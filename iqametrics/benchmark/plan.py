@@ -4,6 +4,7 @@ A job trains one variant on one split of one dataset, or scores one test part wi
 it has an id, its own folder, and one result.
 """
 
+import hashlib
 import json
 import re
 import shlex
@@ -53,6 +54,7 @@ _OURS: dict[str, dict[str, tuple[str, ...]]] = {
 """Rows that this package's own methods fill, and what they change in a recipe."""
 
 _WITH_REFERENCES = ("bpclip-table2", "bpclip-table3")
+_LONGEST_NAME = 80
 _TRAIN_SHARES = {"6:2:2": 0.6, "8:2": 0.72}
 
 
@@ -226,10 +228,10 @@ def _trained(
 def _finished(table: Table, row: str, metric: str, cells: Sequence[Cell], splits: int) -> list[Job]:
     """Plan a finished metric: on the test part of each split, or on all of a dataset that nobody trains on here."""
     jobs = []
-    for place in dict.fromkeys((cell.train, cell.dataset) for cell in cells):
-        dataset = place[1]
+    # Whatever the paper's method was trained on, the finished metric scores all images of a dataset once.
+    for dataset, train in {cell.dataset: cell.train for cell in cells}.items():
         protocol = _protocol(table, dataset)
-        if place[0]:
+        if train:
             parts: list[tuple[int | None, str]] = [(None, "all")]
         elif protocol == "official":
             parts = [(None, "official")]
@@ -257,6 +259,9 @@ def _job(
 ) -> Job:
     where = train or targets[0].dataset
     words = [_slug(row), where]
+    if weights:
+        # Names of files that differ in signs only would share a folder.
+        words.insert(1, hashlib.sha256(weights.encode()).hexdigest()[:8])
     if train and [target.dataset for target in targets] != [train]:
         words.append("cross")
     words.append("official" if protocol == "official" else "all" if split is None else f"split{split:02d}")
@@ -298,8 +303,8 @@ def _mode(dataset: str) -> str:
 
 
 def _slug(text: str) -> str:
-    """Make a name that is safe as a folder; names that differ keep apart in case and signs that matter here."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+    """Make a name that is safe as a folder, of a row or of a metric and the end of its file's path."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")[-_LONGEST_NAME:]
 
 
 def cache_folder(folder: Path) -> Path:

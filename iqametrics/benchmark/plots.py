@@ -33,7 +33,8 @@ def scatter_plots(folder: Path) -> Iterator[tuple[str, str, bytes]]:
         for dataset in dict.fromkeys(row["dataset"] for row in rows):
             points = [(row["mos"], row["score"]) for row in rows if row["dataset"] == dataset]
             kind = "opinion score" if plan["labels"].get(dataset) == "human" else "made label"
-            yield f"{job.id}-on-{dataset}", _caption(job, dataset, len(points)), _scatter(points, job, dataset, kind)
+            place = next((job.place(target) for target in job.targets if target.dataset == dataset), dataset)
+            yield f"{job.id}-on-{dataset}", _caption(job, place, len(points)), _scatter(points, job, place, kind)
 
 
 def address(png: bytes) -> str:
@@ -41,19 +42,19 @@ def address(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def _caption(job: Job, dataset: str, images: int) -> str:
+def _caption(job: Job, place: str, images: int) -> str:
     split = "" if job.split is None else f", split {job.split}"
-    return f"{job.row} ({job.size}) on {dataset}{split}: {images} images"
+    return f"{job.row} ({job.size}) on {place}{split}: {images} images"
 
 
-def _scatter(points: Sequence[tuple[float, float]], job: Job, dataset: str, kind: str) -> bytes:
+def _scatter(points: Sequence[tuple[float, float]], job: Job, place: str, kind: str) -> bytes:
     figure_class = _figure_class()
     figure = figure_class(figsize=(4, 3.2), dpi=100, layout="tight")
     axes: Any = figure.add_subplot()
     axes.scatter(*zip(*points, strict=True), s=6, alpha=0.5, linewidths=0)
     axes.set_xlabel(f"{kind} (0 worst, 1 best)")
     axes.set_ylabel("score, higher is better")
-    axes.set_title(f"{job.row} on {dataset}", fontsize=9)
+    axes.set_title(f"{job.row} on {place}", fontsize=9)
     stream = io.BytesIO()
     # The version of matplotlib would otherwise stand in the file.
     figure.savefig(stream, format="png", metadata={"Software": None})

@@ -149,6 +149,11 @@ def make_report(folder: Path) -> Report:
             failures=failures,
         )
     table = paper_table(plan["table"])
+    if table.protocol == "cross":
+        facts.append(
+            "Across datasets: trained on the training part of a split of the one (the papers name no part), measured "
+            "on all images of the other."
+        )
     lines = tuple(_lines(table, plan, jobs, done))
     return Report(
         id=table.id,
@@ -223,7 +228,7 @@ def _line(cell: Cell, table: Table, plan: Mapping[str, Any], jobs: Sequence[Job]
         notes.append(f"{len(figures) - len(values)} splits have no such figure (constant scores)")
     if any(not job.recipe for job in planned):
         notes.append(_caveat(table, cell))
-    unlike = _unlike_paper(planned, finished, plan) or _seen(table, cell, planned)
+    unlike = _unlike_paper(planned, finished, plan) or _other_weights(table, cell, planned)
     notes.append(unlike)
     measured = statistics.fmean(values) if values else None
     spread = statistics.stdev(values) if len(values) > 1 else None
@@ -257,17 +262,22 @@ def _idle(table: Table, cell: Cell) -> str:
 
 def _caveat(table: Table, cell: Cell) -> str:
     """Say how a finished metric of another package differs from the paper's row."""
-    row = compared_row(table, cell.row)
-    words = [row.caveat]
-    if row.trained_on and cell.dataset not in row.trained_on:
-        words.append(f"trained on {', '.join(row.trained_on)}, not on this split")
-    return "; ".join(word for word in words if word)
+    return compared_row(table, cell.row).caveat
 
 
-def _seen(table: Table, cell: Cell, planned: Sequence[Job]) -> str:
-    """Say whether a finished metric's weights have seen the images, so that its figure says nothing."""
-    seen = any(not job.recipe for job in planned) and cell.dataset in compared_row(table, cell.row).trained_on
-    return f"its weights have seen images of {cell.dataset}" if seen else ""
+def _other_weights(table: Table, cell: Cell, planned: Sequence[Job]) -> str:
+    """Say why a finished metric's weights are not those of the paper's cell; "" where they may be.
+
+    A cell is of a method trained on the dataset's training part, or on the dataset named in its column.
+    """
+    trained_on = compared_row(table, cell.row).trained_on
+    if not trained_on or all(job.recipe for job in planned):
+        return ""
+    if cell.dataset in trained_on:
+        return f"its weights have seen images of {cell.dataset}"
+    if cell.train in trained_on:
+        return ""
+    return f"its weights were trained on {', '.join(trained_on)}, not on {cell.train or cell.dataset}"
 
 
 def _unlike_paper(planned: Sequence[Job], finished: Sequence[_Done], plan: Mapping[str, Any]) -> str:
@@ -316,12 +326,19 @@ def _average(cell: Cell, lines: Mapping[tuple[str, str, str], Line], plan: Mappi
         paper=cell.value,
         measured=measured,
         difference=None if measured is None or cell.value is None else measured - cell.value,
-        # A mean over different datasets has no spread to be within.
-        verdict=_verdict(cell, measured, None, comparable=all(line.verdict != "not comparable" for line in row)),
+        verdict=_average_verdict(cell, measured, row),
         n=min(line.n for line in row),
         planned=max(line.planned for line in row),
         note=cell.note,
     )
+
+
+def _average_verdict(cell: Cell, measured: float | None, row: Sequence[Line]) -> Verdict:
+    """Judge a mean by the mean of the spreads that its cells are judged by; a spread is not judged."""
+    spreads = [next((std for std in (line.paper_std, line.measured_std) if std is not None), 0.0) for line in row]
+    comparable = all(line.verdict != "not comparable" for line in row)
+    verdict = _verdict(cell, measured, statistics.fmean(spreads), comparable=comparable)
+    return "" if cell.statistic == "std" and verdict in ("within", "above", "below") else verdict
 
 
 def _compared(done: Sequence[_Done], jobs: Sequence[Job]) -> list[Line]:

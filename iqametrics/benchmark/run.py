@@ -29,6 +29,8 @@ from iqametrics.training.files import write_atomic
 
 PLAN, RESULT, FAILED = "plan.json", "result.json", "failed.json"
 _FORMAT = 1
+_PLAN_KEYS = {"table", "size", "changes", "labels", "jobs"}
+_RESULT_KEYS = {"figures", "images", "selection", "seconds", "commit", "hardware", "packages"}
 
 Execute = Callable[[Job, Path], dict[str, Any]]
 """Does a job in its folder and returns what is to be stored, ready for JSON."""
@@ -96,14 +98,21 @@ def read_plan(folder: Path) -> dict[str, Any]:
         plan = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); give the folder of iqametrics benchmark run") from error
-    if not isinstance(plan, dict) or plan.get("format") != _FORMAT:
+    if not isinstance(plan, dict) or plan.get("format") != _FORMAT or not plan.keys() >= _PLAN_KEYS:
         raise DataError(f"{path}: is not a plan of this version of iqametrics")
     return plan
 
 
 def planned_jobs(plan: dict[str, Any]) -> list[Job]:
-    """Give the jobs of a plan."""
-    return [Job.from_dict(values) for values in plan["jobs"]]
+    """Give the jobs of a plan.
+
+    Raises:
+        DataError: the plan is damaged.
+    """
+    try:
+        return [Job.from_dict(values) for values in plan["jobs"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{PLAN}: is damaged ({error!r}); give the folder of iqametrics benchmark run") from error
 
 
 def job_folder(folder: Path, job: Job) -> Path:
@@ -119,7 +128,10 @@ def read_result(folder: Path, job: Job) -> dict[str, Any] | None:
     """
     path = job_folder(folder, job) / RESULT
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(result, dict) or not result.keys() >= _RESULT_KEYS:
+            raise ValueError("it lacks fields")
+        return result
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ Relative paths start from the file's own folder.
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -34,6 +35,7 @@ else:
     import tomli as tomllib
 
 LABELS = ("human", "made")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,10 @@ def read_sources(path: Path) -> dict[str, Source]:
 
 def _source(name: str, values: Any, path: Path) -> Source:
     where = f"{path}: [datasets.{name}]"
+    if not _NAME.fullmatch(name):
+        raise DataError(
+            f"{where}: names of datasets are of letters, digits, dots, - and _, and become names of folders"
+        )
     if not isinstance(values, Mapping):
         raise DataError(f"{where} should be a table with root = or csv =")
     known = {field.name for field in fields(Source)} - {"name"}
@@ -138,6 +144,10 @@ def _source(name: str, values: Any, path: Path) -> Source:
         if texts.get(key)
     }
     layout = "" if values.get("csv") else values.get("layout", name)
+    if layout:
+        from iqametrics.datasets.catalogue import dataset_spec
+
+        dataset_spec(layout)  # an unknown name is told now, and not when its first job begins
     return Source(name=name, **{**texts, **located, "layout": layout}, mos_range=_span(values.get("mos_range"), where))
 
 

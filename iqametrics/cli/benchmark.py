@@ -252,6 +252,9 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
     jobs = plan_table(
         table, rows=args.rows, datasets=args.datasets, splits=args.splits, size=args.size, changes=args.overrides
     )
+    if part := sorted({job.train for job in jobs if job.train in sources and sources[job.train].images}):
+        raise DataError(f"[datasets.{part[0]}] has images =, and training takes whole datasets; leave the key out")
+    _check_recipes(jobs, sources)
     planned = {job.row for job in jobs}
     idle = [f"{row} ({why})" for row, why in unfilled_rows(table).items() if row not in planned]
     if idle and not args.rows:
@@ -259,6 +262,18 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
     if not jobs:
         raise DataError(f"nothing here can run {', '.join(args.rows or table.rows)}; the paper's numbers stand alone")
     return jobs
+
+
+def _check_recipes(jobs: "Sequence[Job]", sources: Mapping[str, "Source"]) -> None:
+    """Refuse a --set that no recipe takes at once, and not in each job."""
+    from iqametrics.benchmark.plan import overrides
+    from iqametrics.benchmark.sources import Source
+    from iqametrics.training.recipe import read_recipe
+    from iqametrics.training.recipes import find_recipe
+
+    for job in {job.recipe: job for job in jobs if job.recipe}.values():
+        source = sources.get(job.train) or Source(name=job.train, root="/", layout=job.train)
+        read_recipe(find_recipe(job.recipe), overrides(job, source, "cpu", Path("cache")))
 
 
 def _dry_run(jobs: "Sequence[Job]", sources: Mapping[str, "Source"], folder: Path, device: str) -> int:
