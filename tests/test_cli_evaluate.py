@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import fakes
 import numpy as np
@@ -75,7 +76,8 @@ def scores(name, samples):
 def test_a_dataset_by_its_name(run, kadid, tmp_path):
     saved = tmp_path / "scores.csv"
     status, out, err = run("--metric", "fake-fr.lite", *DATASET, "--root", kadid, *JSON, "--save", saved)
-    assert (status, err) == (0, "")
+    assert status == 0
+    assert all(line.startswith("iqametrics: note: ") for line in err.splitlines())
     record = json.loads(out)
     samples = load_dataset("kadid10k", kadid)
     ours = evaluate(
@@ -88,6 +90,7 @@ def test_a_dataset_by_its_name(run, kadid, tmp_path):
     assert record["outlier_ratio"] is not None
     assert (record["metric"], record["dataset"], record["csv"]) == ("fake-fr.lite", "kadid10k", None)
     assert (record["split"], record["images"], record["of_images"]) == ("all", 24, 24)
+    assert record["of_release"] == 10_125
     assert record["groups"] == {"by": "reference", "number": 6, "used": True}
     assert record["definitions"]["plcc"] == "raw scores"
     assert record["opinions"] == "DMOS, from 1 (worst) to 5 (best), as 0 to 1"
@@ -114,7 +117,7 @@ def test_two_metrics_are_compared(run, kadid, tmp_path):
     saved = tmp_path / "scores.csv"
     both = ("--metric", "fake-nr.tiny", "--metric", "fake-fr.lite", *DATASET, "--root", kadid)
     status, out, err = run(*both, *JSON, "--save", saved)
-    assert (status, err) == (0, "")
+    assert (status, len(err.splitlines())) == (0, 2)
     record = json.loads(out)
     assert [result["metric"] for result in record["results"]] == ["fake-nr.tiny", "fake-fr.lite"]
     alone = json.loads(run("--metric", "fake-fr.lite", *DATASET, "--root", kadid, *JSON)[1])
@@ -204,9 +207,12 @@ def checkpoint(tmp_path, **training):
     [
         ({"data": ["KADID-10k (2019)"]}, "all", True),
         ({"data": "kadid10k", "split": {"by": "auto", "seed": 3}}, "all", True),
-        ({"data": "kadid10k", "split": {"by": "auto", "seed": 3}}, "random:3:test", False),
-        ({"data": "kadid10k", "split": {"by": "auto", "seed": 3}}, "random:4:test", True),
-        ({"data": "kadid10k", "split": {"by": "auto", "seed": 3}}, "random:3:train", True),
+        ({"data": "kadid10k", "split": {"by": "auto", "seed": 3}, "images": {"test": 4}}, "random:3:test", False),
+        ({"data": "kadid10k", "split": {"by": "auto", "seed": 3}, "images": {"test": 4}}, "random:4:test", True),
+        ({"data": "kadid10k", "split": {"by": "auto", "seed": 3}, "images": {"test": 4}}, "random:3:train", True),
+        # The same seed, but nothing held out, or less than a fifth: it has seen these images.
+        ({"data": "kadid10k", "split": {"by": "auto", "seed": 3}, "images": {"test": 0}}, "random:3:test", True),
+        ({"data": "kadid10k", "split": {"by": "auto", "seed": 3}}, "random:3:test", True),
         ({"data": [], "sources": ["fine-tuned on kadid10k"]}, "all", True),
         ({"data": ["kadid10kish", "TID2013"]}, "all", False),
     ],
@@ -215,8 +221,71 @@ def test_a_checkpoint_that_has_seen_the_dataset_is_noted(run, kadid, tmp_path, t
     status, out, err = run(*checkpoint(tmp_path, **training), *DATASET, "--root", kadid, "--split", split)
     record = json.loads(out)
     assert (status, record["metric"]) == (0, "fake-nr.mine")
-    assert ("trained on" in err) is noted
-    assert len(err.splitlines()) == noted + (record["groups"]["number"] == 1)
+    assert ("made from" in err) is noted
+    assert len(err.splitlines()) == noted + 2  # few references, and fewer images than the release
+
+
+@pytest.mark.parametrize(
+    ("training", "split", "noted"),
+    [
+        ({"data": "koniq10k", "split": {"by": "official", "seed": 0}, "images": {"test": 12}}, "official", False),
+        ({"data": "koniq10k", "split": {"by": "official", "seed": 0}, "images": {"test": 12}}, "all", True),
+        ({"data": "koniq10k", "split": {"by": "image", "seed": 0}, "images": {"test": 12}}, "official", True),
+        ({"data": [], "sources": ["KonIQ-10k: a part of its training split"]}, "official:test", False),
+        ({"data": [], "sources": ["KonIQ-10k: a part of its training split"]}, "official:train", True),
+    ],
+)
+def test_official_parts_that_a_checkpoint_has_seen(run, koniq, tmp_path, training, split, noted):
+    own = checkpoint(tmp_path, **training)
+    status, _, err = run(*own, "--dataset", "koniq10k", "--root", koniq, "--split", split)
+    assert status == 0
+    assert ("made from" in err) is noted
+
+
+def test_a_checkpoint_on_the_hub_is_asked_too(run, kadid, tmp_path, monkeypatch):
+    path = checkpoint(tmp_path, data=["kadid10k"])[1].partition("=")[2]
+    reference = f"hub:org/name@{40 * 'a'}"
+    monkeypatch.setattr("iqametrics.cli.seen.cached_path", lambda file: path if file.repo == "org/name" else None)
+    monkeypatch.setattr(
+        "iqametrics.cli.evaluate.make_metric",
+        lambda name, device, dtype, weights: create_metric(name, weights=path if weights == reference else weights),
+    )
+    status, _, err = run("--metric", f"fake-nr={reference}", *DATASET, "--root", kadid)
+    assert status == 0
+    assert "names 'kadid10k' among what it was made from" in err
+
+
+# ---- what is said beside the figures
+
+
+def test_a_part_of_a_release_is_not_passed_off_as_the_dataset(run, kadid):
+    err = run("--metric", "fake-nr.tiny", *DATASET, "--root", kadid)[2]
+    assert "lists 24 images, that of the release 10,125" in err
+    assert "share only 6 references" in err
+
+
+def test_no_spread_where_the_labels_were_made(run, kadid, tmp_path):
+    shutil.copytree(kadid, tmp_path / "made")
+    rows = (kadid / "dmos.csv").read_text().splitlines()
+    (tmp_path / "made" / "dmos.csv").write_text(
+        "\n".join([rows[0], *(row.rpartition(",")[0] + "," for row in rows[1:])]) + "\n"
+    )
+    (tmp_path / "made" / "MADE-LABELS.txt").write_text("made\n")
+    own = ("--metric", "fake-nr.tiny", *DATASET, "--root", tmp_path / "made")
+    _, out, err = run(*own, "--format", "json")
+    record = json.loads(out)
+    assert record["spread"] is record["outlier_ratio"] is None
+    assert "nobody saw these images" in err
+    assert "10,125" not in err
+    assert "outlier_ratio" not in run(*own)[1]
+
+
+def test_a_fit_that_did_not_converge_is_said(run, kadid, monkeypatch):
+    monkeypatch.setattr("iqametrics.evaluation.logistic._MAX_EVALUATIONS", 1)
+    err = run("--metric", "fake-nr.tiny", "--metric", "fake-fr.lite", *DATASET, "--root", kadid)[2]
+    for name in ("fake-nr.tiny", "fake-fr.lite"):
+        assert f"{name}: the fit of the curve of four parameters did not converge" in err
+        assert f"{name}: the fit of the curve of five parameters did not converge" in err
 
 
 def test_a_checkpoint_that_has_seen_the_csv_is_noted(run, kadid, tmp_path):

@@ -285,10 +285,18 @@ def test_select():
     assert numbers(OFFICIAL, "official") == numbers(OFFICIAL, "official:test") == list(range(80, 120))
     assert numbers(OFFICIAL, "official:val") == list(range(40, 80))
     assert numbers(NO_VALIDATION, "official:train") == list(range(100))
-    parts = random_parts(OFFICIAL, seed=7, shares=SIX_TWO_TWO)
+    parts = random_parts(OFFICIAL, seed=7, shares=EIGHT_TWO)
     assert numbers(OFFICIAL, "random:7:test") == list(parts.test)
     assert numbers(OFFICIAL, "random:7:train") == list(parts.train)
-    assert numbers(OFFICIAL, "random:7:train", shares=EIGHT_TWO) != list(parts.train)
+    assert numbers(OFFICIAL, "random:7:train", shares=SIX_TWO_TWO) != list(parts.train)
+
+
+@pytest.mark.parametrize(("name", "shares"), [("kadid10k", SIX_TWO_TWO), ("clive", EIGHT_TWO)])
+def test_random_parts_on_the_command_line_are_the_papers(name, shares):
+    samples = LAYOUTS[name]
+    parts = random_parts(samples, seed=3, shares=shares)
+    for part in ("train", "validation", "test"):
+        assert select(samples, f"random:3:{part}") == [samples[index] for index in getattr(parts, part)]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ _FIGURES = (
     *("metric", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_logistic", "plcc_logistic5", "krcc", "rmse"),
     *("outlier_ratio", "failed", "error"),
 )
+_FEW_GROUPS = 20
 _PAIRS = (
     *("a", "b", "n", "value_a", "value_b", "difference", "low", "high", "p_bootstrap", "p_bootstrap_holm"),
     *("williams_t", "p_williams", "p_williams_holm"),
@@ -109,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"two of the metrics are {repeated[0]}, so their rows could not be told apart; leave out one")
     for metric, (name, weights) in zip(metrics, named, strict=True):
         note_on_training_images(metric.full_name, name, weights, question.facts)
+    _note_on_a_part(question.facts)
     rows = _score(args, metrics, question)
     record = _report(metrics, rows, question)
     if args.format == "json":
@@ -166,12 +168,25 @@ def _read_dataset(name: str, root: Path) -> "tuple[list[Sample], str, dict[str, 
         "csv": None,
         "dataset": name,
         "opinions": "{}, from {:g} (worst) to {:g} (best), as 0 to 1".format(spec.score_name, *spec.score_range),
-        "spread": spec.spread,
+        # Not every copy has it: a text file in place of a workbook, labels that were made.
+        "spread": spec.spread if all(sample.mos_std is not None for sample in samples) else None,
     }
     if made_labels(root):
         facts["opinions"] = "made by iqametrics synthesize; nobody saw these images"
         complain(f"note: {root}: labels are {facts['opinions']}")
+    else:
+        facts["of_release"] = spec.images
     return samples, spec.mode, facts
+
+
+def _note_on_a_part(facts: dict[str, Any]) -> None:
+    """Say that a score file does not list what the release's does: it is cut off, or a part on purpose."""
+    listed, released = facts["of_images"], facts.get("of_release")
+    if released not in (None, listed):
+        complain(
+            f"note: the score file lists {listed:,} images, that of the release {released:,}; figures on these, and "
+            f"random splits of them, are not those of {facts['dataset']}"
+        )
 
 
 def _read_csv(path: Path, root: Path | None) -> "tuple[list[Sample], tuple[float, float]]":
@@ -225,7 +240,13 @@ def _report(metrics: "Sequence[Metric]", rows: "list[list[Row]]", question: Ques
         complain("note: all images share one group or reference, so the interval holds for this one only")
     about = {**question.facts, "groups": {"by": by, "number": len(set(groups)), "used": not alike}}
     labels = None if alike else groups
+    if not alike and by != "image" and len(set(groups)) < _FEW_GROUPS:
+        complain(f"note: the images share only {len(set(groups))} {by}s, so intervals come out somewhat too narrow")
     records = [_figures(of_metric, question, labels) for of_metric in rows]
+    for figures in records:
+        for name, curve in (("logistic", "four"), ("logistic5", "five")):
+            if figures.get(f"plcc_{name}") is not None and not figures[f"{name}_converged"]:
+                complain(f"note: {figures['metric']}: the fit of the curve of {curve} parameters did not converge")
     if len(metrics) == 1:
         if "error" in records[0]:
             raise DataError(f"{records[0]['metric']}: {records[0]['error']}")
@@ -299,9 +320,11 @@ def _print_tables(record: dict[str, Any]) -> None:
     """Print the record for people: figures, comparison, and what stands behind the figures."""
     definitions, groups = record.pop("definitions"), record.pop("groups")
     results, pairs = record.pop("results", None), record.pop("comparison", None)
-    record = {**record, "groups": f"{groups['number']} by {groups['by']}"}
+    used = "" if groups["used"] else ", not used: each image was drawn for itself"
+    record = {**record, "groups": f"{groups['number']} by {groups['by']}{used}"}
     if results is None:
-        shown = {**record, **{name: f"{_cell(record[name])}  ({definitions[name]})" for name in definitions}}
+        known = {name: meaning for name, meaning in definitions.items() if record[name] is not None}
+        shown = {**record, **{name: f"{_cell(record[name])}  ({meaning})" for name, meaning in known.items()}}
         width = max(map(len, shown))
         for name, value in shown.items():
             if value is not None:

@@ -7,6 +7,7 @@ from typing import Any
 from iqametrics.cli.common import complain
 from iqametrics.registry import metric_info
 from iqametrics.weights.header import read_metadata
+from iqametrics.weights.hub import HUB, cached_path, parse_reference
 
 
 def note_on_training_images(full_name: str, name: str, weights: str, facts: dict[str, Any]) -> None:
@@ -16,27 +17,28 @@ def note_on_training_images(full_name: str, name: str, weights: str, facts: dict
         full_name: what the metric is called in the output.
         name: the metric's registered name, with or without a tag.
         weights: "default", or what was given in its place.
-        facts: of the question: dataset, csv, split.
+        facts: of the question: dataset, csv, split, images.
 
-    The part that a run held out of the same split is no reason for a note. What cannot be looked up without fetching
-    (a checkpoint on the Hub by its reference) or says nothing of its data is passed over.
+    The part that a run held out of the same split is no reason for a note. A checkpoint that says nothing of its data
+    is passed over. One on the Hub has been fetched by the time that its metric is made.
     """
     metadata = _metadata(name, weights)
     training = metadata.get("training")
     training = training if isinstance(training, dict) else {}
     entry = _entry_with(facts, [*_texts(training.get("data")), *_texts(metadata.get("sources"))])
-    if entry is not None and not _held_out(training, str(facts["split"])):
+    if entry is not None and not _held_out(training, entry, facts):
         complain(
-            f"note: {full_name} names {entry!r} among what it was made from; on images that it was trained on, figures "
-            "do not tell how it does on others"
+            f"note: {full_name} names {entry!r} among what it was made from, so these figures may be better than on "
+            "images of which it knows nothing"
         )
 
 
 def _metadata(name: str, weights: str) -> dict[str, Any]:
-    if weights.endswith(".safetensors") and not weights.startswith("hub:"):
+    if weights.endswith(".safetensors") and not weights.startswith(HUB):
         return read_metadata(Path(weights))
-    if weights.startswith("hub:"):
-        return {}
+    if weights.startswith(HUB):
+        path = cached_path(parse_reference(weights))
+        return {} if path is None else read_metadata(path)
     return metric_info(name if weights == "default" else f"{name}.{weights}").metadata
 
 
@@ -57,10 +59,15 @@ def _entry_with(facts: dict[str, Any], entries: list[str]) -> str | None:
     return next((entry for entry in entries if re.search(pattern, entry.lower())), None)
 
 
-def _held_out(training: dict[str, Any], split: str) -> bool:
+def _held_out(training: dict[str, Any], entry: str, facts: dict[str, Any]) -> bool:
     """Whether these images are the test part of the very split by which the checkpoint was trained."""
-    made = training.get("split")
-    made = made if isinstance(made, dict) else {}
+    split = str(facts["split"])
+    made, images = ({} if not isinstance(value := training.get(key), dict) else value for key in ("split", "images"))
+    if split in ("official", "official:test") and re.search("training (split|part)", entry):
+        return True
+    # A run that held out less, or nothing, has trained on a part of these images, by whatever seed.
+    if images.get("test") != facts["images"]:
+        return False
     if split in ("official", "official:test"):
         return made.get("by") == "official"
     by_group = made.get("by") in ("auto", "reference", "image")

@@ -186,7 +186,7 @@ def official_parts(samples: Sequence[Sample], *, validation: float = 0.1, seed: 
 
 
 def select(
-    samples: Sequence[Sample], text: str, *, mode: str | None = None, shares: Shares = SIX_TWO_TWO
+    samples: Sequence[Sample], text: str, *, mode: str | None = None, shares: Shares | None = None
 ) -> list[Sample]:
     """Pick the images that a command line asks for.
 
@@ -195,7 +195,8 @@ def select(
         text: "all"; "official", the test part of the dataset's own split; "official:PART" (where there is no official
             validation part, all of the training part is "train"); "random:SEED:PART".
         mode: "fr" insists on splitting by reference; otherwise samples without one are split by image.
-        shares: of the random split. Its test part does not depend on how the rest is divided.
+        shares: of the random split; None for 6:2:2 where all samples have a reference, else 8:2, as BPCLIP has it. The
+            test part is the same for both.
 
     Returns:
         The chosen samples in their order, at least one.
@@ -214,6 +215,8 @@ def select(
             number, _, name = rest.partition(":")
             part = _part(name, f"split {text!r}")
             seed = _seed(number, text)
+            if shares is None:
+                shares = SIX_TWO_TWO if all(sample.reference for sample in samples) else EIGHT_TWO
             parts = random_parts(samples, seed=seed, shares=shares, by="reference" if mode == "fr" else "auto")
         else:
             raise DataError(f"split {text!r} is not one; use {_FORMS}")
