@@ -76,8 +76,8 @@ class TestHere:
 
     @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be forgotten on Linux only")
     def test_memory(self):
-        size = 15_000_000
-        np.ones(4 * size).sum()  # a peak of 480 MB that must be forgotten
+        size = 6_000_000
+        np.ones(3 * size).sum()  # a peak of 144 MB that must be forgotten
         before = cost.start_memory(torch.device("cpu"))
         block = np.ones(size)
         block += 1
@@ -93,22 +93,29 @@ class TestHere:
 
 
 class TestProcess:
-    def test_a_metric_of_piq(self):
-        row = cost.measure("piq/psnr", size=(48, 64), device="cpu", threads=1, repeats=2)
+    def test_a_metric_of_piq(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        if sys.version_info >= (3, 11):  # which can be told not to import from the current folder
+            (tmp_path / "statistics.py").write_text("raise SystemExit('a file of the user was run')")
+        row = cost.measure("piq/psnr", size=(48, 64), device="cpu", threads=1, repeats=1)
         assert (row["metric"], row["mode"], row["height"], row["width"]) == ("piq/psnr", "fr", 48, 64)
         assert (row["parameters"], row["flops"], row["weight_bytes"]) == (0, 0, 0)
-        assert (row["device"], row["threads"], row["repeats"]) == ("cpu", 1, 2)
+        assert (row["device"], row["threads"], row["repeats"]) == ("cpu", 1, 1)
         assert row["memory"] >= 0
         assert row["memory_process"] > 10**8  # torch alone takes more
 
-    def test_a_failure_is_one_line(self, capsys, monkeypatch):
-        assert cost.main(["piq/ms_ssim", "--size", "48x64"]) == 1
+    def test_a_failure_is_one_line(self, fake_metrics, capsys, monkeypatch):
+        def refuse(dist, ref=None):
+            raise InputError("too small, give 161x161\nand more")
+
+        metric = create_metric("fake-fr.lite")
+        monkeypatch.setattr(type(metric), "forward", lambda self, dist, ref=None: refuse(dist, ref))
+        assert cost.main(["fake-fr.lite", "--size", "48x64"]) == 1
         out, err = capsys.readouterr()
-        assert out == ""
-        assert err.count("\n") == 1
+        assert (out, err) == ("", "too small, give 161x161\n")
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", f"a\n{err}"))
-        with pytest.raises(InputError, match=r"ms_ssim: its cost cannot be measured .*161x161") as caught:
-            cost.measure("piq/ms_ssim", size=(48, 64), device="cpu")
+        with pytest.raises(InputError, match=r"fake-fr: its cost cannot be measured .*161x161") as caught:
+            cost.measure("fake-fr", size=(48, 64), device="cpu")
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("text", ["12", "0x5", "ax5", "5x", ""])
@@ -158,6 +165,25 @@ class TestCommand:
         written = json.loads(path.read_text())
         assert len(written["rows"]) == len(measured) - 1
         assert {"command", "commit", "date", "hardware", "processor", "packages"} <= set(written)
+
+    def test_what_was_measured_is_kept(self, measured, monkeypatch, capsys, tmp_path):
+        """Interrupted at the second metric; and a file that cannot be written is told as such."""
+        path = tmp_path / "cost.json"
+        first = benchmark_cost.measure
+
+        def measure(name, **keywords):
+            if measured:
+                raise KeyboardInterrupt
+            return first(name, **keywords)
+
+        monkeypatch.setattr(benchmark_cost, "measure", measure)
+        command = ["benchmark", "cost", "--metric", "piq/psnr", "--metric", "piq/ssim", "--output"]
+        assert main([*command, str(path)]) == 130
+        assert [row["metric"] for row in json.loads(path.read_text())["rows"]] == ["piq/psnr"]
+        measured.clear()
+        (tmp_path / "in-the-way.json.tmp").mkdir()
+        assert main([*command, str(tmp_path / "in-the-way.json")]) == 1
+        assert "cannot be written (Is a directory); give another file" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

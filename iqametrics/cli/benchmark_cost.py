@@ -14,7 +14,7 @@ from iqametrics.baselines import PACKAGES, is_baseline, is_installed
 from iqametrics.benchmark.cost import DEFAULT_SIZE, REPEATS, measure, parse_size
 from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, check_metric_name, complain, positive
 from iqametrics.cli.output import FORMATS, open_rows
-from iqametrics.errors import IqaError
+from iqametrics.errors import InputError, IqaError
 from iqametrics.registry import checkpoint_tags, list_metrics
 
 COLUMNS = ("metric", "size", "looked_at", "parameters", "gflops", "seconds", "memory_mb", "weights_mb", "uncounted")
@@ -89,11 +89,20 @@ def run(args: argparse.Namespace) -> int:
                 continue
             rows.append(row)
             writer.write(_shown(row))
-    if args.output is not None:
-        from iqametrics.training.files import write_atomic
-
-        write_atomic(args.output, json.dumps({**circumstances, "rows": rows}, indent=1) + "\n")
+            if args.output is not None:
+                # After each, so that whoever interrupts the rest keeps what was measured.
+                _write(args.output, {**circumstances, "rows": rows})
     return EXIT_FAILED if failed else EXIT_OK
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    from iqametrics.training.files import write_atomic
+
+    try:
+        write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    except IqaError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise InputError(f"--output {path}: cannot be written ({reason}); give another file") from error
 
 
 def _size(text: str) -> tuple[int, int]:
