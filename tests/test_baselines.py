@@ -40,7 +40,7 @@ OFFLINE = sorted(name for name, entry in PIQ.items() if not entry.downloads)
 JUDGING = [name for name in OFFLINE if name != "total_variation"]  # which likes what is blurred
 
 
-def picture(height=192, width=176, seed=0):
+def picture(height=161, width=168, seed=0):
     """A smooth picture with an edge and some noise, (3,H,W)."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
@@ -132,9 +132,10 @@ class TestPiq:
         # One by one: srsim of piq 0.8 scores an image in a batch by the contrast of the others.
         singles = [arguments(metric, dist[None], ref[None]) for dist, ref in zip(*pairs, strict=True)]
         expected = [call(*images, reduction="none", **dict(PIQ[name].options)).float() for images in singles]
+        # Both in one batch: so a score depends on its image alone, too.
         assert torch.equal(metric(*arguments(metric, *pairs)), torch.cat(expected))
 
-    @pytest.mark.parametrize("name", OFFLINE)
+    @pytest.mark.parametrize("name", ["srsim", "mdsi", "total_variation"])
     def test_a_score_depends_on_its_image_alone(self, name, pairs):
         metric = create_metric(f"piq/{name}")
         dist, ref = pairs
@@ -147,17 +148,12 @@ class TestPiq:
     def test_a_heavier_blur_is_worse(self, name, pairs):
         metric = create_metric(f"piq/{name}")
         reference = pairs[1][0]
-        scores = [float(metric(blurred(reference, times), reference)) for times in (0, 1, 4, 16)]
+        scores = [float(metric(blurred(reference, times), reference)) for times in (0, 2, 12)]
         assert scores == sorted(scores, reverse=metric.higher_is_better)
-        assert len(set(scores)) == 4
-
-    @pytest.mark.parametrize("name", JUDGING)
-    def test_scores_stay_in_the_range_that_is_stated(self, name, pairs):
-        metric = create_metric(f"piq/{name}")
+        assert len(set(scores)) == 3
         low, high = metric.score_range
-        scores = metric(*arguments(metric, *pairs))
-        assert low <= scores.min()
-        assert scores.max() <= high
+        # Equal images may score a rounding beyond the end.
+        assert low - 1e-5 <= min(scores) <= max(scores) <= high + 1e-5
 
     def test_every_door(self, tmp_path):
         array = (picture().permute(1, 2, 0) * 255).byte().numpy()
@@ -309,6 +305,7 @@ class TestPyiqa:
         steady, random = metric_info("pyiqa/steady"), metric_info("pyiqa/random")
         assert (steady.mode, steady.higher_is_better, steady.score_range) == ("nr", False, (0, math.inf))
         assert (random.mode, random.higher_is_better, random.score_range) == ("fr", True, (0, 1))
+        assert "no commercial use" in random.paper  # said where it is offered
         with pytest.raises(UnknownMetricError, match="compares two sets"):
             create_metric("pyiqa/fid")
 
@@ -366,7 +363,8 @@ class TestCommandLine:
         rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
         assert (rows["piq/mdsi"]["low"], rows["piq/mdsi"]["high"], rows["piq/mdsi"]["better"]) == (0.0, None, "lower")
         assert main(["info", "piq/mdsi", "--format", "json"]) == 0
-        assert json.loads(capsys.readouterr().out)["score_range"] == [0.0, None]
+        info = json.loads(capsys.readouterr().out)
+        assert (info["score_range"], info["licence"]) == ([0.0, None], "Apache-2.0")
         assert main(["info", "piq/mdsi"]) == 0
         out = capsys.readouterr().out
         assert "0 to open" in out

@@ -47,7 +47,7 @@ def pyiqa_specs() -> dict[str, MetricSpec]:
             score_range=parse_range(str(config.get("score_range", ""))),
             range_is_bound=False,
             differentiable=name not in NOT_DIFFERENTIABLE,
-            paper=f"{name} as pyiqa computes it; its model card names the paper",
+            paper=f"{name} as pyiqa computes it (no commercial use); its model card names the paper",
             paper_url="https://iqa-pytorch.readthedocs.io/en/latest/",
             factory="iqametrics.baselines.adapter:PyiqaMetric",
         )

@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         # JSON has no infinity; an end of the range that is open or unknown is null.
         ends = [end if isfinite(end) else None for end in info.score_range]
-        print(json.dumps({**info.to_dict(), "score_range": ends}, indent=2, allow_nan=False))
+        terms = {"licence": licence(info.name)} if is_baseline(info.name) else {}
+        print(json.dumps({**info.to_dict(), "score_range": ends, **terms}, indent=2, allow_nan=False))
         return EXIT_OK
     lines = list(_lines(info))
     width = max(len(label) for label, _ in lines)
