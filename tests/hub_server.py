@@ -128,7 +128,8 @@ class HubServer:
             path: Part of the path; files on the "CDN" are under /cdn/ with their name at the end.
             kind: A status (401, 403, 404, 429, 500, ...), "cut" (the connection ends after `after` bytes of the body,
                 half of it by default), "wrong" (other bytes of the same length), "short" (a whole answer that is half
-                as long as announced before), "slow" (nothing for `seconds`), "drop" (no answer at all).
+                as long as announced before), "slow" (nothing for `seconds`), "drop" (no answer at all), "half"
+                (the server leaves when it has read half of the request's body).
             method: "GET", "HEAD", ...; None for all.
             times: How often; None for always.
             after: For "cut".
@@ -218,6 +219,12 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_any(self):
         self.path_only = unquote(urlsplit(self.path).path)
         headers = {name.lower(): value for name, value in self.headers.items()}
+        half = next((f for f in self.hub.faults if f.kind == "half" and f.meets(self.command, self.path_only)), None)
+        if half is not None:
+            half.hits += 1
+            self.rfile.read(int(self.headers.get("Content-Length") or 2) // 2)
+            self.close_connection = True
+            return
         body = self.read_body()
         with self.hub.lock:
             self.hub.requests.append((self.command, self.path_only, headers))

@@ -98,6 +98,8 @@ class TestUpload:
             ("/preupload/", 429, "no more requests"),
             ("/lfs/", 500, "upload failed"),
             ("/lfs/", "drop", "upload failed"),
+            ("/lfs/", "half", "upload failed"),
+            ("/commit/", "half", "upload failed"),
         ],
     )
     def test_a_failure_is_one_line_and_leaves_nothing(self, hub, file, path, kind, message):
@@ -107,6 +109,7 @@ class TestUpload:
         assert "\n" not in str(caught.value)
         assert str(caught.value).startswith("org/mine: ")
         assert "org/mine" not in hub.repos or not hub.repos["org/mine"].commits
+        assert ("stays" in str(caught.value)) == ("org/mine" in hub.repos)
         hub.heal()
         assert send(file).revision == hub.repos["org/mine"].commits[-1][0]
 
@@ -289,6 +292,41 @@ class TestRunFolder:
         monkeypatch.setattr(publish.socket, "gethostname", lambda: "scores")
         with pytest.raises(WeightsError, match="holds 'scores', the name of this user or machine"):
             send(run, dry_run=True)
+
+    @pytest.mark.parametrize(
+        ("user", "host", "file", "found"),
+        [
+            ("jane.doe", "x", "images of jane.doe.csv", "jane.doe"),
+            ("janedoe", "x", "scores_janedoe.csv", "janedoe"),
+            ("nobody", "gpu-07.lab.example", "gpu-07.csv", "gpu-07"),
+            ("nobody", "gpu-07.lab.example", "of gpu-07.lab.example", "gpu-07"),
+            ("jane", "x", "janette.csv", None),
+        ],
+    )
+    def test_names_in_any_writing(self, run, monkeypatch, user, host, file, found):
+        monkeypatch.setattr(publish.socket, "gethostname", lambda: host)
+        monkeypatch.setattr(publish.getpass, "getuser", lambda: user)
+        (run / "recipe.toml").write_text(f'[data]\ncsv = "{file}"\n')
+        if found is None:
+            assert send(run, dry_run=True).entry["tag"]
+            return
+        with pytest.raises(WeightsError, match=f"holds '{found}', the name of this user or machine"):
+            send(run, dry_run=True)
+
+    @pytest.mark.parametrize(
+        ("text", "left"),
+        [
+            ("csv:/home/secret/a.csv", "csv:a.csv"),
+            ("file:///home/secret/a.csv", "a.csv"),
+            ("--root=/home/secret/a", "--root=a"),
+            ("see ~secret/b/c.png and ../../secret/d.png", "see c.png and d.png"),
+            ("on //server/secret/e.png", "on e.png"),
+            ("https://example.org/a/b 3/4 of it, and/or", "https://example.org/a/b 3/4 of it, and/or"),
+            ("http://localhost:80/a/b", "http://localhost:80/a/b"),
+        ],
+    )
+    def test_paths_in_any_writing(self, text, left):
+        assert publish._without_paths(text) == left
 
     def test_other_results(self, run):
         (run / "results.json").write_text(json.dumps({"results": {"test": {"n": 40, "srcc": 0.9}}}))

@@ -38,7 +38,10 @@ else:
 MODEL_FILE, CARD_FILE, CONFIG_FILE = "model.safetensors", "README.md", "config.json"
 _CHECKPOINT, _RECIPE, _RESULTS = "checkpoint.safetensors", "recipe.toml", "results.json"
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_PATH = re.compile(r"(?<![\w.:/])(?:~?/[^\s/\"']+(?:/[^\s\"']*)+|~/[^\s\"']+|[A-Za-z]:[\\/][^\s\"']+|\\\\[^\s\"']+)")
+_PATH = re.compile(
+    r"(?<![\w./])(?:file:/+[^\s\"']+|/(?!/)[^\s/\"']+(?:/[^\s\"']*)+|(?<!:)//[^\s\"']+|~[\w.-]*/[^\s\"']+"
+    r"|\.\./[^\s\"']+|[A-Za-z]:[\\/](?!/)[^\s\"']+|\\\\[^\s\"']+)"
+)
 # Names of users and machines that tell nothing.
 _COMMON_NAMES = {"root", "user", "admin", "ubuntu", "runner", "docker", "localhost", "home", "test", "data", "image"}
 _SHORTEST_NAME = 4
@@ -163,7 +166,10 @@ def _labels(recipe: Mapping[str, Any]) -> str | None:
 
 
 def _without_paths(value: Any) -> Any:
-    """Reduce absolute paths in a record to the names of their files; where they lay is nobody's business."""
+    """Reduce paths in a record to the names of their files; where they lay is nobody's business.
+
+    Paths that start from the working folder and stay in it are left.
+    """
     if isinstance(value, Mapping):
         return {_without_paths(key): _without_paths(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -189,15 +195,17 @@ def _check_record(metadata: Mapping[str, Any], recipe: Mapping[str, Any], source
         raise WeightsError(f"{source}: tag {metadata['tag']!r} is no name for the manifest; give another by --tag")
     # Licence and sources are what the author wrote, and may name the author.
     recorded = [recipe, *(metadata.get(key) for key in ("training", "config", "results"))]
-    words = {word for text in _strings(recorded) for word in re.split(r"[^\w-]+", text.lower())}
-    for name in sorted(_own_names() & words):
-        raise WeightsError(
-            f"{source}: its record holds {name!r}, the name of this user or machine; rename that file or setting"
-        )
+    text = "\n".join(_strings(recorded)).lower()
+    for name in sorted(_own_names()):
+        if re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", text):
+            raise WeightsError(
+                f"{source}: its record holds {name!r}, the name of this user or machine; rename that file or setting"
+            )
 
 
 def _own_names() -> set[str]:
-    names = {socket.gethostname(), Path.home().name}
+    host = socket.gethostname()
+    names = {host, host.partition(".")[0], Path.home().name}
     with suppress(OSError, KeyError, ImportError):  # a process without an account has no name to hide
         names.add(getpass.getuser())
     return {name.lower() for name in names if len(name) >= _SHORTEST_NAME} - _COMMON_NAMES
@@ -269,14 +277,16 @@ def _upload(repo: str, files: Mapping[str, Path | bytes], *, private: bool) -> t
         huggingface_hub.CommitOperationAdd(name, str(file) if isinstance(file, Path) else file)
         for name, file in files.items()
     ]
+    stays = ""
     try:
         with quiet(huggingface_hub):
             api.create_repo(repo, private=private or None, exist_ok=True)
+            stays = "; the repository stays, without files if it was new"
             if private and not api.repo_info(repo).private:
                 raise WeightsError(f"{repo}: exists and is public; make it private on its page, or leave out --private")
             commit = api.create_commit(repo, operations, commit_message="Publish with iqametrics")
     except (HfHubHTTPError, HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{repo}: {_failure(error)}") from error
+        raise WeightsError(f"{repo}: {_failure(error)}{stays}") from error
     if not is_revision(str(commit.oid)):
         raise WeightsError(
             f"{repo}: the Hub gave {str(commit.oid)[:60]!r} as the commit; look at the repository's page"
