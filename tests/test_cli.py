@@ -18,7 +18,7 @@ from iqametrics.cli import common, score
 from iqametrics.cli.inputs import find_items
 from iqametrics.cli.main import main
 
-COMMANDS = ["score", "list", "info", "datasets", "evaluate", "synthesize", "train"]
+COMMANDS = ["score", "list", "info", "datasets", "evaluate", "synthesize", "train", "benchmark"]
 
 
 @pytest.fixture(scope="module")
