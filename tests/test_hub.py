@@ -386,6 +386,18 @@ class TestReferences:
             with pytest.raises(WeightsError, match="has no revision abc123"):
                 pin_reference(text)
 
+    def test_pin_offline(self, server, home, file, monkeypatch):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(WeightsError, match=r"is set; run `iqametrics weights pin hub:org/name` on a machine with"):
+            pin_reference("hub:org/name")
+
+    @pytest.mark.parametrize("text", ["hub:org/name\n@main", "hub:org/name@ma\nin", "hub:\norg/name"])
+    def test_messages_are_one_line(self, text):
+        for read in (parse_reference, pin_reference):
+            with pytest.raises(WeightsError) as caught:
+                read(text)
+            assert "\n" not in str(caught.value)
+
     def test_pin_keeps_the_file(self, server, home, file):
         server.add(REPO, {"b.safetensors": b"b"})
         pinned = pin_reference("hub:org/name:b.safetensors")

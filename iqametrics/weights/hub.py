@@ -24,7 +24,7 @@ HUB = "hub:"
 """How `weights=` begins where it means a repository on the Hub."""
 
 DEFAULT_FILE = "model.safetensors"
-_REFERENCE = re.compile(r"hub:(?P<repo>[^@:]+)(@(?P<revision>[^@:]+))?(:(?P<file>[^@:]+))?")
+_REFERENCE = re.compile(r"hub:(?P<repo>[^@:\s]+)(@(?P<revision>[^@:\s]+))?(:(?P<file>[^@:\s]+))?")
 _CHUNK = 2**20
 
 
@@ -304,6 +304,8 @@ def quiet(hub: ModuleType) -> Iterator[None]:
 def _elsewhere(file: HubFile) -> str:
     """What to do without the network."""
     cache = _client().constants.HF_HUB_CACHE
+    if file.name.startswith(HUB) and not is_revision(file.revision):  # only its commit is asked for, nothing is fetched
+        return f"run `iqametrics weights pin {file.name}` on a machine with network, or set HF_ENDPOINT to a mirror"
     return (
         f"on a machine with network run `iqametrics weights fetch {file.name}` and copy its Hub cache to {cache} "
         "here, or set HF_ENDPOINT to a mirror"
