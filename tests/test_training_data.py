@@ -1,8 +1,11 @@
+import dataclasses
 import hashlib
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.sparse.csgraph
 from hypothesis import given
 from hypothesis import strategies as st
 from training_fake import write_dataset
@@ -14,9 +17,11 @@ from iqametrics.training.data import (
     Item,
     epoch_views,
     image_files,
+    label_kind,
     load_data,
     split_samples,
     step_views,
+    with_known_groups,
 )
 from iqametrics.training.recipe import Recipe, SplitTable, TrainTable, parse_recipe
 
@@ -64,6 +69,57 @@ def test_near_duplicates_stay_together(tmp_path):
         )
         sides = [{item.sample.image.name for item in part} for part in (data.train, data.validation)]
         assert not any(len({"7.png", "8.png"} & side) == 1 for side in sides)
+
+
+@given(
+    looks=st.lists(st.integers(0, 9), min_size=12, max_size=12),
+    references=st.lists(st.none() | st.integers(0, 4), min_size=12, max_size=12),
+)
+def test_look_alikes_also_keep_to_their_references(looks, references):
+    samples = [
+        sample(i, reference=None if r is None else Path(f"r{r}.png"), group="g" if i < 2 else None)
+        for i, r in enumerate(references)
+    ]
+    samples = [s if s.group is None else dataclasses.replace(s, reference=None) for s in samples]
+    found = with_known_groups(samples, [str(look) for look in looks])
+    # The oracle: a graph whose edges are what must stay together.
+    graph = np.zeros((12, 12))
+    for i, one in enumerate(samples):
+        for j, other in enumerate(samples):
+            known = (one.reference is not None and one.reference == other.reference) or one.group == other.group == "g"
+            graph[i, j] = looks[i] == looks[j] or known
+    _, expected = scipy.sparse.csgraph.connected_components(graph)
+    assert [[a == b for b in found] for a in found] == [[a == b for b in expected] for a in expected]
+    if all(s.reference is None and s.group is None for s in samples):
+        assert found == [str(look) for look in looks]
+
+
+def test_strong_distortions_of_one_image_are_not_split_by_their_looks(tmp_path):
+    write_dataset(tmp_path, count=12)
+    rows = (tmp_path / "data.csv").read_text().splitlines()[1:]
+    lines = [f"{row.split(',')[0]},{row.split(',')[1]},{int(row.split('.')[0]) % 4}.png" for row in rows]
+    (tmp_path / "data.csv").write_text("\n".join(["image,mos,reference", *lines]) + "\n")
+    data = load_data(recipe(tmp_path, split={"validation": 0.3, "by": "near-duplicates"}), needs_reference=False)
+    sides = [{item.sample.reference for item in part} for part in (data.train, data.validation)]
+    assert all(sides)
+    assert not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize(
+    ("beside", "table", "kind"),
+    [
+        ("", {"csv": "my.csv"}, None),
+        ("MADE-LABELS.txt", {"csv": "my.csv"}, "made"),
+        ("recipe.json", {"csv": "labels.csv"}, "made"),
+        ("recipe.json", {"csv": "my.csv"}, None),
+        ("", {"dataset": "kadid10k", "root": "."}, "human"),
+        ("MADE-LABELS.txt", {"dataset": "kadid10k", "root": "."}, "made"),
+    ],
+)
+def test_what_the_labels_are(tmp_path, beside, table, kind):
+    if beside:
+        (tmp_path / beside).write_text("{}")
+    assert label_kind(recipe(tmp_path, data=table).data) == kind
 
 
 def test_further_data_join_training_only_and_never_leak(tmp_path):

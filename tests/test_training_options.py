@@ -161,6 +161,7 @@ def test_selection_by_test_is_told_and_stored(tmp_path, capsys):
     metadata = load_checkpoint(folder / "checkpoint.safetensors")[0]
     assert metadata["training"]["selection"] == "best-test"
     assert metadata["results"] == results["results"]
+    assert results["labels"] is metadata["training"]["labels"] is None  # of a CSV whose scores nobody vouches for
     assert set(results) >= {"metric", "tag", "split", "images", "commit", "hardware", "date", "seconds"}
     assert results["images"] == {"train": 12, "validation": 6, "test": 6}
 
@@ -220,7 +221,7 @@ class TestDatasets:
         two = run.train(recipe, ["train.epochs=1"], tmp_path / "two")
         assert_same_weights(one, two)
         results = json.loads((one / "results.json").read_text())
-        assert results["data"] == ["dataset tiny"]
+        assert (results["data"], results["labels"]) == (["dataset tiny"], "human")
         assert (one / "predictions.csv").read_text() == (two / "predictions.csv").read_text()
 
     def test_changed_scores_are_not_resumed_on(self, tmp_path, named):

@@ -171,6 +171,23 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     assert_same_weights(whole, tmp_path / "stopped")
 
 
+def test_ctrl_c_in_the_last_validation_is_heard(tmp_path, monkeypatch):
+    # Or a series of splits would go on with the next one.
+    recipe, close = write_recipe(tmp_path), run.Trainer._close_epoch
+
+    def interrupted(self, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+        close(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Trainer, "_close_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=r"stopped after epoch 1; .*--resume"):
+            run.train(recipe, ["train.epochs=1"], tmp_path / "run")
+    assert not (tmp_path / "run" / "results.json").exists()
+    run.train(recipe, ["train.epochs=1"], tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "results.json").exists()
+
+
 @pytest.mark.parametrize("old_form", [False, True])
 def test_the_record_keeps_every_session(tmp_path, monkeypatch, old_form):
     answers = {"rev-parse": "first", "status": " M iqametrics/metric.py"}

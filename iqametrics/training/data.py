@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iqametrics.datasets.catalogue import load_dataset
+from iqametrics.datasets.catalogue import load_dataset, made_labels
 from iqametrics.datasets.csv_dataset import read_csv_dataset
 from iqametrics.datasets.distortions import DISTORTIONS, EXTRA_DISTORTIONS
 from iqametrics.datasets.protocol import Parts, Shares, group_keys, official_parts, random_parts
 from iqametrics.datasets.sample import Sample
+from iqametrics.datasets.synthetic import LABELS_FILE, RECIPE_FILE
 from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.pfd_iqa.prompts import DISTORTIONS as DISTORTION_CLASSES
 from iqametrics.training.recipe import DataTable, ExtraData, Recipe, SplitTable, TrainTable
@@ -142,6 +143,18 @@ def source_name(table: DataTable | ExtraData) -> str:
     return table.csv or f"dataset {table.dataset}"
 
 
+def label_kind(table: DataTable | ExtraData) -> str | None:
+    """Tell what a table's scores are: "human" opinions, "made" by `iqametrics synthesize`, None where it does not show.
+
+    A dataset that the package knows is scored by people, unless its folder is marked as an imitation.
+    """
+    file = Path(table.csv)
+    folder = Path(table.root) if table.dataset else file.parent
+    if made_labels(folder) or (file.name == LABELS_FILE and (folder / RECIPE_FILE).is_file()):
+        return "made"
+    return "human" if table.dataset else None
+
+
 def _read(table: DataTable | ExtraData, where: str) -> list[Sample]:
     if table.csv:
         return read_csv_dataset(table.csv, table.root or None, mos_range=table.mos_range)
@@ -178,6 +191,8 @@ def split_samples(samples: Sequence[Sample], split: SplitTable) -> tuple[list[It
         parts = official_parts(samples, validation=split.validation, seed=split.seed)
     else:
         groups = group_keys(samples, split.by)
+        if split.by == "near-duplicates":
+            groups = with_known_groups(samples, groups)
         # By the groups just found: looking for near-duplicates reads every image.
         grouped = [Sample(s.image, None, s.mos, group=group) for s, group in zip(samples, groups, strict=True)]
         shares = Shares(1 - split.validation - split.test, split.validation, split.test)
@@ -187,6 +202,28 @@ def split_samples(samples: Sequence[Sample], split: SplitTable) -> tuple[list[It
         for part in (parts.train, parts.validation, parts.test)
     )
     return train, validation, test
+
+
+def with_known_groups(samples: Sequence[Sample], groups: Sequence[str]) -> list[str]:
+    """Join groups of look-alikes that share a reference or a group: strong distortions of one image look nothing alike.
+
+    A joined group has the name of its first image's. Images without reference and group stay as they are.
+    """
+    leader: dict[str, str] = {}
+
+    def lead(name: str) -> str:
+        while name in leader:
+            name = leader[name]
+        return name
+
+    first: dict[str, str] = {}
+    for sample, known, group in zip(samples, group_keys(samples), groups, strict=True):
+        if sample.reference is None and sample.group is None:
+            continue
+        one, other = lead(first.setdefault(known, group)), lead(group)
+        if one != other:
+            leader[other] = one
+    return [lead(group) for group in groups]
 
 
 def _column_parts(samples: Sequence[Sample]) -> Parts:

@@ -48,7 +48,8 @@ class Ranks:
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        self.sum(torch.zeros(1, device=self.device))
+        # Read, because a sum on a GPU is only queued: the program itself must not go on before the others are here.
+        self.sum(torch.zeros(1, device=self.device)).item()
 
     def sum(self, values: Tensor) -> Tensor:
         """Add up what each process has; all of them get the sum."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW([{**group, "peak_lr": group["lr"]} for group in groups])
         self.average = Average(objective, train.ema) if train.ema else None
         self.progress = Progress()
+        self.stopping = False
         self.loss: torch.nn.Module | None = None
 
     def begin(self, statistics: Statistics) -> None:
@@ -122,8 +123,8 @@ class Trainer:
         """Put the weights to ship into the objective and give their epoch."""
         self.ranks.wait()
         if self.train.selection != "last":
-            load_state(self.folder / BEST, self.objective)
-            return self.progress.best_epoch
+            # The file says of which epoch it is: a run killed between two writes may know of an older one.
+            return load_state(self.folder / BEST, self.objective).best_epoch
         if self.average is not None:
             self.average.swap(self.objective)
         return self.progress.epoch - 1
@@ -142,11 +143,16 @@ class Trainer:
         with tqdm(total=len(steps), initial=progress.step_in_epoch, desc=label, disable=quiet) as bar:
             for step in left:
                 self._step(list(itertools.islice(ahead, len(step))), len(steps), interrupt)
+                # One process stops at once; several only when all have heard, or they would wait for one another.
+                self.stopping |= self.ranks.count == 1 and interrupt.is_set()
                 bar.update()
                 bar.set_postfix(loss=f"{progress.sums['loss'] / progress.images:.4f}")
                 progress.seconds = time.monotonic() - started
-                self._maybe_save(interrupt)
+                self._maybe_save()
         self._close_epoch(len(steps), started)
+        self._agree({}, interrupt)
+        if self.stopping:
+            self._stop(f"after epoch {progress.epoch}")
 
     def _step(self, parts: list[Batch], steps_per_epoch: int, interrupt: threading.Event) -> None:
         """Do one step of the optimiser on a batch that comes in parts."""
@@ -192,11 +198,10 @@ class Trainer:
         return values
 
     def _agree(self, values: dict[str, torch.Tensor], interrupt: threading.Event) -> dict[str, float]:
-        """Add up what the processes found; all of them stop if one was told to."""
+        """Add up what the processes found; all of them stop at the same step if one was told to."""
         told = torch.tensor(float(interrupt.is_set()), device=self.ranks.device)
         *numbers, stop = self.ranks.sum(torch.stack([*(value.float() for value in values.values()), told])).tolist()
-        if stop:
-            interrupt.set()
+        self.stopping = bool(stop)
         return dict(zip(values, numbers, strict=True))
 
     def _check_finite(self, value: float, what: str, parts: list[Batch]) -> None:
@@ -229,17 +234,19 @@ class Trainer:
         ref = None if batch.ref is None else self.objective.trunk(batch.ref[0])
         return dataclasses.replace(batch, dist=self.objective.trunk(batch.dist[0]), ref=ref)
 
-    def _maybe_save(self, interrupt: threading.Event) -> None:
+    def _maybe_save(self) -> None:
         due = self.train.save_every and self.progress.step_in_epoch % self.train.save_every == 0
-        if due or interrupt.is_set():
+        if due or self.stopping:
             self._save_last()
-        if interrupt.is_set():
-            # torchrun ends all processes as soon as one ended, and the first may still be writing.
-            self.ranks.wait()
-            raise KeyboardInterrupt(
-                f"stopped in epoch {self.progress.epoch + 1} after step {self.progress.step_in_epoch}; the state is in "
-                f"{self.folder}, go on with the same command and --resume"
-            )
+        if self.stopping:
+            self._stop(f"in epoch {self.progress.epoch + 1} after step {self.progress.step_in_epoch}")
+
+    def _stop(self, where: str) -> NoReturn:
+        # torchrun ends all processes as soon as one ended, and the first may still be writing.
+        self.ranks.wait()
+        raise KeyboardInterrupt(
+            f"stopped {where}; the state is in {self.folder}, go on with the same command and --resume"
+        )
 
     def _close_epoch(self, steps: int, started: float) -> None:
         progress = self.progress

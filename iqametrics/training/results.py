@@ -59,7 +59,7 @@ def write_results(folder: Path, metadata: dict[str, Any], seconds: float) -> Non
     training = metadata["training"]
     record = {
         **{name: metadata[name] for name in ("metric", "tag")},
-        **{name: training[name] for name in ("data", "selection", "epoch", "split")},
+        **{name: training[name] for name in ("data", "labels", "selection", "epoch", "split")},
         "results": metadata["results"],
         **{name: training[name] for name in ("images", "commit", "changed_since_commit", "hardware", "date")},
         "seconds": round(seconds, 2),

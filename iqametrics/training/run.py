@@ -27,7 +27,7 @@ from iqametrics.metric import Sizing
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
-from iqametrics.training.data import RunData, image_files, load_data, source_name
+from iqametrics.training.data import RunData, image_files, label_kind, load_data, source_name
 from iqametrics.training.distributed import Ranks, joined
 from iqametrics.training.environment import (
     check_inputs,
@@ -262,6 +262,7 @@ def _metadata(
         "sizing": _sizing(recipe).to_dict(),
         "training": {
             "data": [Path(source_name(table)).name for table in _sources(recipe)],
+            "labels": label_kind(recipe.data),
             "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
             "split": {"by": recipe.split.by, "seed": recipe.split.seed},
             "selection": recipe.train.selection,
