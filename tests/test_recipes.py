@@ -145,6 +145,8 @@ def test_a_teacher_follows_its_student(tmp_path):
     assert teacher.cache.folder == str(tmp_path / "cache")
     with pytest.raises(RecipeError, match="train: unknown key 'epoch'; did you mean 'epochs'"):
         teacher_recipe(read_recipe("lite/pfd-iqa", ["teacher.train.epoch=2"], {"csv": "/a.csv"}), tmp_path)
+    with pytest.raises(RecipeError, match=r"teacher\.split: .* trained on what the student is tested on"):
+        read_recipe("lite/pfd-iqa", ["teacher.split.seed=1"], {"csv": "/a.csv"})
     with pytest.raises(RecipeError, match=r"\[teacher\] changes a teacher's recipe, but init\.teacher is none"):
         read_recipe("lite/bpclip-nr", ["teacher.train.epochs=2"], {"csv": "/a.csv"})
 

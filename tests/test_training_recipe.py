@@ -85,6 +85,8 @@ def test_overrides_are_typed(tmp_path, override, name, value):
         ("train.epochs=true", "train.epochs = True: should be of type int"),
         ("train.epochs=0", "train.epochs = 0: give a whole number from 1 up"),
         ("train.lr=0", "train.lr = 0.0: give a number above 0"),
+        ("train.lr=inf", "train.lr = inf: give a finite number"),
+        ("data.mos_range=[0, nan]", "data.mos_range[1] = nan: give a finite number"),
         ("train.ema=1.0", "train.ema = 1.0"),
         ("train.flips=h", "train.flips = 'h': should be a list"),
         ("train.flips=['d']", "choose one of 'h', 'v'"),

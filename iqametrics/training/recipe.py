@@ -9,6 +9,7 @@ Relative paths start from the recipe's own folder, also those given with `--set`
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -322,6 +323,8 @@ def _convert_plain(value: Any, hint: type, where: str) -> Any:
         return float(value)
     if type(value) is not hint:
         raise RecipeError(f"{where} = {value!r}: should be of type {hint.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{where} = {value}: give a finite number")
     return value
 
 
@@ -403,6 +406,12 @@ def _check_init(recipe: Recipe) -> None:
             raise RecipeError(f"init: unknown key {key!r}; {hint}")
     if recipe.teacher and not is_recipe(recipe.init.get("teacher", "")):
         raise RecipeError("[teacher] changes a teacher's recipe, but init.teacher is none; leave it out")
+    own = recipe.teacher.get("data")
+    if "split" in recipe.teacher and not (isinstance(own, Mapping) and {"csv", "dataset"} & own.keys()):
+        raise RecipeError(
+            "teacher.split: on the student's images the teacher is split as the student is, or it would be trained on "
+            "what the student is tested on; leave it out"
+        )
 
 
 def _require(holds: bool, name: str, value: Any, remedy: str) -> None:
