@@ -90,6 +90,18 @@ def test_a_dataset_is_never_split_across_its_references(trained, recipe, dataset
     assert seen[1][0].split.by == "image"
 
 
+def test_a_checkpoint_is_not_called_by_a_dataset_that_it_has_not_seen(trained, tmp_path):
+    *_, seen = trained("paper/bpclip-nr/clive", "--csv", "my.csv")
+    # In photographs of one's own bursts must be expected, which a split by image would spread over both sides.
+    assert (seen[0][0].metric.tag, seen[0][0].split.by) == ("custom", "near-duplicates")
+    trained("paper/bpclip-nr/clive", "--csv", "my.csv", "--set", "metric.tag=mine", "--set", "split.by=image")
+    assert (seen[1][0].metric.tag, seen[1][0].split.by) == ("mine", "image")
+    trained("paper/bpclip-nr/clive", "--dataset", "spaq", "--root", "d")
+    assert (seen[2][0].metric.tag, seen[2][0].split.by) == ("spaq", "image")
+    trained("paper/bpclip-nr/koniq10k-official", "--dataset", "koniq10k", "--root", "d")
+    assert (seen[3][0].metric.tag, seen[3][0].split.by) == ("koniq10k-official", "official")
+
+
 def test_splits(trained):
     status, out, _, seen = trained("paper/bpclip-nr/clive", "--root", "d", "--splits", "10")
     assert (status, out) == (0, str(Path("runs/paper-bpclip-nr-clive/summary.json")) + "\n")

@@ -123,23 +123,38 @@ def _data(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any] | None, 
     """Give what replaces the recipe's table [data], if anything does, and the overrides that the options mean."""
     root = str(args.root.resolve()) if args.root else ""
     if args.csv:
-        data = {"csv": str(args.csv.resolve()), "root": root}
-        return data | ({"mos_range": list(args.mos_range)} if args.mos_range else {}), []
+        data: dict[str, Any] = {"csv": str(args.csv.resolve()), "root": root}
+        data |= {"mos_range": list(args.mos_range)} if args.mos_range else {}
+        return data, _for_other_images(path, "custom", references=None)
     if args.dataset:
-        return {"dataset": args.dataset, "root": root}, _split_of(args.dataset, path)
+        from iqametrics.datasets.catalogue import dataset_spec
+
+        references = dataset_spec(args.dataset).references is not None
+        return {"dataset": args.dataset, "root": root}, _for_other_images(path, args.dataset, references=references)
     overrides = [f"data.root={json.dumps(root)}"] if root else []
     return None, overrides + ([f"data.mos_range={json.dumps(args.mos_range)}"] if args.mos_range else [])
 
 
-def _split_of(dataset: str, path: Path) -> list[str]:
-    """Keep the distorted versions of one reference together, whatever images the recipe is meant for."""
-    from iqametrics.datasets.catalogue import dataset_spec
+def _for_other_images(path: Path, tag: str, *, references: bool | None) -> list[str]:
+    """Give what changes in a recipe when its images are replaced.
+
+    Args:
+        path: of the recipe.
+        tag: what to call the checkpoint, if the recipe calls it by its own dataset.
+        references: whether the images have references, whose distorted versions must stay together; None if unknown.
+    """
     from iqametrics.training.recipes import read_tables
 
-    by = read_tables(path).get("split", {}).get("by")
-    if dataset_spec(dataset).references:
-        return [] if by == "reference" else ["split.by=reference"]
-    return ["split.by=near-duplicates"] if by == "reference" else []
+    tables = read_tables(path)
+    by = tables.get("split", {}).get("by")
+    meant = tables.get("data", {}).get("dataset")
+    changes = [f"metric.tag={tag}"] if meant not in (None, "", tag) else []
+    if references and by != "reference":
+        changes.append("split.by=reference")
+    # A dataset without references cannot be split by them; in photographs that nobody knows, bursts must be expected.
+    if (references is False and by == "reference") or (references is None and meant and by == "image"):
+        changes.append("split.by=near-duplicates")
+    return changes
 
 
 def _run_name(recipe: str, path: Path) -> str:
