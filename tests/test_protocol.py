@@ -135,6 +135,17 @@ def test_the_test_part_does_not_depend_on_the_rest(sizes, seed):
     assert len(tests) == 1
 
 
+@pytest.mark.parametrize(
+    ("shares", "written"),
+    [(SIX_TWO_TWO, Shares(1 - 0.2 - 0.2, 0.2, 0.2)), (EIGHT_TWO, Shares(1 - 0.08 - 0.2, 0.08, 0.2))],
+)
+def test_rounding_of_the_shares_changes_nothing(shares, written):
+    # A recipe gives validation and test; the training share is what is left, up to rounding.
+    for count in range(20, 120):
+        samples = [sample(f"{n}.png") for n in range(count)]
+        assert random_parts(samples, seed=0, shares=shares) == random_parts(samples, seed=0, shares=written), count
+
+
 def test_order_and_place_change_nothing():
     samples = LAYOUTS["kadid10k"]
     moved = [Sample(Path("/else") / s.image.name, Path("/x/y") / s.reference.name.upper(), 0.5) for s in samples]

@@ -46,6 +46,9 @@ class Shares:
         shares = (self.train, self.validation, self.test)
         if min(shares) < 0 or not self.train or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise DataError(f"shares {shares}: give three that sum to one, none negative, the first over 0")
+        # A recipe's training share is what is left, 1 - 0.2 - 0.2: the last digit of that must not move an image.
+        for name, share in zip(PARTS, shares, strict=True):
+            object.__setattr__(self, name, round(share, 12))
 
 
 SIX_TWO_TWO = Shares(0.6, 0.2, 0.2)
