@@ -491,6 +491,17 @@ class TestComparison:
         with pytest.raises(DataError, match="is damaged"):
             make_report(folder)
 
+    def test_the_version_of_another_packages_metric_is_kept(self, photos, tmp_path):
+        from importlib.metadata import version
+
+        pytest.importorskip("piq")
+        table = photos.read_text().replace("image,", "image,reference,").replace(".png,", ".png,p7.png,")
+        photos.write_text(table)
+        source = Source(name="live", csv=str(photos))
+        (job,) = plan_comparison(["piq/psnr"], ["live"])
+        body = Executor({"live": source}, "cpu", tmp_path)(job, tmp_path)
+        assert body["packages"]["piq"] == version("piq")
+
     def test_an_image_that_cannot_be_scored_fails_the_job(self, fake_metrics, photos, tmp_path):
         (tmp_path / "p2.png").write_bytes(b"nothing")
         executor = Executor({"mine": Source(name="mine", csv=str(photos))}, "cpu", tmp_path)
@@ -634,6 +645,10 @@ class TestCommands:
         assert status == 1
         assert "fake-nr.tiny-mine-all failed:" in err
         assert "1 failed" in err
+
+    def test_a_named_row_that_nothing_can_run_is_told(self, cli):
+        status, _, err = cli("run", "bpclip-table2", "--rows", "BPCLIP", "DeepQA", "--splits", "1", "--dry-run")
+        assert (status, "DeepQA (nothing here can run it)" in err, "JSPL" in err) == (0, True, False)
 
     def test_training_takes_whole_datasets(self, cli, tmp_path):
         (tmp_path / "few.txt").write_text("a.bmp")

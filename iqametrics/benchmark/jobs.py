@@ -56,7 +56,7 @@ class Executor:
         rows: list[dict[str, Any]] = []
         body = self._train(job, folder, rows) if job.recipe else self._score(job, rows)
         write_atomic(folder / SCORES, _csv_text(rows))
-        return {**body, "images": images, **_place()}
+        return {**body, "images": images, **_place(job)}
 
     def _train(self, job: Job, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
         from iqametrics.registry import create_metric
@@ -187,9 +187,13 @@ def _trained_on(job: Job) -> list[str]:
     return [str(name) for name in data] if isinstance(data, list) else []
 
 
-def _place() -> dict[str, Any]:
-    """Say where a job is done: commit, hardware and versions."""
+def _place(job: Job) -> dict[str, Any]:
+    """Say where a job is done: commit, hardware and versions, that of another package's metric included."""
+    from importlib.metadata import version
+
     from iqametrics.training.environment import this_session
 
     session = this_session([], {})
-    return {name: session[name] for name in ("commit", "changed_since_commit", "python", "packages", "hardware")}
+    place = {name: session[name] for name in ("commit", "changed_since_commit", "python", "packages", "hardware")}
+    package, slash, _ = job.metric.partition("/")
+    return place | ({"packages": {**place["packages"], package: version(package)}} if slash else {})

@@ -168,7 +168,7 @@ def make_report(folder: Path) -> Report:
 
 def _facts(plan: Mapping[str, Any], jobs: Sequence[Job], done: Sequence[_Done]) -> list[str]:
     facts = [f"{len(done)} of {len(jobs)} jobs are finished."]
-    if plan["table"] != COMPARE:
+    if any(job.recipe for job in jobs):
         rules = sorted({item.result["selection"] for item in done if item.job.recipe})
         facts.append(f"Epoch chosen by: {', '.join(rules) or 'nothing trained yet'}.")
         if "best-test" in rules:

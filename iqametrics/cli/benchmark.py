@@ -256,8 +256,9 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
         raise DataError(f"[datasets.{part[0]}] has images =, and training takes whole datasets; leave the key out")
     _check_recipes(jobs, sources)
     planned = {job.row for job in jobs}
-    idle = [f"{row} ({why})" for row, why in unfilled_rows(table).items() if row not in planned]
-    if idle and not args.rows:
+    reasons = {row: why for row, why in unfilled_rows(table).items() if row not in planned}
+    idle = [f"{row} ({why})" for row, why in reasons.items() if not args.rows or row in args.rows]
+    if idle and jobs:
         complain(f"note: these rows stay with the paper's numbers: {', '.join(idle)}")
     if not jobs:
         raise DataError(f"nothing here can run {', '.join(args.rows or table.rows)}; the paper's numbers stand alone")
