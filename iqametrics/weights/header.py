@@ -7,7 +7,8 @@ gives each tensor's dtype, shape and place. Ours holds one metadata key, "iqamet
     metric     registered name of the metric, or of a training objective such as "pfd-teacher"
     tag        name of the checkpoint
     config     the model's config
-    sizing     {"min_side", "max_side"}: the size at which the model looks at images
+    sizing     {"min_side", "max_side"}: the size at which the model looks at images; optionally "short_side", to which
+               every image's shorter side is scaled first
     backbone   null, or {"name", "sha256"} of the bundled base file whose tensors fill the names "backbone.*" that this
                file lacks
     training   what it was trained on and how: data, recipe, commit, hardware, date
