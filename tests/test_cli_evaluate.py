@@ -324,3 +324,15 @@ def test_one_line_for_a_mistake(run, capsys, kadid, koniq, arguments, status, me
     assert found == status
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_csv_with_the_same_spreads_has_the_datasets_outlier_ratio(run, kadid, tmp_path):
+    rows = [row.split(",") for row in (kadid / "dmos.csv").read_text().splitlines()[1:]]
+    lines = [f"images/{image},images/{reference},{mos},{std}" for image, reference, mos, std in rows]
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(["image,reference,mos,mos_std", *lines]) + "\n")
+    metric = ("--metric", "fake-nr.tiny", "--format", "json")
+    of_dataset = json.loads(run(*metric, *DATASET, "--root", kadid)[1])
+    of_csv = json.loads(run(*metric, "--csv", path, "--root", kadid)[1])
+    assert of_csv["outlier_ratio"] == of_dataset["outlier_ratio"] is not None
+    assert of_csv["spread"] == "the CSV's column mos_std"

@@ -134,3 +134,11 @@ def test_unreadable_files(folder):
 def test_impossible_range(folder, scale):
     with pytest.raises(DataError, match="mos_range"):
         read_csv_dataset(write(folder, "image,mos\na.png,1\n"), mos_range=scale)
+
+
+def test_spread_is_brought_to_the_scale_of_the_scores(folder):
+    path = write(folder, "image,mos,mos_std\na.png,3,0.8\nb.png,4,\n")
+    assert [sample.mos_std for sample in read_csv_dataset(path, mos_range=(1, 5))] == [0.2, None]
+    assert [sample.mos_std for sample in read_csv_dataset(path, mos_range=(5, 1))] == [0.2, None]
+    with pytest.raises(DataError, match=r"line 2: mos_std -1 is below 0"):
+        read_csv_dataset(write(folder, "image,mos,mos_std\na.png,3,-1\n"), mos_range=(1, 5))

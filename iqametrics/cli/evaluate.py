@@ -50,11 +50,13 @@ class Question:
     Attributes:
         samples: the chosen images.
         opinions: their opinion scores, on the file's own scale for a CSV, in [0, 1] for a dataset.
+        spreads: standard deviations of the opinions on the same scale; None where unknown.
         facts: what the record says of them: csv, dataset, split, and what the figures mean.
     """
 
     samples: "list[Sample]"
     opinions: list[float]
+    spreads: list[float | None]
     facts: dict[str, Any]
 
 
@@ -151,12 +153,15 @@ def read_question(args: argparse.Namespace) -> Question:
     facts: dict[str, Any]
     if args.dataset is None:
         samples, (low, high) = _read_csv(args.csv, args.root)
-        facts = {"csv": str(args.csv), "dataset": None, "opinions": "on the scale of the CSV", "spread": None}
+        spread = "the CSV's column mos_std" if all(sample.mos_std is not None for sample in samples) else None
+        facts = {"csv": str(args.csv), "dataset": None, "opinions": "on the scale of the CSV", "spread": spread}
     else:
         samples, mode, facts = _read_dataset(args.dataset, args.root)
     chosen = select(samples, args.split, mode=mode)
     facts |= {"split": args.split, "images": len(chosen), "of_images": len(samples)}
-    return Question(chosen, [low + sample.mos * (high - low) for sample in chosen], facts)
+    span = high - low
+    spreads = [None if sample.mos_std is None else sample.mos_std * span for sample in chosen]
+    return Question(chosen, [low + sample.mos * span for sample in chosen], spreads, facts)
 
 
 def _read_dataset(name: str, root: Path) -> "tuple[list[Sample], str, dict[str, Any]]":
@@ -271,7 +276,7 @@ def _figures(rows: "list[Row]", question: Question, groups: list[str] | None) ->
     from iqametrics.evaluation import evaluate
 
     known = [index for index, row in enumerate(rows) if row.score is not None]
-    spread = [std for i in known if (std := question.samples[i].mos_std) is not None]
+    spread = [std for i in known if (std := question.spreads[i]) is not None]
     record: dict[str, Any] = {"metric": rows[0].metric}
     try:
         figures = evaluate(

@@ -10,14 +10,14 @@ from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
 
 _REQUIRED = ("image", "mos")
-_OPTIONAL = ("reference", "kind", "level", "distortion", "split", "group")
+_OPTIONAL = ("reference", "kind", "level", "distortion", "split", "group", "mos_std")
 _NAMED_AT_MOST = 3
 
 
 def read_csv_dataset(
     path: str | Path, root: str | Path | None = None, *, mos_range: tuple[float, float] | None = None
 ) -> list[Sample]:
-    """Read a CSV with the columns ``image,mos`` and, if wanted, ``reference,kind,level,distortion,split,group``.
+    """Read a CSV with ``image,mos`` and, if wanted, ``reference,kind,level,distortion,split,group,mos_std``.
 
     Other columns are ignored, as are empty lines. The file is UTF-8, with or without a byte-order mark; names that hold
     commas are quoted.
@@ -113,7 +113,18 @@ def _sample(row: dict[str, str], base: Path, where: str, low: float, high: float
         group=row.get("group") or None,
         kind=_integer(row.get("kind", ""), "kind", where),
         split=row.get("split") or None,
+        mos_std=_spread(row.get("mos_std", ""), abs(high - low), where),
     )
+
+
+def _spread(cell: str, span: float, where: str) -> float | None:
+    """Standard deviation of the opinions, brought to the scale of the scores."""
+    if not cell:
+        return None
+    value = _number(cell, "mos_std", where)
+    if value < 0:
+        raise DataError(f"{where}: mos_std {value:g} is below 0; correct it or leave it empty")
+    return value / span
 
 
 def _number(cell: str, column: str, where: str) -> float:
