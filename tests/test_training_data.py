@@ -15,6 +15,7 @@ from iqametrics.errors import DataError
 from iqametrics.training.data import (
     DISTORTION_CLASSES,
     Item,
+    check_references,
     epoch_views,
     image_files,
     label_kind,
@@ -64,9 +65,7 @@ def test_near_duplicates_stay_together(tmp_path):
     with (tmp_path / "data.csv").open("a") as stream:
         stream.write("8.png,0.0,,\n")
     for seed in range(8):
-        data = load_data(
-            recipe(tmp_path, split={"validation": 0.4, "by": "near-duplicates", "seed": seed}), needs_reference=False
-        )
+        data = load_data(recipe(tmp_path, split={"validation": 0.4, "by": "near-duplicates", "seed": seed}))
         sides = [{item.sample.image.name for item in part} for part in (data.train, data.validation)]
         assert not any(len({"7.png", "8.png"} & side) == 1 for side in sides)
 
@@ -99,7 +98,7 @@ def test_strong_distortions_of_one_image_are_not_split_by_their_looks(tmp_path):
     rows = (tmp_path / "data.csv").read_text().splitlines()[1:]
     lines = [f"{row.split(',')[0]},{row.split(',')[1]},{int(row.split('.')[0]) % 4}.png" for row in rows]
     (tmp_path / "data.csv").write_text("\n".join(["image,mos,reference", *lines]) + "\n")
-    data = load_data(recipe(tmp_path, split={"validation": 0.3, "by": "near-duplicates"}), needs_reference=False)
+    data = load_data(recipe(tmp_path, split={"validation": 0.3, "by": "near-duplicates"}))
     sides = [{item.sample.reference for item in part} for part in (data.train, data.validation)]
     assert all(sides)
     assert not sides[0] & sides[1]
@@ -130,7 +129,6 @@ def test_further_data_join_training_only_and_never_leak(tmp_path):
     extra = [{"csv": "extra.csv", "mos_range": [1, 5], "weight": 0.5}]
     data = load_data(
         recipe(tmp_path, data={"csv": "data.csv", "extra": extra}, split={"validation": 0.3, "by": "image"}),
-        needs_reference=False,
     )
     held = {item.sample.image for item in data.validation}
     added = [item for item in data.train if item.source == 1]
@@ -155,8 +153,9 @@ def test_distortion_classes_come_from_name_or_kind():
 
 def test_missing_references_are_told(tmp_path):
     write_dataset(tmp_path)
+    tables = recipe(tmp_path, split={"validation": 0.25, "by": "image"})
     with pytest.raises(DataError, match="fill the reference column"):
-        load_data(recipe(tmp_path), needs_reference=True)
+        check_references(tables, load_data(tables))
 
 
 def test_views_are_the_same_on_every_machine():

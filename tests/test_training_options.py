@@ -28,6 +28,7 @@ def fake(monkeypatch):
     objectives = dict(run.OBJECTIVES)
     training_fake.register(objectives)
     monkeypatch.setattr(run, "OBJECTIVES", objectives)
+    training_fake.leave_curves_out(monkeypatch.setattr)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -200,6 +201,23 @@ def test_the_shorter_side_is_the_same_in_training_and_in_the_shipped_metric(tmp_
         run.train(recipe, ["sizing.short_side=31"], tmp_path / "other")
 
 
+def test_epochs_of_different_lengths_keep_their_rates(tmp_path, monkeypatch):
+    recipe = write_recipe(tmp_path, train='schedule = "step"\nstep_epochs = 1\nstep_factor = 0.5')
+    (tmp_path / "extra.csv").write_text("image,mos\n" + "".join(f"{n}.png,0.5\n" for n in range(24)))
+    recipe.write_text(recipe.read_text() + '[[data.extra]]\ncsv = "extra.csv"\nweight = 0.4\n')
+    step, rates = run.Trainer._step, {}
+
+    def remembers(self, *args):
+        epoch = self.progress.epoch
+        step(self, *args)
+        rates.setdefault(epoch, []).append(self.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(run.Trainer, "_step", remembers)
+    run.train(recipe, ["train.epochs=4", "train.batch_size=2"], tmp_path / "run")
+    assert len({len(found) for found in rates.values()}) > 1
+    assert [set(found) for found in rates.values()] == [{0.01 * 0.5**epoch} for epoch in range(4)]
+
+
 class TestDatasets:
     """A dataset by its name; its reader has tests of its own."""
 
@@ -253,7 +271,7 @@ class TestDatasets:
 def test_a_nan_of_a_real_objective_names_its_image(tmp_path, monkeypatch):
     training_real.write_starting_files(tmp_path)
     recipe = training_real.tables("pfd-teacher", save_every=1, epochs=2)
-    trained = data.load_data(parse_recipe(recipe, tmp_path), needs_reference=False).train
+    trained = data.load_data(parse_recipe(recipe, tmp_path)).train
     bad = trained[0].sample.image.name
     loss = PfdTeacherObjective.loss
 

@@ -108,7 +108,7 @@ class Portion:
     counts: tuple[int, ...] = ()
 
 
-def load_data(recipe: Recipe, *, needs_reference: bool) -> RunData:
+def load_data(recipe: Recipe) -> RunData:
     """Read the CSV files and datasets and deal the main one's images to the parts.
 
     Images of the further ones join the training part, unless they, or their references, are held out; files are told
@@ -116,13 +116,12 @@ def load_data(recipe: Recipe, *, needs_reference: bool) -> RunData:
 
     Raises:
         RecipeError: a range of scores is given for a dataset, whose own is known.
-        DataError: no or unusable data; a part without images; scores that are all equal; references missing where the
-            metric needs them.
+        DataError: no or unusable data; a part without images; scores that are all equal.
     """
     table = recipe.data
     name = source_name(table)
     main = _read(table, "data")
-    _check_learnable(main, name, needs_reference=needs_reference)
+    _check_learnable(main, name)
     train, validation, test = split_samples(main, recipe.split)
     _check_parts(train, validation, test, recipe, name)
     digests = {} if table.csv else {name: _digest(main, table.root)}
@@ -130,7 +129,6 @@ def load_data(recipe: Recipe, *, needs_reference: bool) -> RunData:
     held -= {item.sample.reference for item in train if item.sample.reference}
     for source, extra in enumerate(table.extra, start=1):
         samples = _read(extra, f"data.extra[{source - 1}]")
-        _check_references(samples, source_name(extra), needs_reference=needs_reference)
         digests |= {} if extra.csv else {source_name(extra): _digest(samples, extra.root)}
         train += [
             Item(sample, source, extra.weight) for sample in samples if not {sample.image, sample.reference} & held
@@ -239,17 +237,26 @@ def _column_parts(samples: Sequence[Sample]) -> Parts:
     return Parts(*map(tuple, indices))
 
 
-def _check_learnable(samples: Sequence[Sample], csv: str, *, needs_reference: bool) -> None:
+def _check_learnable(samples: Sequence[Sample], csv: str) -> None:
     if len(samples) < _FEWEST:
         raise DataError(f"{csv}: {len(samples)} images are too few to train on; give at least {_FEWEST}")
     if len({sample.mos for sample in samples}) == 1:
         raise DataError(f"{csv}: all {len(samples)} scores are {samples[0].mos:g}; there is nothing to learn from them")
-    _check_references(samples, csv, needs_reference=needs_reference)
 
 
-def _check_references(samples: Sequence[Sample], csv: str, *, needs_reference: bool) -> None:
-    if needs_reference and any(sample.reference is None for sample in samples):
-        raise DataError(f"{csv}: the metric compares with references, but a row has none; fill the reference column")
+def check_references(recipe: Recipe, data: RunData) -> None:
+    """Make sure that every image has a reference.
+
+    Raises:
+        DataError: one has none.
+    """
+    tables: list[DataTable | ExtraData] = [recipe.data, *recipe.data.extra]
+    for item in data.all_items:
+        if item.sample.reference is None:
+            raise DataError(
+                f"{source_name(tables[item.source])}: the metric compares with references, but a row has none; fill "
+                "the reference column"
+            )
 
 
 def _check_parts(train: list[Item], validation: list[Item], test: list[Item], recipe: Recipe, csv: str) -> None:

@@ -157,7 +157,9 @@ class Trainer:
     def _step(self, parts: list[Batch], steps_per_epoch: int, interrupt: threading.Event) -> None:
         """Do one step of the optimiser on a batch that comes in parts."""
         progress, scaler = self.progress, self.precision.scaler
-        factor = lr_factor(self.train, progress.step, steps_per_epoch)
+        # Counted from this epoch's length: images of a fractional weight make epochs of different lengths.
+        place = progress.epoch * steps_per_epoch + progress.step_in_epoch
+        factor = lr_factor(self.train, place, steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         self.optimizer.zero_grad(set_to_none=True)
@@ -250,7 +252,7 @@ class Trainer:
 
     def _close_epoch(self, steps: int, started: float) -> None:
         progress = self.progress
-        factor = lr_factor(self.train, progress.step - 1, steps)
+        factor = lr_factor(self.train, (progress.epoch + 1) * steps - 1, steps)
         row: dict[str, Any] = {"epoch": progress.epoch + 1, "lr": self.train.lr * factor}
         row |= {f"train_{name}": total / progress.images for name, total in progress.sums.items()}
         last = progress.epoch + 1 == self.train.epochs

@@ -27,7 +27,7 @@ from iqametrics.metric import Sizing
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
-from iqametrics.training.data import RunData, image_files, label_kind, load_data, source_name
+from iqametrics.training.data import RunData, check_references, image_files, label_kind, load_data, source_name
 from iqametrics.training.distributed import Ranks, joined
 from iqametrics.training.environment import (
     check_inputs,
@@ -97,11 +97,14 @@ def train_recipe(recipe: Recipe, output: Path | str, *, resume: bool = False) ->
 def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     objective_class = _objective_class(recipe.metric.name)
     _check_folder(folder, recipe, resume=resume)
+    # First of all: a wrong folder should not be told after a download, or after the hours that a teacher takes.
+    data = load_data(recipe)
     init = starting_files(recipe, folder, partial(train_recipe, resume=resume))
     torch.manual_seed(recipe.train.seed)
     objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(ranks.device)
     objective.to(memory_format=torch.channels_last)
-    data = load_data(recipe, needs_reference=objective.needs_reference)
+    if objective.needs_reference:
+        check_references(recipe, data)
     now = this_session([*_csv_files(recipe), *init.values()], data.digests, processes=ranks.count)
     sessions = _sessions(folder, now, resume=resume)
     if resume and is_finished(folder, recipe):
