@@ -15,24 +15,41 @@ from safetensors.torch import load_file
 from iqametrics import create_metric
 from iqametrics.bpclip.anchors import read_adjectives
 from iqametrics.pfd_iqa.prompts import distortion_prompts, joint_prompts, quality_prompts
+from iqametrics.training.loop import Trainer
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.run import train_recipe
 
 COMMON = [
-    *("train.epochs=1", "train.batch_size=2", "train.views=1", "train.device=cpu", "train.workers=1"),
+    *("train.epochs=1", "train.batch_size=4", "train.views=1", "train.device=cpu", "train.workers=1"),
     *("split.by=image", "split.validation=0.0", "split.test=0.0", "train.selection=last", "train.save_every=0"),
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_state(monkeypatch):
+    """States to resume from are gigabytes at this size, and tested at another."""
+    monkeypatch.setattr(Trainer, "_save_last", lambda self: None)
+
+
+@pytest.fixture(scope="module")
+def bpclip_files(tmp_path_factory):
+    """ResNet-50 and CLIP RN50 for both modes: a folder and the two networks."""
+    folder = tmp_path_factory.mktemp("bpclip-files")
+    paper_files.seeded()
+    trunk = paper_files.write_resnet50(folder / "resnet50.safetensors", torch.rand(2, 3, 64, 64)).state_dict()
+    yield folder, trunk, paper_files.write_clip_rn50(folder / "clip.safetensors")
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """Four noisy pictures with their references; the folder is taken away after the test, since it grows to 3 GB."""
+    """Four noisy pictures with their references; the folder is taken away after the test, since it grows to 1 GB."""
     rng = np.random.default_rng(0)
     with (tmp_path / "data.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", "reference", "mos", "distortion"])
         for number in range(4):
-            clean = rng.integers(0, 256, (240, 232, 3))
+            clean = rng.integers(0, 256, (72, 64, 3))
             for name, pixels in (("r", clean), ("d", clean + rng.normal(0, 20 * number + 1, clean.shape))):
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{name}{number}.png")
             writer.writerow([f"d{number}.png", f"r{number}.png", 1 - number / 4, "noise"])
@@ -59,11 +76,9 @@ def assert_encoded_by(clip, features, prompts):
 
 
 @pytest.mark.parametrize("mode", ["fr", "nr"])
-def test_bpclip(mode, folder):
-    paper_files.seeded()
-    trunk = paper_files.write_resnet50(folder / "resnet50.safetensors", torch.rand(2, 3, 64, 64)).state_dict()
-    clip = paper_files.write_clip_rn50(folder / "clip.safetensors")
-    files = [f"init.backbone='{folder}/resnet50.safetensors'", f"init.anchors='{folder}/clip.safetensors'"]
+def test_bpclip(mode, folder, bpclip_files):
+    files, trunk, clip = bpclip_files
+    files = [f"init.backbone='{files}/resnet50.safetensors'", f"init.anchors='{files}/clip.safetensors'"]
     run, tensors = train(f"paper/bpclip-{mode}", folder, *files, "train.crop=64", "sizing.min_side=64")
     assert math.isfinite(losses(run)["train_mse"])
     assert_encoded_by(clip, tensors["similarity.anchors"], [adjective.prompt for adjective in read_adjectives()])
@@ -93,7 +108,7 @@ def test_pfd_iqa_after_its_teacher(folder):
             "teacher.train.save_every=0",
         ),
         *(f"teacher.init.{key}='{folder}/clip.safetensors'" for key in ("backbone", "anchors")),
-        *("teacher.train.selection=last", "teacher.train.save_every=0", "train.batch_size=4"),
+        "teacher.train.selection=last",
     )
     found, of_teacher = losses(run), losses(run / "teacher")
     assert found.keys() == {f"train_{part}" for part in ("loss", "l1", "kl", "ldm", "fea")}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import training_fake
 
-from iqametrics.errors import RecipeError, TrainingError
+from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.evaluation import evaluate
 from iqametrics.training import repeats, run
 from iqametrics.training.recipe import read_recipe
@@ -27,6 +27,7 @@ def fake_objective(monkeypatch):
     objectives = dict(run.OBJECTIVES)
     training_fake.register(objectives)
     monkeypatch.setattr(run, "OBJECTIVES", objectives)
+    training_fake.leave_curves_out(monkeypatch.setattr)
 
 
 def recipe_in(folder, *overrides):
@@ -54,6 +55,7 @@ def test_three_splits_and_their_summary(tmp_path, capsys):
         held.add(tuple(sorted(row["image"] for row in rows)))
         values.append(evaluate([float(r["score"]) for r in rows], [float(r["mos"]) for r in rows]).plcc)
     assert len(held) == 3
+    assert summary["test"]["rmse"] == {"mean": None, "std": None, "values": [None] * 3}  # curves are left out here
     plcc = summary["test"]["plcc"]
     assert plcc["values"] == pytest.approx(values, abs=1e-3)
     assert plcc["mean"] == pytest.approx(statistics.mean(plcc["values"]), abs=1e-12)
@@ -104,6 +106,7 @@ from pathlib import Path
 from iqametrics.training import repeats, run
 from iqametrics.training.recipe import read_recipe
 training_fake.register(run.OBJECTIVES)
+training_fake.leave_curves_out(setattr)
 recipe = read_recipe(sys.argv[1], sys.argv[3:])
 repeats.train_repeats(recipe, sys.argv[2], splits=3, resume=True)
 """
@@ -189,10 +192,14 @@ def test_a_student_killed_after_its_teacher_does_not_train_it_again(tmp_path):
         run.train_recipe(student_in(tmp_path, "teacher.train.lr=0.5"), out, resume=True)
 
 
-def test_a_missing_file_is_told_before_the_teacher_is_trained(tmp_path):
+def test_a_missing_file_is_told_before_the_teacher_is_trained_and_missing_data_before_that(tmp_path):
     recipe = student_in(tmp_path, "init.backbone=./none.safetensors")
     with pytest.raises(RecipeError, match=r"none\.safetensors: does not exist"):
         run.train_recipe(recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "data.csv").write_text("image,mos\nnone.png,0.5\n")
+    with pytest.raises(DataError, match="1 of 1 files do not exist"):
+        run.train_recipe(recipe, tmp_path / "out")
+    training_fake.write_dataset(tmp_path)
     with pytest.raises(RecipeError, match=r"only init\.teacher may be a recipe"):
         run.train_recipe(student_in(tmp_path, "init.backbone=teacher.toml"), tmp_path / "out")

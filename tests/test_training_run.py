@@ -28,6 +28,7 @@ def fake(monkeypatch):
     objectives = dict(run.OBJECTIVES)
     training_fake.register(objectives)
     monkeypatch.setattr(run, "OBJECTIVES", objectives)
+    training_fake.leave_curves_out(monkeypatch.setattr)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

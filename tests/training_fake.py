@@ -1,6 +1,8 @@
 """A tiny objective and a tiny dataset for the trainer's tests; importable by a subprocess too."""
 
 import csv
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from iqametrics.evaluation import summary
 from iqametrics.objective import Batch, Objective, Statistics
 
 RECIPE = """
@@ -163,6 +166,15 @@ def assert_same_weights(one: Path, other: Path) -> None:
 def history(folder: Path) -> list[dict[str, str]]:
     with (folder / "history.csv").open() as stream:
         return list(csv.DictReader(stream))
+
+
+def leave_curves_out(setter: Callable[[Any, str, Any], None]) -> None:
+    """Do without the figures after a curve; fits take most of a tiny run's time, and have tests of their own.
+
+    Args:
+        setter: `monkeypatch.setattr`, or `setattr` in a process that ends with the test.
+    """
+    setter(summary, "_after_fit", lambda *_, **__: (summary._AfterFit(math.nan, math.nan, False), None))
 
 
 def register(objectives: dict[str, str]) -> None:
