@@ -668,6 +668,7 @@ class TestCommands:
             (("run", "bpclip-table2", "--rows", "DeepQA", "--dry-run"), 1, "nothing here can run DeepQA"),
             (("run", "bpclip-fig5", "--dry-run"), 1, "benchmark cost"),
             (("report", "nowhere"), 1, "plan.json: cannot be read"),
+            (("report", "nowhere", "--save", "no/such/report.md"), 2, "there is no folder no/such"),
             (("run", "pfd-table5", "--set", "train.epoch=1", "--dry-run"), 1, "epoch"),
         ],
     )

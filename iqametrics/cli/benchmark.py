@@ -310,6 +310,8 @@ def _report(args: argparse.Namespace) -> int:
     from iqametrics.benchmark.report import make_report
     from iqametrics.training.files import write_atomic
 
+    if args.save is not None and not args.save.resolve().parent.is_dir():
+        raise UsageError(f"--save {args.save}: there is no folder {args.save.parent}; make it, or choose another file")
     report = make_report(args.folder)
     addresses: dict[str, str] = {}
     if args.plots:
