@@ -350,10 +350,11 @@ def command(job: Job, sources: Mapping[str, Source], folder: Path, device: str) 
 def image_passes(job: Job) -> int | None:
     """Count how many crops a job's training looks at, its teacher's included; None where a count is not known.
 
-    images x share of the training part x epochs x views, with the numbers of the dataset and of the recipe.
+    images x share of the training part x epochs x views, with the numbers of the released dataset and of the recipe as
+    the job changes it.
     """
     from iqametrics.datasets.catalogue import dataset_spec
-    from iqametrics.training.recipes import find_recipe, read_tables
+    from iqametrics.training.recipes import apply_overrides, find_recipe, read_tables
 
     spec = dataset_spec(job.train)
     if job.protocol == "official":
@@ -362,7 +363,7 @@ def image_passes(job: Job) -> int | None:
         images = round(spec.images * _TRAIN_SHARES[job.protocol])
     if images is None:
         return None
-    tables = read_tables(find_recipe(job.recipe))
+    tables = apply_overrides(read_tables(find_recipe(job.recipe)), job.changes)
     total = images * _passes(tables)
     teacher = tables.get("init", {}).get("teacher", "")
     if teacher.endswith(".toml"):
