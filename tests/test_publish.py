@@ -353,6 +353,17 @@ class TestRunFolder:
         assert words in send(run, dry_run=True).card
 
     @pytest.mark.parametrize(
+        ("recorded", "words"), [("made", "Agreement with made labels"), ("nonsense", "human opinion is not stated")]
+    )
+    def test_what_the_run_recorded_counts_when_its_data_are_gone(self, run, recorded, words):
+        save_checkpoint(
+            run / "checkpoint.safetensors",
+            seeded_model().state_dict(),
+            metadata("fake-nr", training={"labels": recorded}, results=MEASURED),
+        )
+        assert words in send(run, dry_run=True).card
+
+    @pytest.mark.parametrize(
         ("made", "there", "words"),
         [
             (False, True, "Agreement with human opinion"),

@@ -95,7 +95,8 @@ def publish_checkpoint(
     _check_arguments(repo, labels, tag)
     file, recipe, results = _find(Path(path))
     metadata, tensors = load_checkpoint(file)
-    labels = labels or _labels(recipe)
+    recorded = metadata.get("training", {}).get("labels")
+    labels = labels or (recorded if recorded in LABELS else _labels(recipe))
     if results is not None and metadata.setdefault("results", results) != results:
         raise WeightsError(f"{path}: {_RESULTS} and the checkpoint hold different results; give the run's own files")
     changes = {key: value for key, value in (("licence", licence), ("tag", tag)) if value}
