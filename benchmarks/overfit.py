@@ -6,9 +6,11 @@ The models start from random weights in the formats that timm and open_clip publ
 gradients and optimiser work together on the real sizes, and nothing about quality. Sixteen distorted crops of one CC0
 photograph, four types of KADID-10k at four levels, are learnt by heart, without flips and without dropout, until the
 scores of these very crops have an SRCC above 0.99 with their labels, which are evenly spaced: worse for a stronger
-distortion, and by the type among equals. `pfd-iqa` learns from the teacher that `pfd-teacher` left.
+distortion, and by the type among equals. `pfd-iqa` learns from the teacher that `pfd-teacher` left, or from a random one.
 
 The BatchNorms of ResNet-50 are frozen, so their statistics are set from the sixteen crops before its file is written.
+BPCLIP's ResNet-50 is held at its random weights, and its levels are computed once, unless --whole is given: two slow
+cores take seconds for a step of the whole network, and the rest of it can learn the sixteen from random features.
 Learning rates are in `RATES`: the recipes' for the first and the last, higher ones for the two whose recipes only
 fine-tune trained weights.
 
@@ -59,25 +61,27 @@ def main() -> None:
     parser.add_argument("methods", nargs="+", choices=list(SIDES), help="which")
     parser.add_argument("--work", type=Path, default=Path("runs/overfit"), help="folder of starting files and states")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "overfit.json")
+    parser.add_argument("--whole", action="store_true", help="train BPCLIP's backbone too")
     parser.add_argument("--minutes", type=float, default=60.0, help="at most, for each method (default: 60)")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     for method in args.methods:
-        found = overfit(method, args.work, args.minutes)
+        found = overfit(method, args.work, args.minutes, whole=args.whole)
         results = json.loads(args.output.read_text()) if args.output.exists() else {}
         write_atomic(args.output, json.dumps({**results, method: found}, indent=2, sort_keys=True) + "\n")
         print(f"{method}: SRCC {found['srcc']:.4f} after {found['steps']} steps", flush=True)
 
 
-def overfit(method: str, work: Path, minutes: float) -> dict[str, Any]:
+def overfit(method: str, work: Path, minutes: float, *, whole: bool) -> dict[str, Any]:
     """Train until the goal, or until the time is over, and say how far it came."""
     torch.manual_seed(0)
-    batch = sixteen(SIDES[method])
-    objective = build(method, work, batch)
+    images = sixteen(SIDES[method])
+    objective = build(method, work, images, whole=whole)
+    batch = through_trunk(objective, images)
     model = objective.model
     recipe = read_recipe(f"paper/{method}", data={"csv": "none"})
     optimizer = torch.optim.AdamW(objective.parameter_groups(RATES[method], RATES[method], recipe.train.weight_decay))
-    state, progress = work / f"{method}.safetensors", Progress()
+    state, progress = work / f"{method}{'.whole' if whole else ''}.safetensors", Progress()
     if state.exists():
         progress = load_state(state, objective, optimizer=optimizer)
     else:
@@ -102,6 +106,7 @@ def overfit(method: str, work: Path, minutes: float) -> dict[str, Any]:
         "crop": SIDES[method],
         "lr": RATES[method],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         **{key: value for key, value in this_session([], {}).items() if key != "inputs"},
     }
 
@@ -111,7 +116,7 @@ def step(objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch, p
     torch.manual_seed(step_seed(0, progress.step))
     rows = torch.randperm(len(batch))[:BATCH]
     objective.train()
-    loss, _ = objective.loss(through_trunk(objective, pick(batch, rows)))
+    loss, _ = objective.loss(pick(batch, rows))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
@@ -125,7 +130,7 @@ def agreement(objective: Objective, batch: Batch) -> float:
     objective.eval()
     with torch.no_grad():
         halves = torch.arange(len(batch)).split(BATCH)
-        scores = torch.cat([objective.predict(through_trunk(objective, pick(batch, rows))) for rows in halves])
+        scores = torch.cat([objective.predict(pick(batch, rows)) for rows in halves])
     return srcc(scores.double().numpy(), batch.mos.double().numpy())
 
 
@@ -170,19 +175,18 @@ def sixteen(side: int) -> Batch:
     )
 
 
-def build(method: str, work: Path, batch: Batch) -> Objective:
-    """Build a method's objective by its recipe, from random files."""
+def build(method: str, work: Path, batch: Batch, *, whole: bool) -> Objective:
+    """Build a method's objective by its recipe, from random files; BPCLIP with its backbone held unless `whole`."""
     recipe = read_recipe(f"paper/{method}", data={"csv": "none"})
     files = {key: str(starting_file(value, work, batch)) for key, value in recipe.init.items() if key != "teacher"}
     if method != "pfd-iqa":
         module, _, name = OBJECTIVES[method].partition(":")
         objective_class = getattr(__import__(module, fromlist=[name]), name)
-        without_dropout = {"dropout": 0.0} if method.startswith("bpclip") else {}
-        return objective_class.from_recipe(method, dict(recipe.model) | without_dropout, files)
-    teacher = build("pfd-teacher", work, batch)
-    if not (work / "pfd-teacher.safetensors").exists():
-        raise SystemExit("pfd-iqa learns from a teacher: overfit pfd-teacher first")
-    load_state(work / "pfd-teacher.safetensors", teacher)
+        changes = {"dropout": 0.0, "frozen_levels": 0 if whole else 5} if method.startswith("bpclip") else {}
+        return objective_class.from_recipe(method, dict(recipe.model) | changes, files)
+    teacher = build("pfd-teacher", work, batch, whole=whole)
+    if (work / "pfd-teacher.safetensors").exists():
+        load_state(work / "pfd-teacher.safetensors", teacher)
     assert isinstance(teacher, PfdTeacherObjective)
     config = PfdIqaConfig.from_dict({key: value for key, value in recipe.model.items() if key != "loss"})
     student = PfdIqa(config)
