@@ -6,7 +6,8 @@ The models start from random weights in the formats that timm and open_clip publ
 gradients and optimiser work together on the real sizes, and nothing about quality. Sixteen distorted crops of one CC0
 photograph, four types of KADID-10k at four levels, are learnt by heart, without flips and without dropout, until the
 scores of these very crops have an SRCC above 0.99 with their labels, which are evenly spaced: worse for a stronger
-distortion, and by the type among equals. `pfd-iqa` learns from the teacher that `pfd-teacher` left, or from a random one.
+distortion, and by the type among equals. `pfd-iqa` learns from the teacher that `pfd-teacher` left, or from a random
+one.
 
 The BatchNorms of ResNet-50 are frozen, so their statistics are set from the sixteen crops before its file is written.
 BPCLIP's ResNet-50 is held at its random weights, and its levels are computed once, unless --whole is given: two slow
