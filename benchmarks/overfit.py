@@ -12,6 +12,7 @@ one.
 The BatchNorms of ResNet-50 are frozen, so their statistics are set from the sixteen crops before its file is written.
 BPCLIP's ResNet-50 is held at its random weights, and its levels are computed once, unless --whole is given: two slow
 cores take seconds for a step of the whole network, and the rest of it can learn the sixteen from random features.
+What PFD-IQA's teacher, which does not learn, says of the sixteen is computed once too.
 Learning rates are in `RATES`: the recipes' for the first and the last, higher ones for the two whose recipes only
 fine-tune trained weights.
 
@@ -41,6 +42,7 @@ from iqametrics.pfd_iqa.config import PfdIqaConfig
 from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.pfd_iqa.objective import PfdIqaObjective, PfdTeacherObjective
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, distortion_prompts, quality_prompts
+from iqametrics.pfd_iqa.teacher import PfdTeacher, TeacherOutput
 from iqametrics.training.environment import this_session
 from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import step_seed
@@ -117,6 +119,8 @@ def step(objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch, p
     torch.manual_seed(step_seed(0, progress.step))
     rows = torch.randperm(len(batch))[:BATCH]
     objective.train()
+    if isinstance(objective, PfdIqaObjective) and isinstance(objective.teacher, HeldTeacher):
+        objective.teacher.rows = rows
     loss, _ = objective.loss(pick(batch, rows))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -196,7 +200,23 @@ def build(method: str, work: Path, batch: Batch, *, whole: bool) -> Objective:
     shapes = {name: (len(texts), config.text_width) for name, texts in prompts.items()}
     features = read_text_features(files["anchors"], shapes, prompts)
     student.set_prompts(features["distortion_prompts"], features["quality_prompts"])
-    return PfdIqaObjective(student, teacher.model)
+    objective = PfdIqaObjective(student, teacher.model)
+    objective.teacher = HeldTeacher(teacher.model, batch)  # type: ignore[assignment]
+    return objective
+
+
+class HeldTeacher(torch.nn.Module):
+    """What a teacher says of the sixteen, for those at `rows`."""
+
+    def __init__(self, teacher: PfdTeacher, batch: Batch) -> None:
+        super().__init__()
+        self.rows = torch.arange(len(batch))
+        with torch.no_grad():
+            self.output = teacher.eval().head(teacher.trunk(batch.dist[0]))
+
+    def head(self, _: Any) -> TeacherOutput:
+        """Give what was computed."""
+        return TeacherOutput(*(tensor[self.rows] for tensor in self.output))
 
 
 def starting_file(name: str, work: Path, batch: Batch) -> Path:
