@@ -280,6 +280,7 @@ class TestUsage:
             status, out, _ = run(command, "--help")
             assert status == 0
             assert out.startswith(f"usage: iqametrics {command}")
+            assert "%%" not in out  # argparse halves it in an option's help, not in a description
 
 
 class TestListAndInfo:

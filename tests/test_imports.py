@@ -21,7 +21,7 @@ LAYERS = [
     {"metric", "weights", "datasets", "objective"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines"},
-    {"training", "benchmark", "visualize"},
+    {"training", "benchmark"},
     {"__init__"},
     {"cli", "__main__"},
 ]

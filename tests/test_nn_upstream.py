@@ -16,7 +16,6 @@ from iqametrics.nn.upstream import (
     load_clip_visual,
     load_deit3,
     load_resnet50,
-    read_clip_logit_scale,
 )
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
 
@@ -109,7 +108,6 @@ def test_clip_vit_b16_both_towers_at_full_size(weights_file):
     load_clip_text(text_tower, path)
     texts = ["a photo with noise artifacts.", "bad"]
     assert_same(encode_texts(text_tower, texts), oracle.encode_text(open_clip.tokenize(texts)))
-    assert read_clip_logit_scale(path) == pytest.approx(oracle.logit_scale.exp().item(), rel=1e-6)
 
 
 @torch.no_grad()
@@ -173,11 +171,6 @@ def test_another_depth_is_refused_with_a_short_list(deit):
 def test_the_file_of_another_model_is_refused(deit, load, build):
     with pytest.raises(WeightsError, match=r"does not fit \w+ \(missing: .*; surplus: blocks\."):
         load(build(), deit[1])
-
-
-def test_a_file_without_logit_scale_is_refused(deit):
-    with pytest.raises(WeightsError, match="holds no tensor logit_scale"):
-        read_clip_logit_scale(deit[1])
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -66,7 +66,7 @@ def add_parser(commands: Any) -> None:
         "evaluate",
         help="compare metrics with opinion scores",
         description="Score the images of a dataset, or of a CSV with the columns image,mos[,reference], and tell how "
-        "well the scores agree with the opinions: SRCC with its 95%% bootstrap interval, PLCC (raw, and after a "
+        "well the scores agree with the opinions: SRCC with its 95% bootstrap interval, PLCC (raw, and after a "
         "logistic curve of four and of five parameters), KRCC, RMSE, outlier ratio. Two or more metrics are compared "
         "on the same images: paired bootstrap, Williams' test, Holm's correction.",
     )

@@ -150,7 +150,7 @@ def _piq() -> Any:
             warnings.simplefilter("ignore")
             return importlib.import_module("piq")
     except ImportError as error:
-        raise MissingExtraError("adjusted labels need piq: pip install 'iqametrics[train]'") from error
+        raise MissingExtraError('adjusted labels need piq: pip install "iqametrics[train]"') from error
 
 
 def _map_jobs(jobs: list[tuple[Path, str, tuple[str, ...]]], workers: int) -> Iterable[dict[str, dict[str, float]]]:

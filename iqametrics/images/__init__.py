@@ -3,6 +3,7 @@
     files.py      which files of a folder are pictures, in which order
     decode.py     file, bytes or PIL image -> array of RGB(A) or gray pixels at the file's own depth
     profile.py    embedded colour profile -> sRGB
+    shaper.py     profiles of matrix and tone curve at 16 bits
     check.py      shapes, dtypes and ranges of tensors and arrays
     read.py       the two functions that everything else calls: read_image and to_image_list
 

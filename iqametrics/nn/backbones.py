@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -17,28 +16,6 @@ from iqametrics.nn.resnet import ResNet50
 
 LEVELS = 5
 _SMALLEST_DEVIATION = 1e-6
-
-
-class LevelBackbone(Protocol):
-    """A network with five levels, which can be entered and left at a level.
-
-    `channels` and `strides` describe levels 1..5. Level 0 is the normalised image itself.
-    """
-
-    channels: Sequence[int]
-    strides: Sequence[int]
-
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """All five levels of a normalised image batch (N, 3, H, W)."""
-
-    def to_level(self, x: Tensor, *, end: int) -> list[Tensor]:
-        """Levels 1..end of a normalised image batch."""
-
-    def from_level(self, level: Tensor, *, start: int) -> list[Tensor]:
-        """Levels start+1..5 from the map of level `start`."""
-
-    def stage_modules(self, *, above_level: int) -> nn.ModuleList:
-        """The stages that compute the levels above `above_level`, without the stem."""
 
 
 BACKBONES: MappingProxyType[str, Callable[[], ResNet50 | EfficientNetLite0]] = MappingProxyType(

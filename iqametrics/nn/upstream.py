@@ -84,19 +84,6 @@ def load_clip_text(module: ClipTextTower, path: str | Path) -> None:
     _fill(module, {_rename(name, _CLIP_BLOCK_NAMES): tensor for name, tensor in tensors.items()}, path)
 
 
-def read_clip_logit_scale(path: str | Path) -> float:
-    """Read the factor by which CLIP multiplies cosines before its softmax (100 in OpenAI's models).
-
-    Raises:
-        WeightsError: if the file cannot be read or holds no `logit_scale`.
-    """
-    tensors = _read(path, leave_out=(*_CLIP_IMAGE, *_CLIP_TEXT))
-    if "logit_scale" not in tensors:
-        raise WeightsError(f"{path}: holds no tensor logit_scale; give open_clip's file of a CLIP model")
-    # The file holds the logarithm, which is what CLIP learns.
-    return float(tensors["logit_scale"].double().exp())
-
-
 def _read(path: str | Path, *, leave_out: tuple[str, ...]) -> dict[str, Tensor]:
     """Read the tensors of a file whose names do not start with one of `leave_out`."""
     if not Path(path).is_file():

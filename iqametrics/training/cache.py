@@ -37,7 +37,6 @@ from iqametrics.training.recipe import CELL
 _VERSION = 1
 _IMAGES_A_SAVE = 64
 _PROBE_SIDE = 96
-Maps = list[npt.NDArray[np.float16] | npt.NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 The file opens with a comment that names paper, data, cost, expected result and the exact command. Its tables are the
 classes below; `[model]` holds the fields of the method's config, `[init]` the files that training starts from, and
 `[teacher]` changes to the recipe of a teacher that is trained first. `recipes.py` finds and reads the files.
-Relative paths start from the recipe's own folder, also those given with `--set`.
+Relative paths start from the recipe's own folder, also those given with `--set` (of a recipe given by name, from the
+working folder).
 """
 
 import dataclasses
@@ -58,7 +59,7 @@ class DataTable:
     """The images and their scores: a CSV file or one of the datasets that the package knows, one of the two.
 
     Attributes:
-        csv: `image,mos[,reference,kind,level,distortion,split,group]`.
+        csv: `image,mos[,reference,kind,level,distortion,split,group,mos_std]`.
         dataset: name of a dataset, see `iqametrics datasets list`.
         root: folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
         mos_range: (worst, best) of the scores, mapped onto (0, 1); none takes them as they are.

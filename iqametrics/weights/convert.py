@@ -55,7 +55,8 @@ class Conversion:
         compared = (
             f"{self.library}'s own forward pass: largest difference {self.difference:.2e} deviations of the output"
             if self.library is not None
-            else "not compared with the library's own forward pass: it is not installed (pip install iqametrics[dev])"
+            else "not compared with the library's own forward pass, since it is not installed: "
+            'pip install "iqametrics[dev]"'
         )
         return [
             f"{self.target}: {self.tensors} tensors, {self.elements} values",
