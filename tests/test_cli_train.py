@@ -63,6 +63,14 @@ def test_a_recipe_of_a_dataset_needs_only_its_folder(trained, tmp_path):
     assert "data.root is missing: give --root DIR" in err
 
 
+def test_selection_replaces_the_recipes_rule(trained):
+    assert trained("paper/bpclip-fr/kadid10k", "--root", "kadid")[3][0][0].train.selection == "best-val"
+    for rule in ("last", "best-val", "best-test"):
+        status, *_, seen = trained("paper/bpclip-fr/kadid10k", "--root", "kadid", "--selection", rule)
+        assert (status, seen[-1][0].train.selection) == (0, rule)
+    assert trained("paper/bpclip-fr/kadid10k", "--root", "kadid", "--selection", "best")[0] == 2
+
+
 def test_a_file_keeps_its_own_images_and_takes_changes(trained, tmp_path):
     (tmp_path / "r.toml").write_text("[metric]\nname = 'bpclip-nr'\n[data]\ncsv = 'a.csv'\n")
     _, _, err, seen = trained("r.toml", "--set", "train.lr=0.5", "--set", "train.epochs=3", "--mos-range", "100", "0")

@@ -33,6 +33,11 @@ def add_parser(commands: Any) -> None:
         help="train N random splits (split.seed = 0 to N - 1) and give mean and standard deviation",
     )
     parser.add_argument(
+        "--selection",
+        choices=("last", "best-val", "best-test"),
+        help="which epoch is shipped, in place of the recipe's rule; best-test makes the test figure too good",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -78,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
             f"is paper/{args.recipe}"
         )
     data, overrides = _data(args, path)
+    if args.selection:
+        overrides.append(f"train.selection={args.selection}")
     recipe = read_recipe(args.recipe, [*overrides, *args.overrides], data)
     output = args.output or Path("runs") / _run_name(args.recipe, path)
     with warnings.catch_warnings():
