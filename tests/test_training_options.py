@@ -25,14 +25,8 @@ from iqametrics.weights.checkpoint import load_checkpoint
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    objectives = dict(run.OBJECTIVES)
-    training_fake.register(objectives)
-    monkeypatch.setattr(run, "OBJECTIVES", objectives)
-    training_fake.leave_curves_out(monkeypatch.setattr)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with training_fake.registered(monkeypatch):
+        yield
 
 
 @pytest.mark.parametrize("amp", ["bfloat16", "float16"])

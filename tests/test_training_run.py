@@ -25,14 +25,8 @@ from iqametrics.weights.manifest import read_manifest
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    objectives = dict(run.OBJECTIVES)
-    training_fake.register(objectives)
-    monkeypatch.setattr(run, "OBJECTIVES", objectives)
-    training_fake.leave_curves_out(monkeypatch.setattr)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with training_fake.registered(monkeypatch):
+        yield
 
 
 def test_a_run_leaves_everything_that_describes_it(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from iqametrics.evaluation import summary
 from iqametrics.objective import Batch, Objective, Statistics
+from iqametrics.training import run
 
 RECIPE = """
 # A tiny recipe.
@@ -166,6 +168,19 @@ def assert_same_weights(one: Path, other: Path) -> None:
 def history(folder: Path) -> list[dict[str, str]]:
     with (folder / "history.csv").open() as stream:
         return list(csv.DictReader(stream))
+
+
+@contextmanager
+def registered(monkeypatch):
+    """Make the fake trainable, without curves in its reports and on one thread, for one test."""
+    objectives = dict(run.OBJECTIVES)
+    register(objectives)
+    monkeypatch.setattr(run, "OBJECTIVES", objectives)
+    leave_curves_out(monkeypatch.setattr)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def leave_curves_out(setter: Callable[[Any, str, Any], None]) -> None:

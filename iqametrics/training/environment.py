@@ -1,7 +1,6 @@
 """Where and when a run was trained: one record for each session, from the first to the last `--resume`."""
 
 import datetime
-import hashlib
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ import torch
 
 from iqametrics.errors import TrainingError
 from iqametrics.training.files import write_atomic
+from iqametrics.weights.hub import digest
 
 _FILE = "environment.json"
 
@@ -96,7 +96,7 @@ def _digests(files: Sequence[str]) -> dict[str, str]:
     for file in files:
         name = Path(file).name
         key = name if name not in digests else f"{name} ({len(digests) + 1})"
-        digests[key] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        digests[key] = digest(Path(file))
     return digests
 
 

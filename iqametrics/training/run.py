@@ -10,7 +10,6 @@ RUN/results.json             the figures, and the rule that chose the epoch
 RUN/checkpoint.safetensors   the result, which describes itself
 """
 
-import hashlib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -42,6 +41,7 @@ from iqametrics.training.recipe import DataTable, ExtraData, Recipe, read_recipe
 from iqametrics.training.results import measure, write_predictions, write_results
 from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
+from iqametrics.weights.hub import digest
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
 OBJECTIVES = {
@@ -288,8 +288,8 @@ def _write_checkpoint(
 
 def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[str, Tensor], dict[str, str] | None]:
     """Leave out what a bundled backbone file, known by its SHA-256, holds already, number for number."""
-    digest = hashlib.sha256(Path(backbone).read_bytes()).hexdigest() if backbone else ""
-    entry = next((base for base in read_manifest().bases if base.sha256 == digest), None)
+    known = digest(Path(backbone)) if backbone else ""
+    entry = next((base for base in read_manifest().bases if base.sha256 == known), None)
     if entry is None:
         return state, None
     shared = {BACKBONE + key: tensor for key, tensor in load_file(WEIGHTS_FOLDER / entry.file).items()}
