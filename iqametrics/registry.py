@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
 from iqametrics.spec import MetricSpec, Mode
-from iqametrics.weights.header import read_metadata
 from iqametrics.weights.hub import HUB, fetch, fetch_checkpoint, parse_reference
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest, verified_bytes
+from iqametrics.weights.untrusted import read_metadata
 
 if TYPE_CHECKING:
     import torch

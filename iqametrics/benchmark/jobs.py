@@ -179,7 +179,7 @@ def _name(path: Path, source: Source) -> str:
 def _trained_on(job: Job) -> list[str]:
     """Say what a finished metric's checkpoint was trained on, as far as it tells."""
     from iqametrics.registry import metric_info
-    from iqametrics.weights.header import read_metadata
+    from iqametrics.weights.untrusted import read_metadata
 
     metadata = read_metadata(Path(job.weights)) if job.weights else metric_info(job.metric).metadata
     training = metadata.get("training")

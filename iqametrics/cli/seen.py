@@ -6,8 +6,8 @@ from typing import Any
 
 from iqametrics.cli.common import complain
 from iqametrics.registry import metric_info
-from iqametrics.weights.header import read_metadata
 from iqametrics.weights.hub import HUB, cached_path, parse_reference
+from iqametrics.weights.untrusted import read_metadata
 
 
 def note_on_training_images(full_name: str, name: str, weights: str, facts: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from iqametrics.errors import WeightsError
-from iqametrics.weights.header import one_line
+from iqametrics.weights.untrusted import one_line
 
 WEIGHTS_FOLDER = Path(__file__).parent
 _FORMAT = 1

@@ -62,7 +62,7 @@ def card(
     """Write the model card of a checkpoint, in Markdown with the Hub's front matter.
 
     Args:
-        metadata: What the checkpoint says of itself; `header.py` lists the fields.
+        metadata: What the checkpoint says of itself; `untrusted.py` lists the fields.
         sha256: Digest of its file.
         elements: Number of stored values, weights and buffers, of the whole model.
         labels: One of `LABELS`; None where it is not known.
