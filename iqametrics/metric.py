@@ -145,6 +145,7 @@ class Metric(nn.Module):
         sizing: The size at which it looks at images.
         tag: Name of the checkpoint.
         as_loss: Whether calls return a loss with gradients in place of scores.
+        alias: What it is called in place of name and tag, where two checkpoints have the same; None where they do not.
     """
 
     spec: ClassVar[MetricSpec]
@@ -156,6 +157,7 @@ class Metric(nn.Module):
         self.sizing = sizing
         self.tag = tag
         self.as_loss = False
+        self.alias: str | None = None
         self.requires_grad_(False)
         self.eval()
 
@@ -226,7 +228,7 @@ class Metric(nn.Module):
     @property
     def full_name(self) -> str:
         """Name with the checkpoint's tag, e.g. "pfd-iqa.lite"."""
-        return f"{self.spec.name}.{self.tag}"
+        return self.alias or f"{self.spec.name}.{self.tag}"
 
     @property
     def mode(self) -> Mode:

@@ -10,12 +10,14 @@ from iqametrics.cli.common import (
     EXIT_BELOW,
     EXIT_FAILED,
     EXIT_OK,
+    METRIC,
+    METRIC_HELP,
     UsageError,
     add_compute_options,
     check_metric_name,
     complain,
     finite,
-    make_metric,
+    make_metrics,
 )
 from iqametrics.cli.output import FORMATS, open_rows
 from iqametrics.registry import metric_spec
@@ -44,8 +46,8 @@ def add_parser(commands: Any) -> None:
         "--metric",
         action="append",
         required=True,
-        metavar="NAME",
-        help="metric, with or without a checkpoint's tag (pfd-iqa, pfd-iqa.lite); may be repeated",
+        metavar=METRIC,
+        help=f"{METRIC_HELP}; may be repeated",
     )
     references = parser.add_mutually_exclusive_group()
     references.add_argument("--ref", metavar="REF", help="reference of all the images, for full-reference metrics")
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if "-" not in args.images:
         items = list(items)
-    metrics = [make_metric(name, args.device, args.dtype) for name in args.metric]
+    metrics = make_metrics(args.metric, args.device, args.dtype)
     failed = below = False
     with open_rows(args.format, COLUMNS, args.output) as writer:
         for row in score_with_progress(metrics, items, args):
