@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iqametrics.errors import WeightsError
+from iqametrics.errors import InputError, WeightsError
 from iqametrics.publishing.card import LABELS, card, named_data
 from iqametrics.publishing.labels import label_kind
 from iqametrics.publishing.privacy import check_names, without_paths
@@ -157,9 +157,10 @@ def _check_scores(name: str, original: Path, whole: Path) -> None:
         metric = create_metric(name, weights=file, device="cpu")
         reference, image = _test_pair()
         arguments = (image, reference) if metric.mode == "fr" else (image,)
-        scores += [metric(*arguments), metric(*arguments)]
-    if not scores[0].isfinite().all():
-        raise WeightsError(f"{original}: scores a test image as {scores[0].item()}; train it anew")
+        try:
+            scores += [metric(*arguments), metric(*arguments)]
+        except InputError as error:
+            raise WeightsError(f"{original}: cannot score a test image ({error})") from error
     if not all(torch.equal(scores[0], score) for score in scores[1:]):
         values = ", ".join(f"{score.item():.9g}" for score in scores)
         raise WeightsError(f"{original}: does not score a test image the same each time ({values}); report this")
