@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "iqametrics"
 
 # Lowest first. A module may import from its own layer and from those below.
 LAYERS = [
-    {"errors", "spec", "config", "naming"},
+    {"errors", "spec", "config", "naming", "markup"},
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective"},
     {"registry", "scoring"},

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from iqametrics.cli.output import printable
 from iqametrics.errors import UnknownMetricError
 from iqametrics.naming import parse_name
 from iqametrics.registry import LiteCheckpointWarning, check_name, create_metric
@@ -41,12 +42,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""
-        self.exit(EXIT_USAGE, f"iqametrics: error: {message} (see {self.prog} --help)\n")
+        self.exit(EXIT_USAGE, f"iqametrics: error: {printable(message)} (see {self.prog} --help)\n")
 
 
 def complain(message: str) -> None:
-    """Write one line on stderr."""
-    print(f"iqametrics: {message}", file=sys.stderr)
+    """Write one line on stderr, whatever names of files or words of a checkpoint stand in it."""
+    print(f"iqametrics: {printable(message)}", file=sys.stderr)
 
 
 def positive(text: str) -> int:
