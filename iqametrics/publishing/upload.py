@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from iqametrics.errors import InputError, WeightsError
+from iqametrics.metric import Metric
 from iqametrics.publishing.card import LABELS, card, named_data
 from iqametrics.publishing.labels import label_kind
 from iqametrics.publishing.privacy import check_names, without_paths
@@ -83,6 +84,7 @@ def publish_checkpoint(
     _check_arguments(repo, labels, tag)
     file, recipe, results = _find(Path(path))
     metadata, tensors = load_checkpoint(file)
+    original = create_metric(metadata["metric"], weights=file, device="cpu")  # refuses what does not fit, unread
     labels = labels or label_kind(metadata.get("training"), recipe)
     if results is not None and metadata.setdefault("results", results) != results:
         raise WeightsError(f"{path}: {_RESULTS} and the checkpoint hold different results; give the run's own files")
@@ -93,7 +95,7 @@ def publish_checkpoint(
     with tempfile.TemporaryDirectory(prefix="iqametrics-publish-") as folder:
         whole = Path(folder) / MODEL_FILE
         save_checkpoint(whole, tensors, metadata)
-        _check_scores(metadata["metric"], file, whole)
+        _check_scores(original, file, whole)
         digest = hashlib.sha256(whole.read_bytes()).hexdigest()
         text = card(metadata, sha256=digest, elements=sum(read_sizes(whole).values()), labels=labels, repo=repo)
         config = json.dumps(metadata | ({"recipe": recipe} if recipe else {}), indent=2)
@@ -150,20 +152,19 @@ def _check_record(metadata: Mapping[str, Any], source: str | Path) -> None:
         raise WeightsError(f"{source}: tag {metadata['tag']!r} is no name for the manifest; give another by --tag")
 
 
-def _check_scores(name: str, original: Path, whole: Path) -> None:
+def _check_scores(original: Metric, file: Path, whole: Path) -> None:
     """Score one image with the original and with the file to publish, twice each: all four must be the same number."""
     scores = []
-    for file in (original, whole):
-        metric = create_metric(name, weights=file, device="cpu")
+    for metric in (original, create_metric(original.name, weights=whole, device="cpu")):
         reference, image = _test_pair()
         arguments = (image, reference) if metric.mode == "fr" else (image,)
         try:
             scores += [metric(*arguments), metric(*arguments)]
         except InputError as error:
-            raise WeightsError(f"{original}: cannot score a test image ({error})") from error
+            raise WeightsError(f"{file}: cannot score a test image ({error})") from error
     if not all(torch.equal(scores[0], score) for score in scores[1:]):
         values = ", ".join(f"{score.item():.9g}" for score in scores)
-        raise WeightsError(f"{original}: does not score a test image the same each time ({values}); report this")
+        raise WeightsError(f"{file}: does not score a test image the same each time ({values}); report this")
 
 
 def _test_pair() -> tuple[Tensor, Tensor]:

@@ -188,9 +188,13 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> Non
     own = model.state_dict()
     _check_fit(own, _outline(tensors), source)
     for name, target in own.items():
-        # In the model's dtype: a float64 of 1e300 is finite until it becomes a float32.
-        tensor = tensors[name].to(target.dtype)
-        if not tensor.isfinite().all():
+        try:
+            # In the model's dtype: a float64 of 1e300 is finite until it becomes a float32.
+            tensor = tensors[name].to(target.dtype)
+            finite = bool(tensor.isfinite().all())
+        except (RuntimeError, MemoryError) as error:
+            raise WeightsError(f"{source}: tensor {name} needs more memory than there is; free some") from error
+        if not finite:
             raise WeightsError(f"{source}: tensor {name} holds NaN or infinity; get the checkpoint anew")
         target.copy_(tensor)
 

@@ -189,7 +189,8 @@ class TestBaseFile:
         save_checkpoint(path, rest, metadata("fake-nr", backbone={"name": "tiny-conv", "sha256": digest}))
         monkeypatch.setattr(checkpoint_module.load_checkpoint, "__kwdefaults__", {"folder": fake_metrics})
         kept = {}
-        monkeypatch.setattr(upload, "_check_scores", lambda name, file, whole: kept.update(load_file(whole)))
+        monkeypatch.setattr(upload, "create_metric", lambda name, **_: None)
+        monkeypatch.setattr(upload, "_check_scores", lambda metric, file, whole: kept.update(load_file(whole)))
         send(path, dry_run=True)
         assert kept.keys() == tensors.keys()
         assert all(torch.equal(kept[name], tensors[name]) for name in tensors)
