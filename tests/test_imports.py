@@ -20,7 +20,7 @@ LAYERS = [
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective"},
     {"registry", "scoring"},
-    {"bpclip", "pfd_iqa", "baselines"},
+    {"bpclip", "pfd_iqa", "baselines", "gate"},
     {"training", "benchmark"},
     {"__init__"},
     {"cli", "__main__"},

@@ -126,7 +126,7 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
     Raises:
         DataError: The file cannot be written.
     """
-    with _open_text(path) as stream:
+    with open_text(path) as stream:
         writer = _WRITERS[format_name](stream, columns)
         try:
             yield writer
@@ -137,7 +137,12 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
 
 
 @contextmanager
-def _open_text(path: Path | None) -> Iterator[TextIO]:
+def open_text(path: Path | None) -> Iterator[TextIO]:
+    """Open stdout, or a file that is there whole or not at all; after Ctrl-C it holds what was written.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
     if path is None:
         yield sys.stdout
         return

@@ -52,8 +52,8 @@ def with_settings(argv: Sequence[str]) -> list[str]:
             raise UsageError(f"{path}: [{command}] {name} cannot stand in a file; give it on the command line")
         if name in _PATHS and isinstance(value, str):
             value = str(path.parent / value)
-        if name not in given:
-            options += _as_options(f"{path}: [{command}]", name, value)
+        words = _as_options(f"{path}: [{command}]", name, value)
+        options += [] if name in given else words
     if options and "quiet" not in given and table.get("quiet") is not True:
         complain(f"note: options of {path}: {' '.join(options)}")
     return [command, *options, *rest]

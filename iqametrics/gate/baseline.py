@@ -96,7 +96,9 @@ def read_baseline(path: Path) -> Baseline:
         try:
             scores.setdefault(str(row["metric"]), {})[str(row["image"])] = _finite(row["score"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: has a row without image, metric and score; give a file that score wrote") from error
+            raise DataError(
+                f"{path}: has a row without image, metric and score; give a file that score wrote"
+            ) from error
     if not scores:
         raise DataError(f"{path}: has no scores in it; give the JSON, JSON Lines or CSV that score wrote")
     return Baseline(scores)
@@ -112,7 +114,9 @@ def _rows(text: str, path: Path) -> list[Mapping[str, Any]]:
         else:
             found = list(csv.DictReader(io.StringIO(text)))
     except (ValueError, RecursionError, csv.Error) as error:
-        raise DataError(f"{path}: is neither JSON, JSON Lines nor CSV ({error}); give a file that score wrote") from error
+        raise DataError(
+            f"{path}: is neither JSON, JSON Lines nor CSV ({error}); give a file that score wrote"
+        ) from error
     if not all(isinstance(row, Mapping) for row in found):
         raise DataError(f"{path}: is not a list of rows; give the JSON, JSON Lines or CSV that score wrote")
     return found

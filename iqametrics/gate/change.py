@@ -9,6 +9,7 @@ from iqametrics.errors import DataError
 
 TIE = 1e-5
 """Differences up to this are ties: batch, order and number of threads move a score by no more."""
+_RESAMPLES = 1000
 FEW = 6
 """Fewer independent pictures than this make an interval that says little."""
 
@@ -72,21 +73,17 @@ def measure_change(
     Raises:
         DataError: There is no picture.
 
-    Source: F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1945; the interval is that of
-    `iqametrics.evaluation.bootstrap_interval`.
+    Source: F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1945; the bootstrap as in
+    `iqametrics.evaluation.bootstrap`.
     """
     if not a:
         raise DataError(f"{metric}: no picture has a score on both sides, so nothing can be compared")
     import numpy as np
 
-    from iqametrics.evaluation import bootstrap_interval
-
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     gains = (second - first) * (1 if higher_is_better else -1)
     difference = float(second.mean() - first.mean())
-    low, high = math.nan, math.nan
-    if len(set(groups if groups is not None else range(len(a)))) > 1:
-        low, high = bootstrap_interval(_mean_difference, second, first, groups=groups)
+    low, high = _interval(second - first, groups)
     better_low, better_high = (low, high) if higher_is_better else (-high, -low)
     return Change(
         metric=metric,
@@ -104,8 +101,17 @@ def measure_change(
     )
 
 
-def _mean_difference(second: Any, first: Any) -> float:
-    return float((second - first).mean())
+def _interval(differences: Any, groups: Sequence[Hashable] | None) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of the mean; NaN where all pictures are of one group."""
+    import numpy as np
+
+    from iqametrics.evaluation.bootstrap import group_counts, percentile_interval
+
+    n = len(differences)
+    if len(set(range(n) if groups is None else groups)) < 2:
+        return math.nan, math.nan
+    draws = [counts @ differences / counts.sum(axis=1) for counts in group_counts(groups, n, _RESAMPLES, seed=0)]
+    return percentile_interval(float(differences.mean()), np.concatenate(draws), 0.95)
 
 
 def _wilcoxon(gains: Any) -> float:

@@ -24,6 +24,7 @@ class Gate:
         higher_is_better: Direction of each metric, by the same name.
         baseline: An earlier run; None for none.
         drop: How far scores may fall behind it.
+        strict: Whether a picture of the baseline that has no score this time fails the run.
     """
 
     def __init__(
@@ -32,15 +33,28 @@ class Gate:
         higher_is_better: Mapping[str, bool],
         baseline: Baseline | None = None,
         drop: AllowedDrop | None = None,
+        *,
+        strict: bool = False,
     ) -> None:
         self.limits = limits
         self.higher_is_better = higher_is_better
         self.baseline = baseline
         self.drop = drop or AllowedDrop()
+        self.strict = strict
         self.failed = False
         self._earlier: dict[str, dict[str, float]] = {}
         self._scores: dict[str, dict[str, float]] = defaultdict(dict)
         self._broken: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything can fail a row."""
+        return any(self.limits.values()) or self.drop.picture is not None
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether all rows must be known before the first is judged: names pair best when all are there."""
+        return self.baseline is not None
 
     def pair(self, rows: "Sequence[Row]") -> None:
         """Find each picture's score in the baseline, which takes the names of all of them."""
@@ -86,6 +100,7 @@ class Gate:
         if unknown := len(scores) - len(earlier):
             yield f"{metric}: {unknown} of {len(scores)} pictures are not in the baseline and were not compared with it"
         if missing := len(baseline.scores[metric]) - len(earlier):
+            self.failed |= self.strict
             yield f"{metric}: {missing} pictures of the baseline have no score this time"
         if not earlier:
             self.failed = True
