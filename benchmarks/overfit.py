@@ -33,7 +33,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iqametrics.common.files import write_file
 from iqametrics.datasets.distortions import distort, find_distortion
+from iqametrics.errors import DataError
 from iqametrics.evaluation import srcc
 from iqametrics.images import read_image
 from iqametrics.nn.text_features import read_text_features
@@ -44,7 +46,6 @@ from iqametrics.pfd_iqa.objective import PfdIqaObjective, PfdTeacherObjective
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, distortion_prompts, quality_prompts
 from iqametrics.pfd_iqa.teacher import PfdTeacher, TeacherOutput
 from iqametrics.training.environment import this_session
-from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import step_seed
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.resume import Progress, load_state, save_state
@@ -71,7 +72,8 @@ def main() -> None:
     for method in args.methods:
         found = overfit(method, args.work, args.minutes, whole=args.whole)
         results = json.loads(args.output.read_text()) if args.output.exists() else {}
-        write_atomic(args.output, json.dumps({**results, method: found}, indent=2, sort_keys=True) + "\n")
+        text = json.dumps({**results, method: found}, indent=2, sort_keys=True) + "\n"
+        write_file(args.output, text, error=DataError)
         print(f"{method}: SRCC {found['srcc']:.4f} after {found['steps']} steps", flush=True)
 
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from iqametrics.bpclip.config import LEVELS, BpclipConfig
+from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.nn.attention import MultiHeadAttention
+from iqametrics.nn.levels import LEVELS
 
 
 class CrossAttentionBlock(nn.Module):

@@ -1,19 +1,17 @@
 """Sizes and open choices of BPCLIP, in one record that a checkpoint stores."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from iqametrics.config import typed_value
+from iqametrics.common.fields import read_fields
 from iqametrics.errors import RecipeError
+from iqametrics.nn.levels import LEVELS
 from iqametrics.spec import Mode
 
 NrGate = Literal["linear", "gelu"]
 Propagation = Literal["equation", "progressive"]
 Similarity = Literal["softmax", "cosine", "scaled_cosine"]
-
-LEVELS = 5
-"""Number n of backbone levels; the branches give n - 1 of them."""
 
 _CHOICES = {
     "mode": get_args(Mode),
@@ -107,14 +105,7 @@ class BpclipConfig:
         Raises:
             RecipeError: if a key is unknown, `mode` is missing, or a value has the wrong type or is impossible.
         """
-        known = {field.name: field for field in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise RecipeError(f"unknown model keys: {', '.join(unknown)}; known are {', '.join(known)}")
-        if "mode" not in values:
-            raise RecipeError("the model has no mode; give mode = 'fr' or mode = 'nr'")
-        defaults = {name: field.default for name, field in known.items()} | {"mode": ""}
-        return cls(**{name: typed_value(name, value, defaults[name]) for name, value in values.items()})
+        return read_fields(cls, values, "model", error=RecipeError)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the config as JSON can hold it; `from_dict` reads it back."""

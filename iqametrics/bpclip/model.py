@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.bpclip.branches import InformationBranch, NormedMlp, WeightBranch
-from iqametrics.bpclip.config import LEVELS, BpclipConfig
+from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.pooling import GatedLocalPooling, PositionEncoding
 from iqametrics.errors import InputError
 from iqametrics.nn.backbones import LevelStandardiser, build_backbone, freeze_levels
+from iqametrics.nn.levels import LEVELS
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What BPCLIP minimises: the squared error of eq. 10, with an optional loss on the order of pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
-from iqametrics.objective import Batch, Objective, Statistics, check_init, require_backbone
+from iqametrics.objective import Batch, Objective, Statistics, check_init, read_loss, require_backbone
 from iqametrics.weights.checkpoint import fill, load_checkpoint
 
 _MODES = {"bpclip-fr": "fr", "bpclip-nr": "nr"}
@@ -38,14 +38,7 @@ class BpclipLossConfig:
         Raises:
             RecipeError: if a key is unknown, a value is no number or negative, or both weights are zero.
         """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise RecipeError(f"unknown loss keys: {', '.join(unknown)}; known are {', '.join(known)}")
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise RecipeError(f"{name} = {value!r} is no weight; give a number from 0 up")
-        config = cls(**values)
+        config = read_loss(cls, values)
         if config.mse_weight == config.rank_weight == 0:
             raise RecipeError("mse_weight and rank_weight are both 0, so nothing would be learnt; raise one")
         return config

@@ -33,12 +33,25 @@ def find_device(name: "str | torch.device", *, error: type[IqaError], what: str 
 
     try:
         device = torch.device(best_device() if name == AUTO else name)
-        torch.empty(1, device=device)
+        if not _is_there(device):
+            raise RuntimeError("this machine has none")
     except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as reason:
-        # torch says "Torch not compiled with CUDA enabled" by an AssertionError.
         told = (str(reason) or type(reason).__name__).splitlines()[0]
         raise error(f"{what} {str(name)!r} cannot be used here ({told}); use 'cpu' or 'auto'") from reason
     return device
+
+
+def _is_there(device: "torch.device") -> bool:
+    """Look for a device; for one that is neither CUDA nor MPS, torch raises the reason why it is not there."""
+    import torch
+
+    if device.type == "cuda":
+        # No tensor on it: of several processes, each would take memory of the first GPU.
+        return (device.index or 0) < torch.cuda.device_count()
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    torch.empty(1, device=device)
+    return True
 
 
 def as_float64(tensor: "torch.Tensor") -> "torch.Tensor":

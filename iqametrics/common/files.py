@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
 from iqametrics.errors import IqaError
 
@@ -61,11 +61,11 @@ def open_atomic(
         in_place = _is_in_place(Path(path))
         target = Path(os.path.realpath(path))
         part = Path(path) if in_place else target.with_name(_part_name(target.name))
-        stream = io.BufferedWriter(_Raw(part, "ab" if in_place else "xb", refusal))
+        stream: BinaryIO = io.BufferedWriter(_Raw(part, "ab" if in_place else "xb", refusal))
     except OSError as reason:
         raise refusal(reason) from reason
     try:
-        yield cast(BinaryIO, stream)
+        yield stream
         stream.flush()
         if not in_place:
             _put_in_place(stream, part, target, refusal)
@@ -94,7 +94,7 @@ class _Raw(io.FileIO):
         super().__init__(path, mode)
         self._refusal = refusal
 
-    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
+    def write(self, data: Any) -> int:
         """Write, as `io.FileIO` does."""
         try:
             return super().write(data)
@@ -104,9 +104,7 @@ class _Raw(io.FileIO):
             raise self._refusal(reason) from reason
 
 
-def _put_in_place(
-    stream: io.BufferedWriter, part: Path, target: Path, refusal: Callable[[OSError], IqaError]
-) -> None:
+def _put_in_place(stream: BinaryIO, part: Path, target: Path, refusal: Callable[[OSError], IqaError]) -> None:
     try:
         os.fsync(stream.fileno())
         # Windows replaces no file by an open one.

@@ -10,7 +10,6 @@ The metrics are those of piq (the ``train`` extra), imported only when they are 
 import importlib
 import json
 import multiprocessing
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from PIL import Image as PilImage
 from scipy.stats import norm, rankdata
 from tqdm import tqdm
 
+from iqametrics.common.files import write_file
 from iqametrics.datasets.tables import kadid_opinions
 from iqametrics.errors import DataError, MissingExtraError
 
@@ -181,9 +181,7 @@ def _measure_reference(job: tuple[Path, str, tuple[str, ...]]) -> dict[str, dict
     missing = [image for image in images if image not in known]
     if missing:
         known.update(_measure(out, reference, missing))
-        partial = cache.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(known), encoding="utf-8")
-        os.replace(partial, cache)
+        write_file(cache, json.dumps(known), error=DataError)
     return {image: known[image] for image in images}
 
 

@@ -1,18 +1,16 @@
 """Sizes and open choices of PFD-IQA and of its teacher, in records that a checkpoint stores."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from iqametrics.config import typed_value
+from iqametrics.common.fields import read_fields
 from iqametrics.errors import RecipeError
+from iqametrics.nn.levels import CELL, LEVELS
 
 CropSpace = Literal["image", "feature"]
 Norm = Literal["batch", "group"]
 Alignment = Literal["equation", "variance_preserving"]
-
-CELL = 32
-"""Side in pixels of a cell, the smallest step of a window in feature space."""
 
 ENCODER_WIDTHS: Mapping[str, int | None] = {
     "deit3_small_patch16_224": 384,
@@ -109,11 +107,7 @@ class EncoderConfig:
         Raises:
             RecipeError: if a key is unknown, or a value has the wrong type or is impossible.
         """
-        known = {field.name: field for field in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise RecipeError(f"unknown model keys: {', '.join(unknown)}; known are {', '.join(known)}")
-        return cls(**{name: typed_value(name, value, known[name].default) for name, value in values.items()})
+        return read_fields(cls, values, "model", error=RecipeError)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the config as JSON can hold it; `from_dict` reads it back."""
@@ -210,7 +204,7 @@ _MINIMUM = {
     "seed": 0,
 }
 # What no tensor's size contradicts: a hostile checkpoint could otherwise cost hours or all memory.
-_MAXIMUM = {"frozen_levels": 5, "timesteps": 100_000, "n_crops": 10_000, "n_samples": 1000, "seed": 2**40}
+_MAXIMUM = {"frozen_levels": LEVELS, "timesteps": 100_000, "n_crops": 10_000, "n_samples": 1000, "seed": 2**40}
 
 
 def _check_value(name: str, value: Any) -> None:

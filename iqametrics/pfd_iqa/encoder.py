@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from iqametrics.nn.backbones import build_backbone, divisors, load_backbone
 from iqametrics.nn.efficientnet_lite import EfficientNetLite0
+from iqametrics.nn.levels import LEVELS
 from iqametrics.nn.norm import freeze_batch_norm
 from iqametrics.nn.resnet import ResNet50
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
@@ -17,7 +18,6 @@ from iqametrics.pfd_iqa.config import EncoderConfig
 from iqametrics.pfd_iqa.windows import window_positions
 
 _TRANSFORMERS = {"deit3_small_patch16_224": DEIT3_SMALL, "clip_vit_b16": CLIP_VIT_B16}
-_LEVELS = 5
 
 
 class WindowEncoder(nn.Module):
@@ -171,7 +171,7 @@ class WindowEncoder(nn.Module):
             levels = self.levels_backbone(self._normalise(trunk[0]))
         else:
             lower = [level.to(self.pixel_mean.dtype) for level in trunk[-2:]]
-            levels = [*lower, *(self.levels_backbone.from_level(lower[-1], start=frozen) if frozen < _LEVELS else [])]
+            levels = [*lower, *(self.levels_backbone.from_level(lower[-1], start=frozen) if frozen < LEVELS else [])]
         # Sizes are ceil(H / 16) and ceil(H / 32), so averaging with partial windows always lands on the grid.
         pooled = F.avg_pool2d(levels[-2], kernel_size=2, ceil_mode=True, count_include_pad=False)
         return torch.cat([pooled, levels[-1]], dim=1)

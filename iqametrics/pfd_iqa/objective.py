@@ -1,7 +1,7 @@
 """What PFD-IQA's student and teacher minimise."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.errors import RecipeError
+from iqametrics.nn.levels import LEVELS
 from iqametrics.nn.text_features import read_text_features
-from iqametrics.objective import Batch, Objective, Statistics, check_init, draw_each, require_backbone
+from iqametrics.objective import Batch, Objective, Statistics, check_init, draw_each, read_loss, require_backbone
 from iqametrics.pfd_iqa.config import EncoderConfig, PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
 from iqametrics.pfd_iqa.losses import distortion_fidelity, pairwise_fidelity
@@ -20,8 +21,6 @@ from iqametrics.pfd_iqa.priors import channel_mask, prior_divergence
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES, distortion_prompts, joint_prompts, quality_prompts
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.weights.checkpoint import build_and_fill, load_checkpoint
-
-_LEVELS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +270,7 @@ def needed_levels(config: EncoderConfig) -> tuple[int, ...] | None:
     """Give the numbers of the frozen levels that the encoder reads: the last, and with five of them the last two."""
     if not config.frozen_levels:
         return None
-    return (_LEVELS - 1, _LEVELS) if config.frozen_levels == _LEVELS else (config.frozen_levels,)
+    return (LEVELS - 1, LEVELS) if config.frozen_levels == LEVELS else (config.frozen_levels,)
 
 
 def load_teacher(path: str | Path) -> PfdTeacher:
@@ -325,15 +324,8 @@ def _split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[s
         RecipeError: if one of its keys is unknown, or a weight is no number or negative.
     """
     values = dict(model)
-    weights = values.pop("loss", {})
-    known = [field.name for field in fields(loss_class)]
-    unknown = sorted(set(weights) - set(known))
-    if unknown:
-        raise RecipeError(f"unknown loss keys: {', '.join(unknown)}; known are {', '.join(known)}")
-    for name, value in weights.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise RecipeError(f"{name} = {value!r} is no weight; give a number from 0 up")
-    return values, loss_class(**weights)
+    loss = read_loss(loss_class, values.pop("loss", {}))
+    return values, loss
 
 
 def _require_prompts(init: Mapping[str, str], remedy: str) -> None:

@@ -6,23 +6,9 @@ Both are functions of the image's size and a seed alone, so that the same image 
 import torch
 from torch import Tensor
 
+from iqametrics.common.halton import halton
+
 _SEEDS_APART = 1_000_003  # a prime above any number of windows, so that neighbouring seeds share no noise
-
-
-def halton(index: int, base: int) -> float:
-    """Give number `index` (from 1) of the Halton sequence of a base, in (0, 1).
-
-    Source: Halton, "On the efficiency of certain quasi-random sequences of points", Numerische Mathematik 1960.
-
-        >>> [halton(index, 2) for index in (1, 2, 3, 4)]
-        [0.5, 0.25, 0.75, 0.125]
-    """
-    value, fraction = 0.0, 1.0
-    while index:
-        fraction /= base
-        index, digit = divmod(index, base)
-        value += digit * fraction
-    return value
 
 
 def window_positions(height: int, width: int, *, window: int, count: int) -> list[tuple[int, int]]:

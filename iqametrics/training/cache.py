@@ -26,12 +26,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iqametrics.common.devices import as_float64
+from iqametrics.common.locks import locked
 from iqametrics.errors import DataError, TrainingError
 from iqametrics.images import read_image
 from iqametrics.metric import Sizing
+from iqametrics.nn.levels import CELL
 from iqametrics.objective import Objective
-from iqametrics.training.files import write_atomic
-from iqametrics.training.recipe import CELL
+from iqametrics.training.resume import write_run_file
 
 # Raised when the meaning of the stored numbers changes.
 _VERSION = 1
@@ -68,7 +70,7 @@ def cache_key(objective: Objective, sizing: Sizing, dtype: str) -> dict[str, obj
     device = next((tensor.device for tensor in objective.trunk_tensors().values()), torch.device("cpu"))
     levels = objective.trunk((pattern * 0.618034 % 1).to(device))
     # Rounded: the last bits of a convolution differ between processors.
-    probe = [f"{float(level.double().abs().mean()):.4e}" for level in levels]
+    probe = [f"{float(as_float64(level).abs().mean()):.4e}" for level in levels]
     return {
         "version": _VERSION,
         "weights": weights.hexdigest(),
@@ -119,8 +121,8 @@ class FeatureCache:
             TrainingError: the disk is too small or full; what is there is kept.
         """
         self._names = {path: _file_key(path) for path in paths}
-        with _locked(self.folder / "lock"):
-            write_atomic(self.folder / "key.json", json.dumps(self._key, indent=1))
+        with locked(self.folder / "lock", error=TrainingError):
+            write_run_file(self.folder / "key.json", json.dumps(self._key, indent=1))
             self._entries = self._read_index()
             missing = [path for path in self._names if self._names[path] not in self._entries]
             if missing:
@@ -213,7 +215,7 @@ class FeatureCache:
             stream.flush()
             os.fsync(stream.fileno())
         index = {name: (entry.size, entry.offsets, entry.shapes) for name, entry in self._entries.items()}
-        write_atomic(self.folder / "index.json", json.dumps(index, separators=(",", ":")))
+        write_run_file(self.folder / "index.json", json.dumps(index, separators=(",", ":")))
 
     def _check_room(self, needed: int) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -274,16 +276,3 @@ def to_tensor(views: Sequence[npt.NDArray]) -> Tensor:
 def _file_key(path: Path) -> str:
     status = path.stat()
     return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time build a cache; the others wait."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two builds at once must be avoided by the user.
-        yield
-        return
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from iqametrics.common.devices import find_device
 from iqametrics.errors import RecipeError, TrainingError
 from iqametrics.objective import Batch, Objective
 
@@ -131,17 +132,10 @@ def choose_device(name: str, *, local: int | None = None) -> torch.device:
     Raises:
         RecipeError: there is no such device here.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    kind = name.partition(":")[0]
-    if kind not in available:
-        raise RecipeError(f"train.device = {name!r}: choose one of auto, {', '.join(available)}")
-    if not available[kind]:
-        raise RecipeError(f"train.device = {name!r}: this machine has none; use train.device = 'cpu'")
-    if local is None or kind == "cpu":
-        return torch.device(name)
-    if kind != "cuda" or ":" in name:
+    device = find_device(name, error=RecipeError, what="train.device =")
+    if local is None or device.type == "cpu":
+        return device
+    if device.type != "cuda" or ":" in name:
         raise RecipeError(f"train.device = {name!r}: several processes train on 'cuda' or 'cpu'; use one of them")
     if local >= torch.cuda.device_count():
         raise RecipeError(

@@ -27,10 +27,9 @@ from iqametrics.objective import Batch, Objective, Statistics
 from iqametrics.training.batches import Batches
 from iqametrics.training.data import Item, RunData, epoch_views, portions, step_views
 from iqametrics.training.distributed import Ranks
-from iqametrics.training.files import write_atomic
 from iqametrics.training.precision import Precision
 from iqametrics.training.recipe import TrainTable
-from iqametrics.training.resume import Average, Progress, load_state, save_state
+from iqametrics.training.resume import Average, Progress, load_state, save_state, write_run_file
 from iqametrics.training.schedule import lr_factor
 
 LAST, BEST, HISTORY = "last.safetensors", "best.safetensors", "history.csv"
@@ -113,7 +112,7 @@ class Trainer:
             for indices, batch in self.batches.whole(items[rank::count], self.train.eval_batch_size):
                 places = torch.tensor(indices) * count + rank
                 found[places] = self.objective.predict(self.prepare(batch)).float().cpu()
-        scores = self.ranks.sum(found.to(self.ranks.device)).double().cpu().numpy()
+        scores = self.ranks.sum(found.to(self.ranks.device)).cpu().double().numpy()
         if not np.isfinite(scores).all():
             bad = items[int(np.flatnonzero(~np.isfinite(scores))[0])].sample.image
             raise TrainingError(f"{bad}: its score is not a finite number; lower train.lr or set train.grad_clip")
@@ -307,7 +306,7 @@ class Trainer:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomic(self.folder / HISTORY, text.getvalue())
+        write_run_file(self.folder / HISTORY, text.getvalue())
 
 
 def step_seed(seed: int, step: int, part: int = 0, rank: int = 0) -> int:

@@ -50,9 +50,14 @@ def test_an_exception_leaves_the_old_file_alone(tmp_path, kind):
     """An OSError of something else in the block is not told as a failed write."""
     (tmp_path / "a").write_text("old")
     error = kind("elsewhere")
-    with pytest.raises(kind) as caught, open_atomic(tmp_path / "a", error=DataError) as stream:
-        stream.write(b"half")
-        raise error
+
+    def breaks():
+        with open_atomic(tmp_path / "a", error=DataError) as stream:
+            stream.write(b"half")
+            raise error
+
+    with pytest.raises(kind) as caught:
+        breaks()
     assert caught.value is error
     assert (tmp_path / "a").read_text() == "old"
     assert names(tmp_path) == ["a"]
