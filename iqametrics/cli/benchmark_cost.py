@@ -69,7 +69,7 @@ def add_cost_parser(parts: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     jobs = _jobs(args)
-    if args.output is not None and (args.output.is_dir() or not args.output.parent.is_dir()):
+    if args.output is not None and (os.path.isdir(args.output) or not os.path.isdir(args.output.parent)):
         raise UsageError(f"--output {args.output} is a folder or lies in one that does not exist; give a file")
     # Before the first measurement: what it is told of the machine's load must not be our own.
     circumstances = {} if args.output is None else _circumstances()

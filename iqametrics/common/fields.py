@@ -49,7 +49,9 @@ def read_fields(cls: type[_Record], values: Any, where: str, *, error: type[Exce
             )
     for name, f in known.items():
         if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise error(f"{where}: {name} is missing; add it")
+            choices = typing.get_args(hints[name]) if typing.get_origin(hints[name]) is Literal else ()
+            remedy = f"add it, one of {', '.join(map(repr, choices))}" if choices else "add it"
+            raise error(f"{where}: {name} is missing; {remedy}")
     reader = _Reader(error)
     before = "" if top else f"{where}."
     return cls(**{key: reader.read(value, hints[key], f"{before}{key}") for key, value in values.items()})

@@ -121,7 +121,7 @@ class TrainTable:
         eval_batch_size: whole images at a time in validation.
         amp: precision of the forward pass: "none" (float32), "bfloat16", or "float16" with a loss scaler.
         accumulate: parts that a batch is cut into, one forward and backward pass each, to save memory.
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
         workers: threads that prepare batches.
     """
 
