@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def compare(predictions: list[dict[str, str]], labels: list[dict[str, str]]) -> dict[str, Any]:
-    """Give the model's agreement, the table's, and the model's within types and within type and level."""
+    """Return the model's agreement, the table's, and the model's within types and within type and level."""
     by_image = {row["image"]: row for row in labels}
     held_out = {row["image"] for row in predictions}
     known = defaultdict(list)

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Give processor, cores, versions, commit and date."""
+    """Return processor, cores, versions, commit and date."""
     import torch
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
@@ -125,7 +125,7 @@ def cold(command: Sequence[str], repeats: int = REPEATS) -> float:
 
 
 def timed(action: Callable[[], Any], repeats: int) -> float:
-    """Give the smallest time of some repeats, in seconds."""
+    """Return the smallest time of some repeats, in seconds."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

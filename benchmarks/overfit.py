@@ -215,7 +215,7 @@ class HeldTeacher(torch.nn.Module):
             self.output = teacher.eval().head(teacher.trunk(batch.dist[0]))
 
     def head(self, _: Any) -> TeacherOutput:
-        """Give what was computed."""
+        """Return what was computed."""
         return TeacherOutput(*(tensor[self.rows] for tensor in self.output))
 
 

@@ -230,7 +230,7 @@ class _References:
             self.decoder.release(self.pending.pop(path))
 
     def get(self, path: str) -> tuple[tuple[int, int], dict[int, ReferenceFeatures]]:
-        """Give the size of a reference in its file and its features by number of metric.
+        """Return the size of a reference in its file and its features by number of metric.
 
         Raises:
             InputError: It cannot be read.

@@ -24,7 +24,7 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tra
 
 
 def name_map() -> dict[str, str]:
-    """Give the published name of each of our tensors."""
+    """Return the published name of each of our tensors."""
     names = {"stem.0.weight": "_conv_stem.weight"} | _batch_norm("stem.1", "_bn0")
     published = 0
     for stage, config in enumerate(STAGES):
@@ -47,8 +47,8 @@ def convert(published: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename the published tensors to ours and leave out the classification head.
 
     Raises:
-        KeyError: if a tensor is missing.
-        ValueError: if a tensor has no place.
+        KeyError: If a tensor is missing.
+        ValueError: If a tensor has no place.
     """
     names = name_map()
     surplus = [name for name in published if name not in names.values() and not name.startswith(_HEAD)]
@@ -61,7 +61,7 @@ def stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Bring a floating tensor to the type of the file.
 
     Raises:
-        ValueError: if a value does not fit.
+        ValueError: If a value does not fit.
     """
     if not tensor.is_floating_point():
         return tensor.contiguous()

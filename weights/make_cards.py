@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def bundled_card(entry: CheckpointEntry) -> str:
-    """Give the text of one card."""
+    """Return the text of one card."""
     metadata = read_metadata(WEIGHTS_FOLDER / entry.file)
     sizes = read_sizes(WEIGHTS_FOLDER / entry.file)
     if metadata["backbone"] is not None:

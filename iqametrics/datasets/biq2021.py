@@ -11,11 +11,11 @@ _SUBSET = "train_subset.csv"
 def read(release: Release, scores: str) -> list[Sample]:
     """Read training and test part, or a declared part of the training part.
 
-    ``train_subset.csv`` (``image,mos``, names from the root on) is read where the release's two files are not there;
+    `train_subset.csv` (`image,mos`, names from the root on) is read where the release's two files are not there;
     all of its images count as training images.
 
     Raises:
-        DataError: a file is missing or not the release's; one of the release's two files alone is not enough.
+        DataError: A file is missing or not the release's; one of the release's two files alone is not enough.
     """
     if release.find(_TRAIN) is None and release.find(_TEST) is None and release.find(_SUBSET) is not None:
         files = [(release.require(_SUBSET), "image", "", "train")]

@@ -4,7 +4,7 @@ KADID-10k's mean score of a type and level is the same for every photograph, tho
 and not in a foggy sky. Within a type and level, an ensemble of classical full-reference metrics ranks the photographs;
 the rank, as a normal score, times a part of the spread that human scores have there, is added to the mean.
 
-The metrics are those of piq (the ``train`` extra), imported only when they are asked for.
+The metrics are those of piq (the `train` extra), imported only when they are asked for.
 """
 
 import importlib
@@ -60,20 +60,20 @@ def ensemble_values(
 ) -> list[dict[str, float]]:
     """Value of each metric of :data:`ENSEMBLE` for each row, all turned so that higher is better.
 
-    Values are kept in ``out/metrics``, a file for each reference, so that a stopped run goes on where it was.
+    Values are kept in `out/metrics`, a file for each reference, so that a stopped run goes on where it was.
 
     Args:
-        out: the synthetic set's folder.
-        rows: with ``image`` and ``reference``, relative to ``out``.
-        workers: processes, each with one torch thread.
-        progress: show a bar on stderr.
+        out: The synthetic set's folder.
+        rows: With `image` and `reference`, relative to `out`.
+        workers: Processes, each with one torch thread.
+        progress: Show a bar on stderr.
 
     Returns:
         For each row a dict from the names of :data:`METRIC_COLUMNS` to values.
 
     Raises:
         MissingExtraError: piq is not installed.
-        DataError: an image too small for the metrics.
+        DataError: An image too small for the metrics.
     """
     _piq()
     (out / METRIC_FOLDER).mkdir(exist_ok=True)
@@ -106,7 +106,7 @@ def content_shift(
 
     Args:
         kinds: KADID-10k's type of each image, 1..25.
-        levels: level of each image, 1..5.
+        levels: Level of each image, 1..5.
         values: (number of images, number of metrics), higher is better.
         strength: 0 gives the plain means; 1 gives labels as spread as human scores are.
 
@@ -114,7 +114,7 @@ def content_shift(
         A label in [0, 1] for each image.
 
     Raises:
-        DataError: values that are not finite or not of that shape, or a strength outside [0, 1].
+        DataError: Values that are not finite or not of that shape, or a strength outside [0, 1].
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(values) != len(kinds) or not np.isfinite(values).all():

@@ -26,8 +26,8 @@ def read(release: Release, scores: str) -> list[Sample]:
     """Read the 866 images, from the release's workbook or, where there is none, the common text file.
 
     Raises:
-        DataError: a file is missing or not the release's.
-        MissingExtraError: there is a workbook, and openpyxl is not installed.
+        DataError: A file is missing or not the release's.
+        MissingExtraError: There is a workbook, and openpyxl is not installed.
     """
     path = release.require(*_WORKBOOKS, _TEXT)
     rows = _text_rows if path.name.casefold() == _TEXT else _workbook_rows

@@ -17,7 +17,7 @@ def read(release: Release, scores: str) -> list[Sample]:
     part where the file of training and validation is missing.
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: A file is missing or not the release's.
     """
     path = release.require(_SCORES, f"database/{_SCORES}")
     parts = _official_parts(release)

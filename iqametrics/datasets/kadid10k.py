@@ -18,10 +18,10 @@ _NAME = re.compile(r"I(\d{2,})_(\d\d)_(\d\d)\.png", re.IGNORECASE)
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read the images that ``dmos.csv`` lists.
+    """Read the images that `dmos.csv` lists.
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: A file is missing or not the release's.
     """
     from iqametrics.datasets.distortions import DISTORTIONS
 
@@ -52,10 +52,10 @@ def read(release: Release, scores: str) -> list[Sample]:
 
 
 def score_table(rows: Iterable[Mapping[str, object]]) -> str:
-    """Write labels as the text of a ``dmos.csv``, on 1..5 and without a spread.
+    """Write labels as the text of a `dmos.csv`, on 1..5 and without a spread.
 
     Args:
-        rows: ``image`` and ``reference`` as paths in a folder, ``mos`` in [0, 1].
+        rows: `image` and `reference` as paths in a folder, `mos` in [0, 1].
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

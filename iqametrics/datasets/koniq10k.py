@@ -14,7 +14,7 @@ def read(release: Release, scores: str) -> list[Sample]:
     """Read the 10,073 images, with the official split where the file that has it is there.
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: A file is missing or not the release's.
     """
     path = release.require(_WITH_SETS, _WITHOUT_SETS)
     with_sets = path.name.casefold() == _WITH_SETS

@@ -20,11 +20,11 @@ def read(release: Release, scores: str) -> list[Sample]:
     """Read the 779 distorted images; the 203 copies of references are left out.
 
     Args:
-        release: the folder.
-        scores: "realigned" (``dmos_realigned.mat``) or "original" (``dmos.mat``, no spread).
+        release: The folder.
+        scores: "realigned" (`dmos_realigned.mat`) or "original" (`dmos.mat`, no spread).
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: A file is missing or not the release's.
     """
     if scores == "original":
         path, ends = release.require("dmos.mat"), _ORIGINAL

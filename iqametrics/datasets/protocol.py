@@ -33,9 +33,9 @@ class Shares:
     """Which share of the images goes to which part; they sum to one.
 
     Attributes:
-        train: share of the training part, over 0.
-        validation: share of the validation part, by which an epoch is chosen; may be 0.
-        test: share of the test part; may be 0.
+        train: Share of the training part, over 0.
+        validation: Share of the validation part, by which an epoch is chosen; may be 0.
+        test: Share of the test part; may be 0.
     """
 
     train: float
@@ -62,9 +62,9 @@ class Parts:
     """Indices of the samples of each part, ascending; no index stands in two parts.
 
     Attributes:
-        train: the training part.
-        validation: the validation part, maybe empty.
-        test: the test part, maybe empty.
+        train: The training part.
+        validation: The validation part, maybe empty.
+        test: The test part, maybe empty.
     """
 
     train: tuple[int, ...]
@@ -81,8 +81,8 @@ def group_keys(samples: Sequence[Sample], by: str = "auto") -> list[str]:
     apart.
 
     Args:
-        samples: the images.
-        by: what makes a group:
+        samples: The images.
+        by: What makes a group:
 
             - "reference": the sample's `group` if it has one, else its reference's name. A sample without a group whose
               reference has one elsewhere belongs to that.
@@ -96,7 +96,7 @@ def group_keys(samples: Sequence[Sample], by: str = "auto") -> list[str]:
         The group of each sample.
 
     Raises:
-        DataError: an unknown `by`; a sample without what is asked for; one reference in two groups.
+        DataError: An unknown `by`; a sample without what is asked for; one reference in two groups.
     """
     if by == "near-duplicates":
         return [str(number) for number in near_duplicate_groups([sample.image for sample in samples])]
@@ -127,16 +127,16 @@ def random_parts(samples: Sequence[Sample], *, seed: int, shares: Shares, by: st
     """Deal samples to parts at random, the same on every machine and with every version of every library.
 
     Args:
-        samples: the images; their order does not matter, except for near-duplicates.
-        seed: another seed gives another split.
-        shares: of the images; met up to the size of one group.
-        by: what stays together, see `group_keys`.
+        samples: The images; their order does not matter, except for near-duplicates.
+        seed: Another seed gives another split.
+        shares: Of the images; met up to the size of one group.
+        by: What stays together, see `group_keys`.
 
     Returns:
         The parts, which hold every sample once.
 
     Raises:
-        DataError: as `group_keys`, or fewer groups than parts.
+        DataError: As `group_keys`, or fewer groups than parts.
     """
     return _deal(group_keys(samples, by), seed, shares)
 
@@ -144,7 +144,7 @@ def random_parts(samples: Sequence[Sample], *, seed: int, shares: Shares, by: st
 def repeated_parts(
     samples: Sequence[Sample], *, repeats: int = 10, seed: int = 0, shares: Shares, by: str = "auto"
 ) -> list[Parts]:
-    """Give the papers' ten random splits: `random_parts` with the seeds `seed`, `seed` + 1, ...
+    """Return the papers' ten random splits: `random_parts` with the seeds `seed`, `seed` + 1, ...
 
     Raises:
         DataError: `repeats` under 1, or as `random_parts`.
@@ -161,16 +161,16 @@ def official_parts(samples: Sequence[Sample], *, validation: float = 0.1, seed: 
     Samples that the authors put into no part (three of FLIVE's) are left out.
 
     Args:
-        samples: the images.
-        validation: share of the official training part that is taken for validation, by group, where the authors
+        samples: The images.
+        validation: Share of the official training part that is taken for validation, by group, where the authors
             made no validation part; 0 for none.
-        seed: decides which.
+        seed: Decides which.
 
     Returns:
         The parts; a part that is not at hand (FLIVE's training part without its file) is empty.
 
     Raises:
-        DataError: no sample has a part, a part of an unknown name, or a bad share.
+        DataError: No sample has a part, a part of an unknown name, or a bad share.
     """
     found: dict[str, list[int]] = {part: [] for part in PARTS}
     for index, sample in enumerate(samples):
@@ -194,18 +194,18 @@ def select(
     """Pick the images that a command line asks for.
 
     Args:
-        samples: the dataset.
+        samples: The dataset.
         text: "all"; "official", the test part of the dataset's own split; "official:PART" (where there is no official
             validation part, all of the training part is "train"); "random:SEED:PART".
         mode: "fr" insists on splitting by reference; otherwise samples without one are split by image.
-        shares: of the random split; None for 6:2:2 where all samples have a reference, else 8:2, as BPCLIP has it. The
+        shares: Of the random split; None for 6:2:2 where all samples have a reference, else 8:2, as BPCLIP has it. The
             test part is the same for both.
 
     Returns:
         The chosen samples in their order, at least one.
 
     Raises:
-        DataError: a text of another form, no such part, or as `random_parts` and `official_parts`.
+        DataError: A text of another form, no such part, or as `random_parts` and `official_parts`.
     """
     if text == "all":
         chosen: Sequence[int] = range(len(samples))
@@ -235,8 +235,8 @@ def parts_digest(keys: Sequence[str], parts: Parts) -> str:
     They depend neither on the order of the images nor on where a dataset lies.
 
     Args:
-        keys: the group of each image, from `group_keys`.
-        parts: the split.
+        keys: The group of each image, from `group_keys`.
+        parts: The split.
 
     >>> parts_digest(["a", "a", "b"], Parts((0, 1), (), (2,)))
     'cbff07b2d5be3e21'

@@ -27,21 +27,21 @@ class DatasetSpec:
     """What is constant about a dataset.
 
     Attributes:
-        name: short name, as on the command line.
-        title: name in the literature.
+        name: Short name, as on the command line.
+        title: Name in the literature.
         mode: "fr" if each image has a pristine reference, else "nr".
-        images: scored images in the release.
-        references: pristine images in the release, or None.
-        score_name: what the authors call a score: "MOS", "DMOS", "MOS z-score".
-        score_range: the (worst, best) score; mapped onto (0, 1), whatever values occur.
-        score_variants: other scores in the release by name, with their range; `load_dataset(..., scores=NAME)`.
-        spread: what `Sample.mos_std` is in this dataset, or None if the release gives no spread.
-        official_parts: images in each part of the official split, or None.
-        paper: who, what, where, when.
-        url: where the dataset is distributed.
-        layout: accepted files and folders, one line each.
-        traps: what is easily got wrong, one line each.
-        reader: function of a `Release` and the name of the scores that gives the samples, in the score file's order.
+        images: Scored images in the release.
+        references: Pristine images in the release, or None.
+        score_name: What the authors call a score: "MOS", "DMOS", "MOS z-score".
+        score_range: The (worst, best) score; mapped onto (0, 1), whatever values occur.
+        score_variants: Other scores in the release by name, with their range; `load_dataset(..., scores=NAME)`.
+        spread: What `Sample.mos_std` is in this dataset, or None if the release gives no spread.
+        official_parts: Images in each part of the official split, or None.
+        paper: Who, what, where, when.
+        url: Where the dataset is distributed.
+        layout: Accepted files and folders, one line each.
+        traps: What is easily got wrong, one line each.
+        reader: Function of a `Release` and the name of the scores that gives the samples, in the score file's order.
     """
 
     name: str
@@ -89,10 +89,10 @@ class Release:
     """The root folder of a dataset; names in it are looked up without regard to case, the exact one first.
 
     Args:
-        root: the folder.
+        root: The folder.
 
     Raises:
-        DataError: it is no folder.
+        DataError: It is no folder.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -103,7 +103,7 @@ class Release:
         self._listings: dict[Path, dict[str, str]] = {}
 
     def find(self, relative: str) -> Path | None:
-        """Give the file or folder of this relative name (with "/"), or None."""
+        """Return the file or folder of this relative name (with "/"), or None."""
         here = self.root
         for part in relative.split("/"):
             found = self._listing(here).get(part) or self._listing(here).get(part.casefold())
@@ -113,15 +113,15 @@ class Release:
         return here
 
     def path(self, relative: str) -> Path:
-        """Give the file of this relative name; where it is missing, the path at which it was expected."""
+        """Return the file of this relative name; where it is missing, the path at which it was expected."""
         return self.find(relative) or self.root / relative
 
     def first(self, *relative: str) -> str:
-        """Give the first of these names that is there, else the first of all: where a folder is expected."""
+        """Return the first of these names that is there, else the first of all: where a folder is expected."""
         return next((name for name in relative if self.find(name) is not None), relative[0])
 
     def require(self, *relative: str) -> Path:
-        """Give the first of these files that is there.
+        """Return the first of these files that is there.
 
         Raises:
             DataError: None is; the message names them, and the folder above or below that has one.
@@ -204,8 +204,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, st
     """Read a CSV: line number and stripped cells, by the header's names in lower case, of each row that is not empty.
 
     Args:
-        path: the file; UTF-8, with or without a byte-order mark; any line ends.
-        columns: names in lower case that the header must have; others may stand there too.
+        path: The file; UTF-8, with or without a byte-order mark; any line ends.
+        columns: Names in lower case that the header must have; others may stand there too.
 
     Raises:
         DataError: The file cannot be read, lacks a column, or a row lacks cells.
@@ -249,7 +249,7 @@ def read_mat(path: Path, *names: str) -> list[Any]:
 
 
 def cell_text(cell: Any) -> str:
-    """Give the text in a cell of a MATLAB cell array, however deeply it is wrapped."""
+    """Return the text in a cell of a MATLAB cell array, however deeply it is wrapped."""
     while not isinstance(cell, str):
         if getattr(cell, "size", 0) != 1:
             raise DataError(f"a cell of the score file holds no single text but {cell!r}; is this the original?")
@@ -263,9 +263,9 @@ def read_xlsx(path: Path, columns: Sequence[str], sheet: str | None = None) -> l
     The header is the first row that has all of the columns; it may stand below others and to the right.
 
     Args:
-        path: the workbook.
-        columns: names in lower case that the header must have.
-        sheet: name of the sheet; None takes the first.
+        path: The workbook.
+        columns: Names in lower case that the header must have.
+        sheet: Name of the sheet; None takes the first.
 
     Raises:
         DataError: The file cannot be read, or has no such sheet or header.

@@ -9,16 +9,16 @@ class Sample:
     """One scored image.
 
     Attributes:
-        image: file of the image to score.
-        reference: file of its pristine original, or None.
-        mos: mean opinion score in [0, 1], 1 the best.
-        distortion: the dataset's own name of the distortion type, if known.
-        level: level of the distortion, if known.
-        group: images of one group must stay on one side of a split (scene, burst).
-        kind: number of the distortion type in KADID-10k's order or this package's, if it is one of those.
-        split: part of the dataset's own split, if it has one ("train", "validation", "test").
-        mos_std: standard deviation of the opinions behind `mos`, on the scale of `mos`, if the dataset gives it.
-        liqe_class: which of LIQE's eleven distortion names covers the type, if known.
+        image: File of the image to score.
+        reference: File of its pristine original, or None.
+        mos: Mean opinion score in [0, 1], 1 the best.
+        distortion: The dataset's own name of the distortion type, if known.
+        level: Level of the distortion, if known.
+        group: Images of one group must stay on one side of a split (scene, burst).
+        kind: Number of the distortion type in KADID-10k's order or this package's, if it is one of those.
+        split: Part of the dataset's own split, if it has one ("train", "validation", "test").
+        mos_std: Standard deviation of the opinions behind `mos`, on the scale of `mos`, if the dataset gives it.
+        liqe_class: Which of LIQE's eleven distortion names covers the type, if known.
     """
 
     image: Path

@@ -12,8 +12,8 @@ def read(release: Release, scores: str) -> list[Sample]:
     """Read the 11,125 images, from the release's workbook or, where there is none, a CSV of its first two columns.
 
     Raises:
-        DataError: a file is missing or not the release's.
-        MissingExtraError: there is a workbook, and openpyxl is not installed.
+        DataError: A file is missing or not the release's.
+        MissingExtraError: There is a workbook, and openpyxl is not installed.
     """
     path = release.require(f"Annotations/{_WORKBOOK}", _WORKBOOK, "names_and_mos.csv")
     rows = read_xlsx(path, _COLUMNS) if path.suffix.casefold() == ".xlsx" else read_csv(path, _COLUMNS)

@@ -31,7 +31,7 @@ def difference_hash(path: Path) -> npt.NDArray[np.int8]:
     Differences of at most one grey level give 0.
 
     Raises:
-        ImageReadError: not readable as an image.
+        ImageReadError: Not readable as an image.
     """
     try:
         with PilImage.open(path) as image:
@@ -53,15 +53,15 @@ def near_duplicate_groups(paths: Sequence[Path], agreement: float = DEFAULT_AGRE
     being the Hamming distance.
 
     Args:
-        paths: images.
-        agreement: least agreement of near-duplicates, over 0 and at most 1.
+        paths: Images.
+        agreement: Least agreement of near-duplicates, over 0 and at most 1.
 
     Returns:
         For each image the number of its group; groups count from 0 in the order of their first image.
 
     Raises:
-        ImageReadError: an image that cannot be read.
-        DataError: agreement outside (0, 1].
+        ImageReadError: An image that cannot be read.
+        DataError: Agreement outside (0, 1].
     """
     if not 0 < agreement <= 1:
         raise DataError(f"agreement {agreement}: give a number over 0 and at most 1, for instance {DEFAULT_AGREEMENT}")
@@ -107,15 +107,15 @@ def split_groups(groups: Sequence[Hashable], fractions: Sequence[float], seed: i
     of the indices up to the size of one group.
 
     Args:
-        groups: for each index its group, an int or str.
-        fractions: share of each part; positive, summing to one.
-        seed: another seed gives another split.
+        groups: For each index its group, an int or str.
+        fractions: Share of each part; positive, summing to one.
+        seed: Another seed gives another split.
 
     Returns:
         For each part its indices, ascending. Each index stands in exactly one part.
 
     Raises:
-        DataError: fractions that are not positive or do not sum to one, nothing to split, or a part left empty.
+        DataError: Fractions that are not positive or do not sum to one, nothing to split, or a part left empty.
 
     >>> split_groups(["a", "a", "b", "c"], [0.5, 0.5], seed=0)
     [[0, 1, 3], [2]]

@@ -11,8 +11,8 @@ class Opinion:
     """What people think of one distortion type at one level, on [0, 1], 1 the best.
 
     Attributes:
-        mean: mean over contents of the mean opinion score.
-        std: standard deviation over contents: how much the opinion depends on the photograph.
+        mean: Mean over contents of the mean opinion score.
+        std: Standard deviation over contents: how much the opinion depends on the photograph.
     """
 
     mean: float
@@ -23,7 +23,7 @@ class Opinion:
 def kadid_opinions() -> dict[tuple[int, int], Opinion]:
     """KADID-10k's human scores by (type 1..25, level 1..5), from 1..5 mapped to [0, 1].
 
-    The table is made by ``weights/make_kadid_means.py``. It is not monotone in level for type 18 (mean shift, whose
+    The table is made by `weights/make_kadid_means.py`. It is not monotone in level for type 18 (mean shift, whose
     third level changes nothing) and 25 (contrast), nor quite for 5 (color shift).
 
     >>> round(kadid_opinions()[1, 1].mean, 2), round(kadid_opinions()[1, 5].mean, 2)

@@ -38,10 +38,10 @@ _TYPES = (
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read the 3000 images; their spread too where ``mos_std.txt`` is there.
+    """Read the 3000 images; their spread too where `mos_std.txt` is there.
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: A file is missing or not the release's.
     """
     path = release.require("mos_with_names.txt")
     rows = read_lines(path)

@@ -27,11 +27,11 @@ class Verification:
     """What was found.
 
     Attributes:
-        name: the dataset.
-        root: its folder.
-        facts: label and value of what was counted.
-        notes: what is worth knowing and no fault.
-        problems: what is wrong, one line each; empty if nothing is.
+        name: The dataset.
+        root: Its folder.
+        facts: Label and value of what was counted.
+        notes: What is worth knowing and no fault.
+        problems: What is wrong, one line each; empty if nothing is.
     """
 
     name: str
@@ -80,17 +80,17 @@ def verify_dataset(
     """Compare a dataset's folder with its score file, and that with the release.
 
     Args:
-        name: one of `list_datasets`.
-        root: its root folder.
-        deep: open all files; else 50 images, spread over the score file, and their references.
-        subset: the folder holds a declared part of the dataset: compare the files with the score file only, and give
+        name: One of `list_datasets`.
+        root: Its root folder.
+        deep: Open all files; else 50 images, spread over the score file, and their references.
+        subset: The folder holds a declared part of the dataset: compare the files with the score file only, and give
             the difference to the release as a note.
-        scores: as for `load_dataset`.
-        progress: show a bar on stderr.
+        scores: As for `load_dataset`.
+        progress: Show a bar on stderr.
 
     Raises:
-        DataError: no such dataset or folder, or a score file that is missing or damaged: nothing to compare with.
-        MissingExtraError: an .xlsx file, and openpyxl is not installed.
+        DataError: No such dataset or folder, or a score file that is missing or damaged: nothing to compare with.
+        MissingExtraError: An .xlsx file, and openpyxl is not installed.
     """
     spec = dataset_spec(name)
     samples = load_dataset(name, root, check_files=False, scores=scores)

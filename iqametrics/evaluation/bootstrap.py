@@ -36,19 +36,19 @@ def bootstrap_interval(
     figures can lie to one side of it. Resamples for which the figure does not exist (all draws alike) are left out.
 
     Args:
-        statistic: any function of (scores, mos) to a number; `srcc` and `plcc` take a fast path, same result.
-        scores: predicted quality, shape (n,).
-        mos: opinion scores, shape (n,).
-        groups: one label an image; images of one label are drawn together.
-        confidence: share of the resampled figures inside the interval, in (0, 1).
-        n_resamples: number of resamples.
-        seed: the same seed gives the same interval.
+        statistic: Any function of (scores, mos) to a number; `srcc` and `plcc` take a fast path, same result.
+        scores: Predicted quality, shape (n,).
+        mos: Opinion scores, shape (n,).
+        groups: One label an image; images of one label are drawn together.
+        confidence: Share of the resampled figures inside the interval, in (0, 1).
+        n_resamples: Number of resamples.
+        seed: The same seed gives the same interval.
 
     Returns:
         (low, high); both NaN where the statistic of the whole sample is NaN.
 
     Raises:
-        DataError: as for `srcc`; also a bad `groups`, `confidence` or `n_resamples`.
+        DataError: As for `srcc`; also a bad `groups`, `confidence` or `n_resamples`.
 
     Source: B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
@@ -62,16 +62,16 @@ def group_counts(groups: Groups, n: int, n_resamples: int, seed: int) -> Iterato
     """Draw the resamples, checking the arguments at once and drawing lazily.
 
     Args:
-        groups: labels of the images, or None.
-        n: number of images.
-        n_resamples: number of resamples.
-        seed: seed of the generator.
+        groups: Labels of the images, or None.
+        n: Number of images.
+        n_resamples: Number of resamples.
+        seed: Seed of the generator.
 
     Returns:
         Iterator of arrays (some resamples, n): how often each image is in each resample.
 
     Raises:
-        DataError: bad `groups` or `n_resamples`.
+        DataError: Bad `groups` or `n_resamples`.
     """
     if n_resamples < 1:
         raise DataError(f"n_resamples={n_resamples}: at least one resample is needed")
@@ -96,10 +96,10 @@ def resample_statistic(
     """Take the statistic of every resample.
 
     Args:
-        statistic: function of (scores, mos).
-        x: scores, shape (n,).
-        y: opinion scores, shape (n,).
-        counts: arrays (some resamples, n), from `group_counts`.
+        statistic: Function of (scores, mos).
+        x: Scores, shape (n,).
+        y: Opinion scores, shape (n,).
+        counts: Arrays (some resamples, n), from `group_counts`.
 
     Returns:
         One value a resample, NaN where the statistic does not exist.
@@ -153,9 +153,9 @@ def percentile_interval(estimate: float, draws: FloatArray, confidence: float) -
     """Central interval of the draws that exist, widened to hold the estimate.
 
     Args:
-        estimate: the figure of the whole sample.
-        draws: the figures of the resamples, shape (resamples,).
-        confidence: share of the draws inside, in (0, 1).
+        estimate: The figure of the whole sample.
+        draws: The figures of the resamples, shape (resamples,).
+        confidence: Share of the draws inside, in (0, 1).
 
     Returns:
         (low, high); both NaN where the estimate or every draw is NaN.

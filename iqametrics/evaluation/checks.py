@@ -19,14 +19,14 @@ def numbers(values: npt.ArrayLike, name: str) -> FloatArray:
     """Turn one column of finite numbers into a float64 array.
 
     Args:
-        values: a list, NumPy array or CPU tensor of shape (n,).
-        name: what the column is called in error messages.
+        values: A list, NumPy array or CPU tensor of shape (n,).
+        name: What the column is called in error messages.
 
     Returns:
         Array of shape (n,), float64.
 
     Raises:
-        DataError: it is not numeric, not one-dimensional, or holds NaN, infinity or a value beyond 1e150; the message
+        DataError: It is not numeric, not one-dimensional, or holds NaN, infinity or a value beyond 1e150; the message
             names the index.
     """
     try:
@@ -67,7 +67,7 @@ def score_columns(scores: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[FloatArray
         Both as float64 arrays of shape (n,), n >= 3.
 
     Raises:
-        DataError: see `numbers` and `same_length`.
+        DataError: See `numbers` and `same_length`.
     """
     x, y = numbers(scores, "scores"), numbers(mos, "mos")
     same_length(scores=x, mos=y)
@@ -78,14 +78,14 @@ def group_indices(groups: Sequence[Hashable] | npt.NDArray | None, n: int) -> np
     """Number the groups 0, 1, ... in order of first appearance.
 
     Args:
-        groups: one label an image (text, integers, ...), or None when every image is its own group.
-        n: number of images.
+        groups: One label an image (text, integers, ...), or None when every image is its own group.
+        n: Number of images.
 
     Returns:
         Array of shape (n,): the number of each image's group.
 
     Raises:
-        DataError: wrong length, a missing label (None or NaN), or only one group.
+        DataError: Wrong length, a missing label (None or NaN), or only one group.
     """
     if groups is None:
         return np.arange(n)

@@ -27,10 +27,10 @@ class PairedDifference:
     """Difference of an agreement figure between two metrics, metric A minus metric B.
 
     Attributes:
-        difference: on all images.
-        low: lower end of the bootstrap interval.
-        high: upper end of the bootstrap interval.
-        p_value: two-sided bootstrap p-value of no difference, never under 2 / (n_resamples + 1), nor under the
+        difference: On all images.
+        low: Lower end of the bootstrap interval.
+        high: Upper end of the bootstrap interval.
+        p_value: Two-sided bootstrap p-value of no difference, never under 2 / (n_resamples + 1), nor under the
             2 / 2^groups of a sign test: resamples of three references do not know more than three references.
     """
 
@@ -45,9 +45,9 @@ class WilliamsTest:
     """Williams' test of two dependent correlations.
 
     Attributes:
-        t: positive where the first correlation is larger.
+        t: Positive where the first correlation is larger.
         degrees_of_freedom: n - 3.
-        p_value: two-sided.
+        p_value: Two-sided.
     """
 
     t: float
@@ -62,20 +62,20 @@ class Comparison:
     A value that does not exist (a constant metric, fewer than 4 images for Williams' test) is NaN (`to_dict`: None).
 
     Attributes:
-        a: name of the first metric.
-        b: name of the second.
+        a: Name of the first metric.
+        b: Name of the second.
         statistic: "srcc" or "plcc".
-        n: number of images.
-        value_a: the statistic of `a`, after a lower-is-better metric is turned.
-        value_b: likewise of `b`.
+        n: Number of images.
+        value_a: The statistic of `a`, after a lower-is-better metric is turned.
+        value_b: Likewise of `b`.
         difference: `value_a` - `value_b`.
-        low: lower end of the paired bootstrap interval of the difference.
-        high: its upper end.
-        p_bootstrap: two-sided p-value of the paired bootstrap.
-        p_bootstrap_holm: the same, adjusted by Holm over all pairs.
+        low: Lower end of the paired bootstrap interval of the difference.
+        high: Its upper end.
+        p_bootstrap: Two-sided p-value of the paired bootstrap.
+        p_bootstrap_holm: The same, adjusted by Holm over all pairs.
         williams_t: Williams' t, positive where `a` is ahead.
-        p_williams: its two-sided p-value.
-        p_williams_holm: the same, adjusted by Holm over all pairs.
+        p_williams: Its two-sided p-value.
+        p_williams_holm: The same, adjusted by Holm over all pairs.
     """
 
     a: str
@@ -116,22 +116,22 @@ def compare_metrics(
     an approximation, and images of one group make it too sure of itself. The bootstrap assumes neither.
 
     Args:
-        scores: for each metric its scores, each of shape (n,), in the same order of images.
-        mos: opinion scores, shape (n,).
-        lower_is_better: names of the metrics whose scores are negated first. Where opinion itself is better when lower
+        scores: For each metric its scores, each of shape (n,), in the same order of images.
+        mos: Opinion scores, shape (n,).
+        lower_is_better: Names of the metrics whose scores are negated first. Where opinion itself is better when lower
             (DMOS), all values are negative and the better metric has the lower one.
-        groups: one label an image; images of one label are drawn together.
+        groups: One label an image; images of one label are drawn together.
         statistic: "srcc" or "plcc".
-        confidence: of the intervals, in (0, 1); each is that of its pair alone.
-        n_resamples: number of resamples; None for 1,000, and for more than ten pairs 100 a pair, without which Holm's
+        confidence: Of the intervals, in (0, 1); each is that of its pair alone.
+        n_resamples: Number of resamples; None for 1,000, and for more than ten pairs 100 a pair, without which Holm's
             rule would leave no pair a chance.
-        seed: the same seed gives the same answer.
+        seed: The same seed gives the same answer.
 
     Returns:
         One comparison a pair, in the order of `scores`: (1, 2), (1, 3), ..., (2, 3), ...
 
     Raises:
-        DataError: fewer than two metrics, another statistic, an unknown name in `lower_is_better`, or as for
+        DataError: Fewer than two metrics, another statistic, an unknown name in `lower_is_better`, or as for
             `bootstrap_interval`.
     """
     figure = _STATISTICS.get(statistic)
@@ -203,20 +203,20 @@ def paired_bootstrap(
     """Bootstrap the difference of two metrics, both scored on the same resampled images.
 
     Args:
-        statistic: any function of (scores, mos) to a number, such as `srcc`.
-        scores_a: scores of metric A, shape (n,).
-        scores_b: scores of metric B on the same images, shape (n,).
-        mos: opinion scores, shape (n,).
-        groups: one label an image; images of one label are drawn together.
-        confidence: of the interval, in (0, 1).
-        n_resamples: number of resamples.
-        seed: the same seed gives the same answer.
+        statistic: Any function of (scores, mos) to a number, such as `srcc`.
+        scores_a: Scores of metric A, shape (n,).
+        scores_b: Scores of metric B on the same images, shape (n,).
+        mos: Opinion scores, shape (n,).
+        groups: One label an image; images of one label are drawn together.
+        confidence: Of the interval, in (0, 1).
+        n_resamples: Number of resamples.
+        seed: The same seed gives the same answer.
 
     Returns:
         The difference with its interval; every field is NaN where a figure does not exist.
 
     Raises:
-        DataError: as for `bootstrap_interval`.
+        DataError: As for `bootstrap_interval`.
     """
     a, b, y = numbers(scores_a, "scores_a"), numbers(scores_b, "scores_b"), numbers(mos, "mos")
     same_length(scores_a=a, scores_b=b, mos=y)
@@ -263,16 +263,16 @@ def williams_test(r_a: float, r_b: float, r_ab: float, n: int) -> WilliamsTest:
     approximation; `paired_bootstrap` makes no such assumption.
 
     Args:
-        r_a: correlation of metric A with opinion.
-        r_b: correlation of metric B with opinion.
-        r_ab: correlation of the two metrics with each other.
-        n: number of images.
+        r_a: Correlation of metric A with opinion.
+        r_b: Correlation of metric B with opinion.
+        r_ab: Correlation of the two metrics with each other.
+        n: Number of images.
 
     Returns:
         t, n - 3 degrees of freedom and the two-sided p-value. For r_a = r_b, up to rounding, t is 0 and p is 1.
 
     Raises:
-        DataError: a correlation outside [-1, 1] or NaN, three that cannot stand together, or n < 4.
+        DataError: A correlation outside [-1, 1] or NaN, three that cannot stand together, or n < 4.
 
     Source: E. J. Williams, "The Comparison of Regression Variables", 1959; in the form of J. H. Steiger, "Tests for
     Comparing Elements of a Correlation Matrix", 1980, eq. 7.
@@ -302,14 +302,14 @@ def holm(p_values: Sequence[float] | npt.NDArray) -> list[float]:
     """Adjust p-values of many comparisons by Holm's step-down rule.
 
     Args:
-        p_values: one a comparison, each in [0, 1].
+        p_values: One a comparison, each in [0, 1].
 
     Returns:
         Adjusted p-values in the same order: comparisons with a value <= alpha differ, with a chance of at most alpha
         that any of these findings is false.
 
     Raises:
-        DataError: a value that is NaN or outside [0, 1].
+        DataError: A value that is NaN or outside [0, 1].
 
     Source: S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
 

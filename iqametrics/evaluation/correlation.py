@@ -17,14 +17,14 @@ def srcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:
     """Spearman's rank correlation: how well the scores order the images; ties get their mean rank.
 
     Args:
-        scores: predicted quality, shape (n,).
-        mos: opinion scores, shape (n,).
+        scores: Predicted quality, shape (n,).
+        mos: Opinion scores, shape (n,).
 
     Returns:
         Value in [-1, 1]; NaN if one column is constant.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity.
+        DataError: Fewer than 3 images, different lengths, NaN or infinity.
 
     Source: C. Spearman, "The Proof and Measurement of Association between Two Things", 1904.
 
@@ -43,14 +43,14 @@ def krcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:
     """Kendall's rank correlation tau-b: share of pairs in the same order minus share in the other, ties corrected.
 
     Args:
-        scores: predicted quality, shape (n,).
-        mos: opinion scores, shape (n,).
+        scores: Predicted quality, shape (n,).
+        mos: Opinion scores, shape (n,).
 
     Returns:
         Value in [-1, 1]; NaN if one column is constant.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity.
+        DataError: Fewer than 3 images, different lengths, NaN or infinity.
 
     Source: M. G. Kendall, "The Treatment of Ties in Ranking Problems", 1945.
     """
@@ -66,14 +66,14 @@ def plcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:
     """Pearson's linear correlation of the raw scores, with no mapping fitted before.
 
     Args:
-        scores: predicted quality, shape (n,).
-        mos: opinion scores, shape (n,).
+        scores: Predicted quality, shape (n,).
+        mos: Opinion scores, shape (n,).
 
     Returns:
         Value in [-1, 1]; NaN if one column is constant (up to rounding: a spread under 1e-12 of its magnitude).
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity.
+        DataError: Fewer than 3 images, different lengths, NaN or infinity.
     """
     x, y = score_columns(scores, mos)
     if is_constant(x) or is_constant(y):
@@ -89,14 +89,14 @@ def rmse(predicted: npt.ArrayLike, mos: npt.ArrayLike) -> float:
     It says something only where `predicted` is on the scale of `mos`: after `LogisticFit.predict`, for instance.
 
     Args:
-        predicted: predicted opinion scores, shape (n,).
-        mos: opinion scores, shape (n,).
+        predicted: Predicted opinion scores, shape (n,).
+        mos: Opinion scores, shape (n,).
 
     Returns:
         Value >= 0.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity.
+        DataError: Fewer than 3 images, different lengths, NaN or infinity.
 
     >>> rmse([1, 2, 3], [1, 2, 6])
     1.7320508075688772
@@ -111,18 +111,18 @@ def outlier_ratio(
     """Share of images whose prediction misses the opinion score by more than `multiple` times its spread.
 
     Args:
-        predicted: predicted opinion scores on the scale of `mos` (after a fit), shape (n,).
-        mos: opinion scores, shape (n,).
-        spread: spread of each opinion score in the same unit, shape (n,): the standard deviation of the single
+        predicted: Predicted opinion scores on the scale of `mos` (after a fit), shape (n,).
+        mos: Opinion scores, shape (n,).
+        spread: Spread of each opinion score in the same unit, shape (n,): the standard deviation of the single
             ratings in work on images, the standard error of their mean in VQEG's reports, which calls far more images
             outliers. Say which when reporting.
-        multiple: how many spreads an outlier lies off.
+        multiple: How many spreads an outlier lies off.
 
     Returns:
         Value in [0, 1].
 
     Raises:
-        DataError: as for `rmse`, or a negative spread.
+        DataError: As for `rmse`, or a negative spread.
 
     Source: VQEG, "Final report ... on the validation of objective models of video quality assessment", 2000; with
     standard deviations: Wang, Lu and Bovik, "Video Quality Assessment Based on Structural Distortion Measurement",

@@ -45,8 +45,8 @@ class LogisticFit:
 
     Attributes:
         parameters: b1, b2, ... in the order of the formula; all NaN where no curve is determined.
-        converged: whether the search ended at an optimum.
-        message: how it ended; where it did not converge, why.
+        converged: Whether the search ended at an optimum.
+        message: How it ended; where it did not converge, why.
     """
 
     parameters: tuple[float, ...]
@@ -57,7 +57,7 @@ class LogisticFit:
         """Map scores to the scale of opinion.
 
         Args:
-            scores: shape (n,).
+            scores: Shape (n,).
 
         Returns:
             Predicted opinion scores, shape (n,); all NaN where no curve is determined.
@@ -81,8 +81,8 @@ def fit_logistic(scores: npt.ArrayLike, mos: npt.ArrayLike, *, parameters: int =
     straight line therefore ends at a bound, which the message says; that counts as converged.
 
     Args:
-        scores: predicted quality, rising or falling with opinion, shape (n,).
-        mos: opinion scores, shape (n,).
+        scores: Predicted quality, rising or falling with opinion, shape (n,).
+        mos: Opinion scores, shape (n,).
         parameters: 4 or 5, see `LogisticFit`.
 
     Returns:
@@ -90,7 +90,7 @@ def fit_logistic(scores: npt.ArrayLike, mos: npt.ArrayLike, *, parameters: int =
         more images than parameters, or fewer distinct scores than parameters.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity, or `parameters` other than 4 and 5.
+        DataError: Fewer than 3 images, different lengths, NaN or infinity, or `parameters` other than 4 and 5.
     """
     if parameters not in (4, 5):
         raise DataError(f"parameters={parameters!r}: there is a logistic curve with 4 and one with 5")

@@ -31,22 +31,22 @@ class Evaluation:
     the logistic curve where the data determine none.
 
     Attributes:
-        n: number of images.
+        n: Number of images.
         srcc: Spearman's rank correlation, with its sign.
         plcc: Pearson's correlation of the raw scores, with its sign.
         plcc_logistic: Pearson's correlation after the four-parameter logistic curve. The curve may fall, so this
             figure hides a wrong direction; `srcc` shows it.
         krcc: Kendall's tau-b, with its sign.
-        rmse: root mean square error after the same curve, in the unit of the opinion scores.
-        srcc_low: lower end of the 95% bootstrap interval of `srcc`.
-        srcc_high: its upper end.
-        logistic_converged: whether the fit of the curve converged.
-        rmse_raw: root mean square error of the raw scores; it means something only where the metric predicts on the
+        rmse: Root mean square error after the same curve, in the unit of the opinion scores.
+        srcc_low: Lower end of the 95% bootstrap interval of `srcc`.
+        srcc_high: Its upper end.
+        logistic_converged: Whether the fit of the curve converged.
+        rmse_raw: Root mean square error of the raw scores; it means something only where the metric predicts on the
             scale of the opinion scores.
         plcc_logistic5: Pearson's correlation after the five-parameter logistic curve.
-        rmse_logistic5: root mean square error after that curve, in the unit of the opinion scores.
-        logistic5_converged: whether the fit of that curve converged.
-        outlier_ratio: share of images whose prediction, after the four-parameter curve, misses the opinion score by
+        rmse_logistic5: Root mean square error after that curve, in the unit of the opinion scores.
+        logistic5_converged: Whether the fit of that curve converged.
+        outlier_ratio: Share of images whose prediction, after the four-parameter curve, misses the opinion score by
             more than two spreads; None where no spread is known.
     """
 
@@ -82,18 +82,18 @@ def evaluate(
     """Take all figures of a metric.
 
     Args:
-        scores: predicted quality, shape (n,), higher or lower is better.
-        mos: opinion scores, shape (n,).
-        groups: one label an image (its reference, its scene); the bootstrap draws images of one label together.
-        spread: standard deviation of the opinions on each image, in the unit of `mos`, shape (n,); None where it is not
+        scores: Predicted quality, shape (n,), higher or lower is better.
+        mos: Opinion scores, shape (n,).
+        groups: One label an image (its reference, its scene); the bootstrap draws images of one label together.
+        spread: Standard deviation of the opinions on each image, in the unit of `mos`, shape (n,); None where it is not
             known.
-        seed: of the bootstrap (1,000 resamples, percentile, 95%).
+        seed: Of the bootstrap (1,000 resamples, percentile, 95%).
 
     Returns:
         The figures.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity, bad groups, or a negative spread.
+        DataError: Fewer than 3 images, different lengths, NaN or infinity, bad groups, or a negative spread.
 
     >>> result = evaluate([0.1, 0.4, 0.5, 0.7, 0.9, 1.0], [1, 2, 3, 4, 4.5, 5])
     >>> result.n, round(result.srcc, 6)

@@ -44,8 +44,8 @@ class Entry:
     """One image in the cache.
 
     Attributes:
-        size: height and width in pixels after sizing.
-        offsets: position of each stored level's map, in elements.
+        size: Height and width in pixels after sizing.
+        offsets: Position of each stored level's map, in elements.
         shapes: (C, H, W) of each.
     """
 
@@ -55,7 +55,7 @@ class Entry:
 
 
 def cache_key(objective: Objective, sizing: Sizing, dtype: str) -> dict[str, object]:
-    """Give everything besides the image that the stored numbers depend on.
+    """Return everything besides the image that the stored numbers depend on.
 
     The weights are hashed as they are; pixel normalisation and the code itself are caught by the features of a fixed
     pattern.
@@ -87,13 +87,13 @@ class FeatureCache:
     """Features of frozen levels on the disk.
 
     Args:
-        folder: parent of all caches.
-        objective: whose trunk gives the features.
-        sizing: applied to each image first.
-        dtype: of the stored numbers.
+        folder: Parent of all caches.
+        objective: Whose trunk gives the features.
+        sizing: Applied to each image first.
+        dtype: Of the stored numbers.
 
     Raises:
-        TrainingError: the objective has no frozen levels, so there is nothing to store.
+        TrainingError: The objective has no frozen levels, so there is nothing to store.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class FeatureCache:
         """Compute what is missing for these images and open the maps.
 
         Raises:
-            DataError: an image cannot be read, or its features do not fit the dtype.
-            TrainingError: the disk is too small or full; what is there is kept.
+            DataError: An image cannot be read, or its features do not fit the dtype.
+            TrainingError: The disk is too small or full; what is there is kept.
         """
         self._names = {path: _file_key(path) for path in paths}
         with _locked(self.folder / "lock"):
@@ -139,7 +139,7 @@ class FeatureCache:
         ]
 
     def windows(self, path: Path, top: int, left: int, cells: int) -> list[npt.NDArray]:
-        """Give a square crop: `cells` cells a side, from the cell (top, left); a cell is 32x32 pixels."""
+        """Return a square crop: `cells` cells a side, from the cell (top, left); a cell is 32x32 pixels."""
         crops = []
         for level, whole in zip(self.levels, self.maps(path), strict=True):
             scale = CELL >> level

@@ -32,9 +32,9 @@ class Ranks:
     """This process and the others.
 
     Attributes:
-        device: where this process computes.
-        rank: number of this process, from 0.
-        count: how many there are.
+        device: Where this process computes.
+        rank: Number of this process, from 0.
+        count: How many there are.
     """
 
     device: torch.device
@@ -58,17 +58,17 @@ class Ranks:
         return values
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give every process the first one's buffers: running statistics are those of a process's own images."""
+        """Return every process the first one's buffers: running statistics are those of a process's own images."""
         if self.count > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
     def gradients(self, loss: nn.Module, *, add: bool) -> contextlib.AbstractContextManager[None]:
-        """Give the context of a forward and backward pass: without `add` gradients stay on their process for now."""
+        """Return the context of a forward and backward pass: without `add` gradients stay on their process for now."""
         return contextlib.nullcontext() if add or not isinstance(loss, DistributedDataParallel) else loss.no_sync()
 
     def wrap(self, objective: Objective) -> nn.Module:
-        """Give a module that computes the objective's loss and, backward, the mean gradient of all processes."""
+        """Return a module that computes the objective's loss and, backward, the mean gradient of all processes."""
         loss = Loss(objective)
         if self.count == 1:
             return loss
@@ -84,7 +84,7 @@ class Loss(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the loss and its parts."""
+        """Return the loss and its parts."""
         return self.objective.loss(batch)
 
 
@@ -95,11 +95,11 @@ def joined(device: str) -> Iterator[Ranks]:
     Processes stay joined to the end of the program, so that one program can train several times.
 
     Args:
-        device: the recipe's `train.device`.
+        device: The recipe's `train.device`.
 
     Raises:
-        RecipeError: there is no such device here.
-        TrainingError: torchrun's variables make no sense; another process ended or does not answer.
+        RecipeError: There is no such device here.
+        TrainingError: Torchrun's variables make no sense; another process ended or does not answer.
     """
     rank, count, local = (
         _variable(name, default) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
@@ -122,14 +122,14 @@ def joined(device: str) -> Iterator[Ranks]:
 
 
 def choose_device(name: str, *, local: int | None = None) -> torch.device:
-    """Give the device that a recipe names.
+    """Return the device that a recipe names.
 
     Args:
         name: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        local: number of this process on this machine, where there are several: each takes a GPU of its own.
+        local: Number of this process on this machine, where there are several: each takes a GPU of its own.
 
     Raises:
-        RecipeError: there is no such device here.
+        RecipeError: There is no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

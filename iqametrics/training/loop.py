@@ -41,15 +41,15 @@ class Trainer:
     """One run: an objective, its data and its place on the disk.
 
     Args:
-        objective: on its device, initialised.
-        batches: of crops and whole images.
-        data: the parts of the run.
-        train: the recipe's [train] table.
-        folder: of the run.
-        ranks: where the steps are computed, and by how many processes.
+        objective: On its device, initialised.
+        batches: Of crops and whole images.
+        data: The parts of the run.
+        train: The recipe's [train] table.
+        folder: Of the run.
+        ranks: Where the steps are computed, and by how many processes.
 
     Raises:
-        RecipeError: the device cannot compute in half precision as asked.
+        RecipeError: The device cannot compute in half precision as asked.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Trainer:
         """Train the epochs that are left.
 
         Raises:
-            TrainingError: a loss or gradient that is not finite; a full disk. The last good state is kept.
+            TrainingError: A loss or gradient that is not finite; a full disk. The last good state is kept.
             KeyboardInterrupt: Ctrl-C, after the state was saved.
         """
         # Only now: what is wrapped is made the same on all processes, as the first one has it.
@@ -267,7 +267,7 @@ class Trainer:
             tqdm.write(_summary(row), file=sys.stderr)
 
     def _watched(self) -> dict[str, list[Item]]:
-        """Give the held-out images that are scored while training goes on; the last of the parts chooses the epoch."""
+        """Return the held-out parts that are scored during training; the last of them chooses the epoch."""
         parts = {"val": self.data.validation, "test": self.data.test if self.train.selection == "best-test" else []}
         return {name: items for name, items in parts.items() if items}
 

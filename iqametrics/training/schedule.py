@@ -12,9 +12,9 @@ def lr_factor(train: TrainTable, step: int, steps_per_epoch: int) -> float:
     """Factor on the peak learning rate at a step.
 
     Args:
-        train: the recipe's table.
-        step: number of the step in the whole run, from 0.
-        steps_per_epoch: steps of one epoch.
+        train: The recipe's table.
+        step: Number of the step in the whole run, from 0.
+        steps_per_epoch: Steps of one epoch.
 
     Returns:
         Value in [0, 1].

@@ -18,11 +18,11 @@ def recode(image: Image, codec: str, **options: Any) -> Image:
 
     Args:
         image: RGB in [0, 1].
-        codec: ``JPEG``, ``JPEG2000``, ``WEBP`` or ``AVIF``.
-        options: passed to :meth:`PIL.Image.Image.save`.
+        codec: `JPEG`, `JPEG2000`, `WEBP` or `AVIF`.
+        options: Passed to :meth:`PIL.Image.Image.save`.
 
     Raises:
-        MissingExtraError: this build of Pillow lacks the codec.
+        MissingExtraError: This build of Pillow lacks the codec.
     """
     # "avif" is unknown to Pillow before 11.3, which warns about the unknown name instead of saying no.
     if _FEATURES[codec] not in features.get_supported():
@@ -34,7 +34,7 @@ def recode(image: Image, codec: str, **options: Any) -> Image:
 
 
 def jpeg2000(image: Image, ratio: float, rng: np.random.Generator) -> Image:
-    """JPEG 2000 at a compression ratio of ``ratio`` to one."""
+    """JPEG 2000 at a compression ratio of `ratio` to one."""
     # OpenJPEG refuses more wavelet levels than the shorter side can be halved.
     resolutions = min(6, int(np.log2(min(image.shape[:2]))) + 1)
     options = {"quality_mode": "rates", "quality_layers": [ratio], "num_resolutions": resolutions, "irreversible": True}
@@ -42,5 +42,5 @@ def jpeg2000(image: Image, ratio: float, rng: np.random.Generator) -> Image:
 
 
 def jpeg(image: Image, quality: float, rng: np.random.Generator) -> Image:
-    """JPEG of the given ``quality`` (libjpeg's scale, 4:2:0)."""
+    """JPEG of the given `quality` (libjpeg's scale, 4:2:0)."""
     return recode(image, "JPEG", quality=int(quality))

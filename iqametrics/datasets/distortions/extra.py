@@ -13,12 +13,12 @@ _CODING_BLOCK = 16
 
 
 def webp(image: Image, quality: float, rng: np.random.Generator) -> Image:
-    """WebP of the given ``quality``."""
+    """WebP of the given `quality`."""
     return recode(image, "WEBP", quality=int(quality), method=2)
 
 
 def avif(image: Image, quality: float, rng: np.random.Generator) -> Image:
-    """AVIF of the given ``quality``."""
+    """AVIF of the given `quality`."""
     return recode(image, "AVIF", quality=int(quality), speed=10, max_threads=1)
 
 
@@ -41,17 +41,17 @@ def _resized(image: Image, factor: float, filter_: PilImage.Resampling) -> Image
 
 
 def bilinear_upscale(image: Image, factor: float, rng: np.random.Generator) -> Image:
-    """Reduce by ``factor`` and enlarge again, bilinear."""
+    """Reduce by `factor` and enlarge again, bilinear."""
     return _resized(image, factor, PilImage.Resampling.BILINEAR)
 
 
 def bicubic_upscale(image: Image, factor: float, rng: np.random.Generator) -> Image:
-    """Reduce by ``factor`` and enlarge again, bicubic."""
+    """Reduce by `factor` and enlarge again, bicubic."""
     return _resized(image, factor, PilImage.Resampling.BICUBIC)
 
 
 def lanczos_upscale(image: Image, factor: float, rng: np.random.Generator) -> Image:
-    """Reduce by ``factor`` and enlarge again, Lanczos."""
+    """Reduce by `factor` and enlarge again, Lanczos."""
     return _resized(image, factor, PilImage.Resampling.LANCZOS)
 
 
@@ -62,7 +62,7 @@ def halo(image: Image, amount: float, rng: np.random.Generator) -> Image:
 
 
 def ringing(image: Image, cutoff: float, rng: np.random.Generator) -> Image:
-    """Ideal low-pass filter at ``cutoff`` of the Nyquist frequency, which rings at edges."""
+    """Ideal low-pass filter at `cutoff` of the Nyquist frequency, which rings at edges."""
     height, width = image.shape[:2]
     low = np.hypot(np.fft.fftfreq(2 * height)[:, None], np.fft.rfftfreq(2 * width)[None, :]) <= cutoff / 2
     # The mirrored extension keeps opposite borders from ringing into each other.
@@ -72,31 +72,31 @@ def ringing(image: Image, cutoff: float, rng: np.random.Generator) -> Image:
 
 
 def salt_and_pepper(image: Image, density: float, rng: np.random.Generator) -> Image:
-    """Set a share ``density`` of the pixels to black or white, all channels together."""
+    """Set a share `density` of the pixels to black or white, all channels together."""
     draw = rng.random((*image.shape[:2], 1), dtype=np.float32)
     return np.where(draw < density / 2, 0, np.where(draw < density, 1, image)).astype(np.float32)
 
 
 def color_temperature(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Warm or cold cast (at random): red and blue multiplied by 1 +- ``amount``."""
+    """Warm or cold cast (at random): red and blue multiplied by 1 +- `amount`."""
     warmth = amount * rng.choice([-1, 1])
     return image * np.array([1 + warmth, 1, 1 - warmth], dtype=np.float32)
 
 
 def vignetting(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Darken by ``amount`` in the corners, with the square of the distance to the centre."""
+    """Darken by `amount` in the corners, with the square of the distance to the centre."""
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape[:2])
     falloff: Image = np.asarray((y[:, None] ** 2 + x**2) / 2, dtype=np.float32)
     return image * (1 - np.float32(amount) * falloff)[..., None]
 
 
 def gamma(image: Image, octaves: float, rng: np.random.Generator) -> Image:
-    """Raise to the power 2^(+-``octaves``), the sign at random."""
+    """Raise to the power 2^(+-`octaves`), the sign at random."""
     return image ** np.float32(2.0 ** (octaves * rng.choice([-1, 1])))
 
 
 def haze(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Mix with a smooth veil of light grey, ``amount`` of it on the whole."""
+    """Mix with a smooth veil of light grey, `amount` of it on the whole."""
     height, width = image.shape[:2]
     y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
     slope_y, slope_x = rng.uniform(-0.3, 0.3, size=2).astype(np.float32)
@@ -105,20 +105,20 @@ def haze(image: Image, amount: float, rng: np.random.Generator) -> Image:
 
 
 def banding(image: Image, bits: float, rng: np.random.Generator) -> Image:
-    """Round each channel to ``bits`` bits, no dithering."""
+    """Round each channel to `bits` bits, no dithering."""
     steps = np.float32(2**bits - 1)
     return np.rint(image * steps) / steps
 
 
 def median_smoothing(image: Image, size: float, rng: np.random.Generator) -> Image:
-    """Median filter of ``size`` x ``size`` pixels in each channel, as separate rows and columns."""
+    """Median filter of `size` x `size` pixels in each channel, as separate rows and columns."""
     for shape in ((int(size), 1, 1), (1, int(size), 1)):
         image = ndimage.median_filter(image, size=shape, mode="nearest")
     return image
 
 
 def edge_preserving_smoothing(image: Image, epsilon: float, rng: np.random.Generator) -> Image:
-    """Guided filter on itself (He et al. 2010), radius 6: texture with a variance under ``epsilon`` is ironed out."""
+    """Guided filter on itself (He et al. 2010), radius 6: texture with a variance under `epsilon` is ironed out."""
 
     def mean(array: Image) -> Image:
         return np.asarray(ndimage.uniform_filter(array, size=(13, 13, 1), mode="nearest"), dtype=np.float32)
@@ -130,18 +130,18 @@ def edge_preserving_smoothing(image: Image, epsilon: float, rng: np.random.Gener
 
 
 def poisson_noise(image: Image, photons: float, rng: np.random.Generator) -> Image:
-    """Shot noise of a sensor that counts ``photons`` at white."""
+    """Shot noise of a sensor that counts `photons` at white."""
     return (rng.poisson(image * photons) / photons).astype(np.float32)
 
 
 def correlated_noise(image: Image, deviation: float, rng: np.random.Generator) -> Image:
-    """Grain: Gaussian noise blurred with sigma 1.5, then brought to a standard deviation of ``deviation``."""
+    """Grain: Gaussian noise blurred with sigma 1.5, then brought to a standard deviation of `deviation`."""
     grain = gaussian_blur(rng.standard_normal(image.shape, dtype=np.float32), 1.5)
     return image + np.float32(deviation) * grain / max(float(grain.std()), 1e-6)
 
 
 def block_loss(image: Image, share: float, rng: np.random.Generator) -> Image:
-    """Lost coding blocks: runs of 16x16 blocks, ``share`` of all, show what stands 16 pixels to the left or grey."""
+    """Lost coding blocks: runs of 16x16 blocks, `share` of all, show what stands 16 pixels to the left or grey."""
     height, width = image.shape[:2]
     rows, columns = -(-height // _CODING_BLOCK), -(-width // _CODING_BLOCK)
     out = image.copy()
@@ -154,7 +154,7 @@ def block_loss(image: Image, share: float, rng: np.random.Generator) -> Image:
 
 
 def row_jitter(image: Image, pixels: float, rng: np.random.Generator) -> Image:
-    """Move each row sideways by a normally distributed offset of ``pixels``, as a tape with bad timing does."""
+    """Move each row sideways by a normally distributed offset of `pixels`, as a tape with bad timing does."""
     height, width = image.shape[:2]
     offsets = np.rint(pixels * rng.standard_normal(height)).astype(np.int64)
     columns = np.clip(np.arange(width) - offsets[:, None], 0, width - 1)
@@ -162,7 +162,7 @@ def row_jitter(image: Image, pixels: float, rng: np.random.Generator) -> Image:
 
 
 def interlacing(image: Image, pixels: float, rng: np.random.Generator) -> Image:
-    """Move every other row sideways by ``pixels``: the comb of two fields of a moving scene."""
+    """Move every other row sideways by `pixels`: the comb of two fields of a moving scene."""
     out = image.copy()
     columns = np.clip(np.arange(image.shape[1]) - int(pixels), 0, image.shape[1] - 1)
     out[1::2] = image[1::2][:, columns]
@@ -170,7 +170,7 @@ def interlacing(image: Image, pixels: float, rng: np.random.Generator) -> Image:
 
 
 def chromatic_aberration(image: Image, pixels: float, rng: np.random.Generator) -> Image:
-    """Red magnified and blue reduced, by ``pixels`` at the corners."""
+    """Red magnified and blue reduced, by `pixels` at the corners."""
     height, width = image.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     cy, cx = (height - 1) / 2, (width - 1) / 2
@@ -182,7 +182,7 @@ def chromatic_aberration(image: Image, pixels: float, rng: np.random.Generator) 
 
 
 def ghosting(image: Image, strength: float, rng: np.random.Generator) -> Image:
-    """A second, displaced image at ``strength``, as in a reflection or a doubled broadcast."""
+    """A second, displaced image at `strength`, as in a reflection or a doubled broadcast."""
     dy, dx = (int(v) for v in rng.integers(4, 16, size=2))
     ghost = np.stack([shifted(image[..., c], dy, dx) for c in range(3)], axis=-1)
     return image * np.float32(1 - strength) + np.float32(strength) * ghost

@@ -21,28 +21,28 @@ def _normal(image: Image, variance: float, rng: np.random.Generator) -> Image:
 
 
 def white_noise(image: Image, variance: float, rng: np.random.Generator) -> Image:
-    """Add Gaussian noise of ``variance``, independent in R, G and B."""
+    """Add Gaussian noise of `variance`, independent in R, G and B."""
     return image + _normal(image, variance, rng)
 
 
 def color_noise(image: Image, variance: float, rng: np.random.Generator) -> Image:
-    """Add Gaussian noise of ``variance``, independent in Y, Cb and Cr."""
+    """Add Gaussian noise of `variance`, independent in Y, Cb and Cr."""
     return image + _normal(image, variance, rng) @ _YCBCR_TO_RGB.T
 
 
 def impulse_noise(image: Image, density: float, rng: np.random.Generator) -> Image:
-    """Set a share ``density`` of all channel values to 0 or 1, half of them each."""
+    """Set a share `density` of all channel values to 0 or 1, half of them each."""
     draw = rng.random(image.shape, dtype=np.float32)
     return np.where(draw < density / 2, 0, np.where(draw < density, 1, image)).astype(np.float32)
 
 
 def multiplicative_noise(image: Image, variance: float, rng: np.random.Generator) -> Image:
-    """Speckle: image (1 + n), n Gaussian of ``variance``."""
+    """Speckle: image (1 + n), n Gaussian of `variance`."""
     return image * (1 + _normal(image, variance, rng))
 
 
 def denoise(image: Image, variance: float, rng: np.random.Generator) -> Image:
-    """Add Gaussian noise of ``variance``, clip, and remove it by hard thresholding in sliding 8x8 cosine transforms.
+    """Add Gaussian noise of `variance`, clip, and remove it by hard thresholding in sliding 8x8 cosine transforms.
 
     KADID-10k used a trained denoiser (DnCNN), which is not reproduced here; what remains is alike in kind: smeared
     texture and low-frequency blotches.

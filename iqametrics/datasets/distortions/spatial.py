@@ -13,7 +13,7 @@ _AREA = 512 * 384
 
 
 def jitter(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Five passes in which each pixel is read, bilinearly, from a normally distributed offset of ``amount`` pixels."""
+    """Five passes in which each pixel is read, bilinearly, from a normally distributed offset of `amount` pixels."""
     height, width = image.shape[:2]
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     for _ in range(_SCATTER_PASSES):
@@ -49,7 +49,7 @@ def non_eccentricity_patch(image: Image, patches: float, rng: np.random.Generato
 
 
 def _nearest(size: int, scale: float) -> np.ndarray:
-    """Which row or column each one shows after a nearest-neighbour resize to ``scale`` and back."""
+    """Which row or column each one shows after a nearest-neighbour resize to `scale` and back."""
     small = max(1, round(size * scale))
     kept = ((np.arange(small) + 0.5) * size / small).astype(np.int64)
     return kept[((np.arange(size) + 0.5) * small / size).astype(np.int64)]

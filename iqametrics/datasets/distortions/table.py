@@ -18,12 +18,12 @@ class Distortion:
 
     Attributes:
         id: 1..25 in KADID-10k's order, 101 and above for the extra types.
-        name: what :func:`distort` takes instead of the id.
-        family: blur, color, compression, noise, tone or spatial.
-        liqe_class: which of LIQE's eleven distortion names it belongs to; the words of PFD-IQA's prompts.
-        parameter: what the numbers of ``levels`` are.
-        levels: the parameter at levels 1 to 5.
-        apply: function of (image, parameter, generator); its result may leave [0, 1].
+        name: What :func:`distort` takes instead of the id.
+        family: Blur, color, compression, noise, tone or spatial.
+        liqe_class: Which of LIQE's eleven distortion names it belongs to; the words of PFD-IQA's prompts.
+        parameter: What the numbers of `levels` are.
+        levels: The parameter at levels 1 to 5.
+        apply: Function of (image, parameter, generator); its result may leave [0, 1].
     """
 
     id: int
@@ -146,7 +146,7 @@ def find_distortion(kind: int | str) -> Distortion:
     """The entry of either table with this id or name.
 
     Raises:
-        InputError: there is none.
+        InputError: There is none.
 
     >>> find_distortion("jpeg").id, find_distortion(1).name
     (10, 'gaussian_blur')
@@ -159,21 +159,21 @@ def find_distortion(kind: int | str) -> Distortion:
 
 
 def distort(image: Image, kind: int | str, level: int, rng: np.random.Generator) -> Image:
-    """Distort an image; the same image, kind, level and state of ``rng`` give the same result.
+    """Distort an image; the same image, kind, level and state of `rng` give the same result.
 
     Args:
         image: RGB (H, W, 3), float in [0, 1]; not modified.
-        kind: id or name in :data:`DISTORTIONS` or :data:`EXTRA_DISTORTIONS`.
-        level: 1 to 5. Damage grows with it, except for KADID-10k's ``mean_shift`` and ``contrast_change``, whose third
+        kind: Id or name in :data:`DISTORTIONS` or :data:`EXTRA_DISTORTIONS`.
+        level: 1 to 5. Damage grows with it, except for KADID-10k's `mean_shift` and `contrast_change`, whose third
             level changes (next to) nothing.
-        rng: source of all randomness.
+        rng: Source of all randomness.
 
     Returns:
         Image of the same shape, float32, clipped to [0, 1].
 
     Raises:
-        InputError: unknown kind or level, or not such an image.
-        MissingExtraError: this build of Pillow lacks the codec.
+        InputError: Unknown kind or level, or not such an image.
+        MissingExtraError: This build of Pillow lacks the codec.
     """
     entry = find_distortion(kind)
     if level not in LEVELS:

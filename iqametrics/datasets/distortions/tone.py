@@ -31,12 +31,12 @@ def darken(image: Image, amount: float, rng: np.random.Generator) -> Image:
 
 
 def mean_shift(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Add ``amount`` to every value."""
+    """Add `amount` to every value."""
     return image + np.float32(amount)
 
 
 def grey_levels(histogram: npt.NDArray[np.int64], levels: int) -> npt.NDArray[np.float32]:
-    """Table that maps 256 grey values to at most ``levels`` of them with little squared error (Lloyd; multi-Otsu)."""
+    """Table that maps 256 grey values to at most `levels` of them with little squared error (Lloyd; multi-Otsu)."""
     values = np.arange(256) / 255
     count = np.cumsum(histogram)
     quantiles = (np.arange(levels) + 0.5) / levels * count[-1]
@@ -55,13 +55,13 @@ def grey_levels(histogram: npt.NDArray[np.int64], levels: int) -> npt.NDArray[np
 
 
 def quantization(image: Image, levels: float, rng: np.random.Generator) -> Image:
-    """At most ``levels`` grey levels a channel, placed by the image's own histogram (all channels together)."""
+    """At most `levels` grey levels a channel, placed by the image's own histogram (all channels together)."""
     pixels = to_uint8(image)
     return grey_levels(np.bincount(pixels.ravel(), minlength=256), int(levels))[pixels]
 
 
 def high_sharpen(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Unsharp mask on luma: ``amount`` times the difference to a Gaussian blur of sigma 3."""
+    """Unsharp mask on luma: `amount` times the difference to a Gaussian blur of sigma 3."""
     grey = luma(image)
     return image + np.float32(amount) * (grey - gaussian_blur(grey, 3.0))[..., None]
 
