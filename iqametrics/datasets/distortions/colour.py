@@ -16,14 +16,14 @@ from iqametrics.datasets.distortions.arrays import (
 
 
 def color_diffusion(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Let colour run over edges: a and b of Lab blurred with sigma 1.5 amount + 2, then scaled by `amount`."""
+    """Let colour run over edges: blur a and b of Lab with sigma 1.5 amount + 2, then scale them by `amount`."""
     lab = rgb_to_lab(image)
     lab[..., 1:] = amount * gaussian_blur(lab[..., 1:], 1.5 * amount + 2)
     return lab_to_rgb(lab)
 
 
 def shifted(channel: Image, dy: int, dx: int) -> Image:
-    """A channel (H, W) moved down by `dy` and right by `dx` pixels, the border replicated."""
+    """Move a channel (H, W) down by `dy` and right by `dx` pixels; the border is replicated."""
     height, width = channel.shape
     rows = np.clip(np.arange(height) - dy, 0, height - 1)
     columns = np.clip(np.arange(width) - dx, 0, width - 1)
@@ -31,7 +31,7 @@ def shifted(channel: Image, dy: int, dx: int) -> Image:
 
 
 def _edge_map(image: Image) -> Image:
-    """How strongly each pixel belongs to an edge, 0..1: smoothed gradient against its own 90th percentile."""
+    """Compute edge strength in [0, 1]: the smoothed gradient relative to its own 90th percentile."""
     grey = luma(image)
     gradient = np.hypot(ndimage.sobel(grey, 0, mode="nearest"), ndimage.sobel(grey, 1, mode="nearest"))
     gradient = gaussian_blur(gradient, 2.0)
@@ -49,7 +49,7 @@ def color_shift(image: Image, pixels: float, rng: np.random.Generator) -> Image:
 
 
 def color_quantization(image: Image, colors: float, rng: np.random.Generator) -> Image:
-    """Palette of at most `colors` colours (median cut), no dithering."""
+    """Reduce to a palette of at most `colors` colours by median cut, without dithering."""
     quantized = to_pil(image).quantize(int(colors), method=PilImage.Quantize.MEDIANCUT, dither=PilImage.Dither.NONE)
     return from_pil(quantized)
 
