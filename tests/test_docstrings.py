@@ -38,7 +38,7 @@ SECTIONS = ("Args:", "Attributes:", "Returns:", "Yields:", "Raises:")
 ENTRY = re.compile(r"(?P<name>\*{0,2}[\w.]+(, \*{0,2}\w+)*): (?P<text>.*)", re.DOTALL)
 # Names that are written small at the start of a sentence too: Greek letters, functions, projects.
 SMALL = re.compile(r"(tau|gamma|eps|sigmoid|phi|piq|pyiqa|timm|torch|torchvision|open_clip)\b|[a-z]?\W|\w*[_\d(]")
-NO_VERB = re.compile(r"(The|A|An|What|Whether|Which|Where|How|All|Each|Every|One|Its?|This|That|These)\b")
+NO_VERB = re.compile(r"(The|A|An|What|Whether|Which|Where|How|All|Each|Every|One|Its?|This|That|These|Equation)\b")
 THIRD_PERSON = re.compile(r"(?!Pass|Process|Express|Guess|Address|Compress|Cross|Miss|Press)[A-Z][a-z]+s\b")
 RST = re.compile(r"``|^\s*:(param|returns?|rtype|raises)\b|:(class|func|meth|mod|attr):`|^\s*\.\. \w+::", re.MULTILINE)
 
