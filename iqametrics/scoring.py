@@ -216,12 +216,12 @@ class _References:
         self.sizings = sizings
         self.decoder = decoder
         self.pending: dict[str, Future[_Picture]] = {}
-        self.held: OrderedDict[str, tuple[tuple[int, int], dict[int, ReferenceFeatures]]] = OrderedDict()
+        self.cached: OrderedDict[str, tuple[tuple[int, int], dict[int, ReferenceFeatures]]] = OrderedDict()
         self.nbytes = 0
 
     def expect(self, path: str) -> None:
         """Request a reference, unless it is cached or requested already."""
-        if path not in self.held and path not in self.pending:
+        if path not in self.cached and path not in self.pending:
             self.pending[path] = self.decoder.submit(path, self.sizings)
 
     def release(self, path: str | None, wanted: Iterable[str | None]) -> None:
@@ -235,9 +235,9 @@ class _References:
         Raises:
             InputError: If the reference cannot be read.
         """
-        if path in self.held:
-            self.held.move_to_end(path)
-            return self.held[path]
+        if path in self.cached:
+            self.cached.move_to_end(path)
+            return self.cached[path]
         self.expect(path)
         future = self.pending.pop(path)
         try:
@@ -250,10 +250,10 @@ class _References:
             }
         finally:
             self.decoder.release(future)
-        self.held[path] = (picture.size, features)
+        self.cached[path] = (picture.size, features)
         self.nbytes += _nbytes(features)
-        while self.nbytes > MAX_REFERENCE_BYTES and len(self.held) > 1:
-            _, (_, dropped) = self.held.popitem(last=False)
+        while self.nbytes > MAX_REFERENCE_BYTES and len(self.cached) > 1:
+            _, (_, dropped) = self.cached.popitem(last=False)
             self.nbytes -= _nbytes(dropped)
         return picture.size, features
 
@@ -331,27 +331,27 @@ class _Scoring:
 
     def _score(self, batch: list[_Slot]) -> None:
         for number, metric in enumerate(self.metrics):
-            held: list[ReferenceFeatures] = []
+            references: list[ReferenceFeatures] = []
             slots = batch
             if metric.mode == "fr":
-                slots, held = self._with_references(batch, number)
+                slots, references = self._with_references(batch, number)
             if slots:
                 images = [slot.picture.result().sized[metric.sizing] for slot in slots]
-                for slot, result in zip(slots, _apply(metric, images, held), strict=True):
+                for slot, result in zip(slots, _apply(metric, images, references), strict=True):
                     slot.results[number] = result
         for slot in batch:
             slot.scored = True
 
     def _with_references(self, batch: list[_Slot], number: int) -> tuple[list[_Slot], list[ReferenceFeatures]]:
         """Return the images that have a reference, with its features; record an error for the others."""
-        slots, held = [], []
+        slots, references = [], []
         for slot in batch:
             try:
-                held.append(self._reference(slot)[number])
+                references.append(self._reference(slot)[number])
                 slots.append(slot)
             except (IqaError, RuntimeError, MemoryError) as error:
                 slot.results[number] = _one_line(error)
-        return slots, held
+        return slots, references
 
     def _reference(self, slot: _Slot) -> dict[int, ReferenceFeatures]:
         item = slot.item
@@ -388,16 +388,16 @@ def _decode(path: str, sizings: frozenset[Sizing]) -> _Picture:
     return _Picture((height, width), {sizing: sizing.apply(image[None])[0] for sizing in sizings})
 
 
-def _apply(metric: Metric, images: list[Tensor], held: list[ReferenceFeatures]) -> list[float | str]:
+def _apply(metric: Metric, images: list[Tensor], refs: list[ReferenceFeatures]) -> list[float | str]:
     """Score images of one size; if that fails, score them one by one, so that only the bad ones get an error."""
     try:
         batch = torch.stack(images)
-        scores = metric(batch, ReferenceFeatures.cat(held)) if held else metric(batch)
+        scores = metric(batch, ReferenceFeatures.cat(refs)) if refs else metric(batch)
         return [_finite(score) for score in scores.tolist()]
     except (IqaError, RuntimeError, MemoryError) as error:
         if len(images) == 1:
             return [_one_line(error)]
-    return [result for index, image in enumerate(images) for result in _apply(metric, [image], held[index : index + 1])]
+    return [result for index, image in enumerate(images) for result in _apply(metric, [image], refs[index : index + 1])]
 
 
 def _finite(score: float) -> float | str:
@@ -412,4 +412,4 @@ def _one_line(error: BaseException) -> str:
 
 
 def _nbytes(features: dict[int, ReferenceFeatures]) -> int:
-    return sum(held.nbytes for held in features.values())
+    return sum(part.nbytes for part in features.values())

@@ -52,7 +52,7 @@ class BpclipConfig:
         n_anchors: Number K of text anchors.
         similarity: Softmax over the anchors of tau * cosine (Figure 1), the plain cosine (eq. 8), or tau * cosine.
         logit_scale: Initial value of tau.
-        similarity_norm: Whether a LayerNorm stands before the score MLP.
+        similarity_norm: Whether a LayerNorm precedes the score MLP.
         score_hidden: Hidden width of the score MLP.
 
     Raises:

@@ -274,7 +274,7 @@ def _groups_of_references(samples: Sequence[Sample]) -> dict[str, str]:
         other = groups.setdefault(str(sample.reference).casefold(), sample.group)
         if other != sample.group:
             raise DataError(
-                f"{sample.reference}: stands in the groups {other!r} and {sample.group!r}, so a split could put it on "
+                f"{sample.reference}: is in the groups {other!r} and {sample.group!r}, so a split could put it on "
                 "both sides; give all its rows one group"
             )
     return groups

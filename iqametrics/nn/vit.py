@@ -30,7 +30,7 @@ class VitConfig:
         layer_scale: Initial value of the LayerScale factors; None for blocks that have none.
         patch_bias: Whether the patch embedding has a bias.
         class_position: Whether the class token has a positional embedding too.
-        pre_norm: Whether a LayerNorm stands before the first block.
+        pre_norm: Whether a LayerNorm precedes the first block.
         output_dim: Width of the linear projection after the final norm; None for no projection.
     """
 
