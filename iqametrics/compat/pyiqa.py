@@ -6,8 +6,8 @@
     metric.lower_better, metric.metric_mode, metric.score_range
     score = metric("distorted.png", "reference.png")
 
-Names without a package are ours, and else pyiqa's own ("niqe" means "pyiqa/niqe"), where pyiqa is installed. What differs
-from pyiqa is in `docs/from-pyiqa.md`. No code of pyiqa is here; the names follow its public interface.
+Names without a package are ours, and else pyiqa's own ("niqe" means "pyiqa/niqe"), where pyiqa is installed. What
+differs from pyiqa is in `docs/from-pyiqa.md`. No code of pyiqa is here; the names follow its public interface.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import InputError, UnknownMetricError
 from iqametrics.images import ImageSource
 from iqametrics.registry import create_metric as _create_metric
@@ -83,9 +84,10 @@ class InferenceModel(nn.Module):
             InputError: An image cannot be scored, or a reference is missing.
         """
         references = ref if self.metric_mode == "FR" else None
+        score = self.net.score_with_gradient if self.as_loss else self.net
+        scores: Tensor = score(target, references)
         if not self.as_loss:
-            return self.net(target, references)[:, None]  # type: ignore[no-any-return]
-        scores: Tensor = self.net.differentiable_scores(target, references)
+            return scores[:, None]
         weight = 1.0 if self.loss_weight is None else self.loss_weight
         return _REDUCTIONS[self.loss_reduction](weight * scores[:, None])
 
@@ -115,18 +117,11 @@ def create_metric(
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        metric = _create_metric(metric_name, device=device, weights=weights)
-    except UnknownMetricError:
-        if "/" in metric_name or metric_name.partition(".")[0] in list_metrics():
-            raise
-        metric = _create_metric(f"pyiqa/{metric_name}", device=device)
-    if as_loss and not metric.differentiable:
-        raise InputError(f"{metric.name} has no useful gradient, so it cannot be a loss; leave out as_loss")
+    metric = _create_metric(_full_name(metric_name), device=device, weights=weights, as_loss=as_loss)
     return InferenceModel(metric, as_loss=as_loss, loss_weight=loss_weight, loss_reduction=loss_reduction)
 
 
-def list_models(metric_mode: Literal["FR", "NR"] | None = None, filter: str = "") -> list[str]:  # noqa: A002
+def list_models(metric_mode: Literal["FR", "NR"] | None = None, filter: str = "") -> list[str]:
     """List the names of our metrics, and of piq's and pyiqa's where they are installed.
 
     Args:
@@ -140,3 +135,11 @@ def list_models(metric_mode: Literal["FR", "NR"] | None = None, filter: str = ""
         raise UnknownMetricError(f"unknown mode {metric_mode!r}; use 'FR', 'NR' or None")
     names = list_metrics(modes[metric_mode], baselines=True)
     return [name for name in names if fnmatch(name, filter or "*")]
+
+
+def _full_name(name: str) -> str:
+    """Return the name by which we know a metric: pyiqa's own names are those that are not nearly ours."""
+    metric, known = name.partition(".")[0], list_metrics()
+    if "/" in name or metric in known or did_you_mean(metric, known):
+        return name
+    return f"pyiqa/{name}"
