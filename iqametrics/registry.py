@@ -4,7 +4,6 @@ Nothing here imports torch until `create_metric` is called: a method's package d
 its code is imported when a metric is first made.
 """
 
-import difflib
 import importlib
 import os
 import re
@@ -16,13 +15,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from iqametrics.common.devices import find_device
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
 from iqametrics.naming import HUB, SUFFIX, MetricName, parse_name
 from iqametrics.spec import MetricSpec, Mode
 from iqametrics.weights.hub import parse_reference
-from iqametrics.weights.locate import Source, check_metric, open_source, own_entry, read_own, source_of
+from iqametrics.weights.locate import Source, check_metric, open_source, own_entry, read_entry, read_own, source_of
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest
-from iqametrics.weights.untrusted import read_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -222,7 +222,7 @@ def metric_info(name: str) -> MetricInfo:
     if named.weights is not None:
         entry, metadata = own_entry(named)
     elif entry := next((e for e in entries if (e.default if named.tag is None else e.tag == named.tag)), None):
-        metadata = _metadata(entry)
+        metadata = read_entry(entry, WEIGHTS_FOLDER)
     constants = {key: value for key, value in asdict(spec).items() if key != "factory"}
     return MetricInfo(
         **constants,
@@ -307,8 +307,7 @@ def _check_name(name: str) -> None:
 
 def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:
     known = sorted(known)
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(name, known, end=" ")
     return f"unknown {what} {name!r}; {hint}known: {', '.join(known) or 'none'} (see {where})"
 
 
@@ -338,17 +337,6 @@ def _check_weights(named: MetricName, weights: str) -> None:
         )
     if named.tag is not None and not re.fullmatch(r"[\w.+-]{1,100}", named.tag):
         raise UnknownMetricError(f"{named.tag!r} is no tag; use letters, digits, dots, hyphens and underscores")
-
-
-def _metadata(entry: CheckpointEntry) -> dict[str, Any]:
-    if entry.source == "bundled":
-        return read_metadata(WEIGHTS_FOLDER / entry.file)
-    return {
-        "config": entry.config,
-        "training": {"data": entry.training_data},
-        "licence": entry.licence,
-        "results": entry.results,
-    }
 
 
 def _import_factory(spec: MetricSpec) -> "type[Metric]":
@@ -405,18 +393,10 @@ def _place(metric: "Metric", device: "str | torch.device | None", dtype: "str | 
     wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
         raise InputError(f"dtype {dtype!r} is not one to compute in; use float32, bfloat16 or float16")
+    found = None if device is None else find_device(device, error=InputError)
     try:
-        metric.to(device=best_device() if device == "auto" else device, dtype=wanted)
-    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
-        # torch says "Torch not compiled with CUDA enabled" by an AssertionError.
+        metric.to(device=found, dtype=wanted)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        # Too little memory, or a type that the device has not.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"device {str(device)!r} cannot be used here ({reason}); use 'cpu' or 'auto'") from error
-
-
-def best_device() -> str:
-    """Name the fastest kind of device that is there: "cuda", else "mps", else "cpu"."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -154,7 +154,9 @@ class TestCommands:
 
     def test_fail_below_knows_each(self, mine, picture):
         command = ["score", str(picture), "--metric", "fake-nr=mine.safetensors", "--metric", "fake-nr.lite"]
-        assert main([*command, "--fail-below", "1000"]) == 3
+        assert main([*command, "--fail-below", "fake-nr=mine.safetensors=1000"]) == 3
+        assert main([*command, "--fail-below", "fake-nr=mine.safetensors=-1000"]) == 0
+        assert main([*command, "--fail-below", "fake-nr.lite=1000"]) == 3
 
     def test_evaluate_compares_a_shipped_one_with_a_file_of_its_tag(self, mine, labels, capsys):
         command = ["evaluate", "--csv", str(labels), "--format", "json"]

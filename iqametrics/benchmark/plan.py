@@ -109,7 +109,7 @@ class Job:
         return f"{self.metric}={self.weights}" if self.weights else self.metric
 
     def place(self, target: Target) -> str:
-        """Column that the figures of a target belong to, as `Cell.place`."""
+        """Return the name of the column that holds the results of a target, in the form of `Cell.place`."""
         return target.dataset if self.train in ("", target.dataset) else f"{self.train}->{target.dataset}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import asdict, fields
 
 from iqametrics.benchmark.plan import COMPARE
 from iqametrics.benchmark.report import COMPARED, Line, Report
+from iqametrics.common.markup import html_text, latex, markdown, plain, spreadsheet
 from iqametrics.evaluation import Comparison
-from iqametrics.markup import html_text, latex, markdown, plain, spreadsheet
 
 FORMATS = ("md", "csv", "latex", "html")
 

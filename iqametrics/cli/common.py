@@ -1,4 +1,4 @@
-"""What the commands share: the parser's manners, options, and the making of metrics."""
+"""Shared by the commands: a parser that reports a mistake in one line, options, and the creation of metrics."""
 
 import argparse
 import math
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from iqametrics.cli.output import printable
+from iqametrics.common.devices import AUTO, DEVICES
 from iqametrics.errors import UnknownMetricError
 from iqametrics.naming import parse_name
 from iqametrics.registry import LiteCheckpointWarning, check_name, create_metric
@@ -69,9 +70,7 @@ def finite(text: str) -> float:
 def add_compute_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that score."""
     group = parser.add_argument_group("computing")
-    group.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute (default: auto)"
-    )
+    group.add_argument("--device", choices=DEVICES, default=AUTO, help="where to compute (default: auto)")
     group.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="what in (default: float32)"
     )
@@ -94,12 +93,13 @@ def check_metric_name(name: str) -> None:
         raise UsageError(str(error)) from error
 
 
-def make_metrics(names: Sequence[str], device: str, dtype: str) -> "list[Metric]":
+def make_metrics(names: Sequence[str], device: str, dtype: str, *, quiet: bool = False) -> "list[Metric]":
     """Make metrics, each with a name of its own in the output as far as they are different.
 
-    Of several with the same tag, those of which a file was named are called as on the command line.
+    Of several with the same tag, those given by a file are called as on the command line. `quiet` leaves out that
+    one is the lite checkpoint.
     """
-    metrics = [_make_metric(name, device, dtype) for name in names]
+    metrics = [_make_metric(name, device, dtype, quiet=quiet) for name in names]
     count = Counter(metric.full_name for metric in metrics)
     for metric, name in zip(metrics, names, strict=True):
         if count[metric.full_name] > 1 and parse_name(name).weights is not None:
@@ -107,14 +107,15 @@ def make_metrics(names: Sequence[str], device: str, dtype: str) -> "list[Metric]
     return metrics
 
 
-def _make_metric(name: str, device: str, dtype: str) -> "Metric":
+def _make_metric(name: str, device: str, dtype: str, *, quiet: bool) -> "Metric":
     """Make a metric, with its warnings as lines on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LiteCheckpointWarning)
         metric = create_metric(name, device=device, dtype=dtype)
     for warning in caught:
         if issubclass(warning.category, LiteCheckpointWarning):
-            complain(f"note: {warning.message}")
+            if not quiet:
+                complain(f"note: {warning.message}")
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return metric

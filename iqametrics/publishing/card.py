@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from iqametrics.markup import markdown, plain
+from iqametrics.common.markup import markdown, plain
 
 LABELS = ("human", "made")
 """What the scores of the data are: opinions of people about these images, or values that formulas gave."""

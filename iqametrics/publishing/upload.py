@@ -4,7 +4,6 @@ The Hub gets three files: `model.safetensors` (the checkpoint with all its tenso
 `config.json` (the checkpoint's metadata, and the recipe of the run where it is known).
 """
 
-import hashlib
 import json
 import re
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iqametrics.common.digest import file_sha256
 from iqametrics.errors import InputError, WeightsError
 from iqametrics.metric import Metric
 from iqametrics.publishing.card import LABELS, card, named_data
@@ -96,7 +96,7 @@ def publish_checkpoint(
         whole = Path(folder) / MODEL_FILE
         save_checkpoint(whole, tensors, metadata)
         _check_scores(original, file, whole)
-        digest = hashlib.sha256(whole.read_bytes()).hexdigest()
+        digest = file_sha256(whole, error=WeightsError)
         text = card(metadata, sha256=digest, elements=sum(read_sizes(whole).values()), labels=labels, repo=repo)
         config = json.dumps(metadata | ({"recipe": recipe} if recipe else {}), indent=2)
         files: dict[str, Path | bytes] = {

@@ -5,18 +5,17 @@ its header is read, and no more than one tensor is held beside the model.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from iqametrics.common.files import write_file
 from iqametrics.errors import IqaError, WeightsError
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
 from iqametrics.weights.untrusted import (
@@ -103,18 +102,11 @@ def save_checkpoint(
     metadata = {"format": 1, **metadata}
     check_metadata(metadata, str(path))
     tensors = {name: _storable(name, tensor, dtype) for name, tensor in state_dict.items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        text = json.dumps(metadata, allow_nan=False)
-        save_file(tensors, part, metadata={METADATA_KEY: text})
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be written ({error}); check the folder and the metadata") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
+        content = to_bytes(tensors, metadata={METADATA_KEY: json.dumps(metadata, allow_nan=False)})
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be written ({error}); check the metadata") from error
+    write_file(path, content, error=WeightsError)
 
 
 def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple[dict[str, Any], StoredTensors]:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from iqametrics.common.digest import file_sha256
 from iqametrics.errors import WeightsError
 from iqametrics.naming import HUB, MetricName
-from iqametrics.weights.hub import cached_path, digest, fetch, fetch_checkpoint, parse_reference
+from iqametrics.weights.hub import cached_path, fetch, fetch_checkpoint, parse_reference
 from iqametrics.weights.manifest import CheckpointEntry, verified_bytes
 from iqametrics.weights.untrusted import read_metadata
 
@@ -50,6 +51,18 @@ def open_source(metric: str, source: Source, folder: Path) -> tuple[str, Path | 
     return str(source), path
 
 
+def read_entry(entry: CheckpointEntry, folder: Path) -> dict[str, Any]:
+    """Read what a checkpoint of the manifest says of itself; of one on the Hub, what the manifest says of it."""
+    if entry.source == "bundled":
+        return read_metadata(folder / entry.file)
+    return {
+        "config": entry.config,
+        "training": {"data": entry.training_data},
+        "licence": entry.licence,
+        "results": entry.results,
+    }
+
+
 def read_own(named: MetricName) -> tuple[Path, dict[str, Any]] | None:
     """Read what a file that a name gives says of itself; None for one on the Hub that has not been fetched.
 
@@ -87,7 +100,7 @@ def own_entry(named: MetricName) -> tuple[CheckpointEntry, dict[str, Any]]:
         default=False,
         source="file" if on_hub is None else "hub",
         file=named.weights if on_hub is None else on_hub.file,
-        sha256=digest(path),
+        sha256=file_sha256(path, error=WeightsError),
         bytes=path.stat().st_size,
         licence=metadata.get("licence", "not stated"),
         repo=None if on_hub is None else on_hub.repo,

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from iqametrics.benchmark.render import render
 from iqametrics.benchmark.report import Line, Report
 from iqametrics.cli.main import main
-from iqametrics.markup import html_text, latex, markdown, plain, spreadsheet
+from iqametrics.common.markup import html_text, latex, markdown, plain, spreadsheet
 from iqametrics.publishing.card import card
 from iqametrics.weights.checkpoint import save_checkpoint
 
