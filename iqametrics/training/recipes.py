@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -114,6 +115,33 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def changes_for_images(path: Path, images: LabelledImages) -> list[str]:
+    """Give what changes in a recipe when its images are replaced.
+
+    Args:
+        path: of the recipe.
+        images: those in place of the recipe's own.
+
+    Returns:
+        `table.key=value` each: what the checkpoint is called, if the recipe calls it by its own dataset, and a split
+        that keeps distorted versions of one reference together where there are references, and bursts where none are.
+
+    Raises:
+        DataError: there is no dataset of that name.
+    """
+    tables = read_tables(path)
+    by = tables.get("split", {}).get("by")
+    meant = tables.get("data", {}).get("dataset")
+    tag = images.dataset or "custom"
+    changes = [f"metric.tag={tag}"] if meant not in (None, "", tag) else []
+    if images.mode == "fr" and by != "reference":
+        changes.append("split.by=reference")
+    # A dataset without references cannot be split by them; in photographs that nobody knows, bursts must be expected.
+    if (images.mode == "nr" and by == "reference") or (images.mode is None and meant and by == "image"):
+        changes.append("split.by=near-duplicates")
+    return changes
 
 
 def locate(tables: Mapping[str, Any], base: Path) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iqametrics.datasets.kadid10k import MADE_FILE
-from iqametrics.datasets.synthetic import LABELS_FILE, RECIPE_FILE
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import WeightsError
 from iqametrics.metric import Metric
 from iqametrics.weights.card import LABELS, card, named_data
@@ -157,13 +156,8 @@ def _labels(recipe: Mapping[str, Any]) -> str | None:
     data = recipe.get("data")
     if not isinstance(data, Mapping):
         return None
-    file = Path(str(data.get("csv") or ""))
-    folder = Path(str(data.get("root") or "")) if data.get("dataset") else file.parent
-    # `iqametrics synthesize` leaves its own recipe beside the labels, and a mark where they look like KADID-10k's.
-    if (folder / MADE_FILE).is_file() or (file.name == LABELS_FILE and (folder / RECIPE_FILE).is_file()):
-        return "made"
-    # The datasets that the package knows are scored by people; but a folder that is gone may have been a made one.
-    return "human" if data.get("dataset") and data.get("root") and folder.is_dir() else None
+    csv, dataset, root = (str(data.get(key) or "") for key in ("csv", "dataset", "root"))
+    return LabelledImages(csv=csv, dataset=dataset, root=root).label_kind if csv or dataset else None
 
 
 def _without_paths(value: Any) -> Any:
