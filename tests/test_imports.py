@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "iqametrics"
 
 # Lowest first. A module may import from its own layer and from those below.
 LAYERS = [
-    {"errors", "spec", "config"},
+    {"errors"},
+    {"common", "spec"},
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective"},
     {"registry", "scoring"},

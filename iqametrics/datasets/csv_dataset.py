@@ -25,24 +25,24 @@ def read_csv_dataset(
     mos_range: tuple[float, float] | None = None,
     range_option: str = RANGE_OPTION,
 ) -> list[Sample]:
-    """Read a CSV with ``image,mos`` and, if wanted, ``reference,kind,level,distortion,split,group,mos_std``.
+    """Read a CSV with `image,mos` and, if wanted, `reference,kind,level,distortion,split,group,mos_std`.
 
     Other columns are ignored, as are empty lines. The file is UTF-8, with or without a byte-order mark; names that hold
     commas are quoted.
 
     Args:
-        path: the CSV.
-        root: folder that relative file names start from; the CSV's own folder if None.
+        path: The CSV.
+        root: Folder that relative file names start from; the CSV's own folder if None.
         mos_range: (worst, best) of the scores, mapped onto (0, 1); (100, 0) turns a DMOS around. None takes the scores
             as they are, which must lie in [0, 1].
-        range_option: how the caller was given the range, for the message that a score lies outside [0, 1].
+        range_option: How the caller was given the range, for the message that a score lies outside [0, 1].
 
     Returns:
         Samples in the order of the file.
 
     Raises:
-        DataError: no such file, not a CSV in UTF-8, a missing column, a score that is no finite number or out of range,
-            an image twice, files that do not exist; with the line number where there is one.
+        DataError: If there is no such file, it is no CSV in UTF-8, lacks a column, has a score that is no finite number
+            or out of range, or an image twice, or files do not exist; with the line number where there is one.
     """
     low, high = _checked_range(mos_range)
     rows = _scored_rows(Path(path), mos_range)
@@ -64,14 +64,14 @@ def read_csv_opinions(path: str | Path, root: str | Path | None = None) -> tuple
     Files that do not exist are left to whoever reads them, unless all of them are missing.
 
     Args:
-        path: the CSV, see `read_csv_dataset`.
-        root: folder that relative file names start from; the CSV's own folder if None.
+        path: The CSV, see `read_csv_dataset`.
+        root: Folder that relative file names start from; the CSV's own folder if None.
 
     Returns:
         Samples in the order of the file, and what 0 and 1 are on the scale of the file: its least and greatest score.
 
     Raises:
-        DataError: as for `read_csv_dataset`.
+        DataError: If it cannot be read, as for `read_csv_dataset`.
     """
     rows = _scored_rows(Path(path), None)
     low, high = min(row.score for row in rows), max(row.score for row in rows)

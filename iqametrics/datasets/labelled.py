@@ -25,11 +25,11 @@ class LabelledImages:
 
     Attributes:
         csv: `image,mos[,reference,kind,level,distortion,split,group,mos_std]`.
-        dataset: name of a dataset, see `iqametrics datasets list`.
-        root: folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
+        dataset: Name of a dataset, see `iqametrics datasets list`.
+        root: Folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
         mos_range: (worst, best) of a CSV's scores.
-        labels: one of `LABELS` where it is stated; "" for what `label_kind` finds.
-        images: file with the names of the images, or references, to keep, one a line; "" for all.
+        labels: One of `LABELS` where it is stated; "" for what `label_kind` finds.
+        images: File with the names of the images, or references, to keep, one a line; "" for all.
     """
 
     csv: str = ""
@@ -86,11 +86,11 @@ class LabelledImages:
         """Read the samples, their scores brought to [0, 1].
 
         Args:
-            range_option: how the range of a CSV's scores is given where these images were named, for the message
+            range_option: How the range of a CSV's scores is given where these images were named, for the message
                 that says so.
 
         Raises:
-            DataError: the CSV or dataset is missing or wrong, or has none of the listed images.
+            DataError: If the CSV or dataset is missing or wrong, or has none of the listed images.
         """
         if self.csv:
             from iqametrics.datasets.csv_dataset import RANGE_OPTION, read_csv_dataset
@@ -110,10 +110,10 @@ class LabelledImages:
         A CSV's file that does not exist is told when it is scored, as a damaged one is.
 
         Args:
-            split: as `protocol.select` reads it.
+            split: Text of a split, as `protocol.select` reads it.
 
         Raises:
-            DataError: the CSV or dataset is missing or wrong, or has no such split.
+            DataError: If the CSV or dataset is missing or wrong, or has no such split.
         """
         from iqametrics.datasets.protocol import select
 
@@ -165,7 +165,7 @@ class LabelledImages:
         """Say what figures on these images are not: opinions of people, or figures on a whole release.
 
         Args:
-            facts: of the chosen images.
+            facts: Facts of the chosen images.
         """
         if self.label_kind == "made":
             yield f"{self.folder}: labels are {_MADE}"
@@ -206,11 +206,11 @@ class ChosenImages:
     """The images that are asked about.
 
     Attributes:
-        samples: the chosen images.
-        opinions: their opinion scores, on the file's own scale for a CSV, in [0, 1] for a dataset.
-        spreads: standard deviations of the opinions on the same scale; None where unknown.
-        groups: what the bootstrap draws together, see `LabelledImages.interval_groups`.
-        facts: what is said of them beside figures: csv, dataset, split, and what the figures mean.
+        samples: The chosen images.
+        opinions: Their opinion scores, on the file's own scale for a CSV, in [0, 1] for a dataset.
+        spreads: Standard deviations of the opinions on the same scale; None where unknown.
+        groups: What the bootstrap draws together, see `LabelledImages.interval_groups`.
+        facts: What is said of them beside figures: csv, dataset, split, and what the figures mean.
     """
 
     samples: list[Sample]

@@ -12,7 +12,7 @@ _RECIPE_KEYS = {"version", "seed", "crops", "references"}
 
 
 def made_labels(root: str | os.PathLike[str]) -> bool:
-    """Whether `iqametrics synthesize` made this folder: its labels are no opinions of these very images."""
+    """Return whether `iqametrics synthesize` made this folder: its labels are no opinions of these very images."""
     return (Path(root) / MADE_FILE).is_file() or _is_recipe(Path(root) / RECIPE_FILE)
 
 

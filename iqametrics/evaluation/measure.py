@@ -1,7 +1,7 @@
-"""From scores, opinions, groups and spreads to what is reported: figures of each metric, and their comparison.
+"""From scores, opinions, groups and spreads to what is reported: measures of each metric, and their comparison.
 
-Training, `iqametrics evaluate` and `iqametrics benchmark` take their figures here, so that the same scores of the same
-images have the same figures and the same interval wherever they are asked for.
+Training, `iqametrics evaluate` and `iqametrics benchmark` compute them here, so that the same scores of the same images
+have the same measures and the same interval everywhere.
 """
 
 import dataclasses
@@ -27,20 +27,20 @@ def measure(
     groups: Sequence[str],
     spreads: Sequence[float | None] | None = None,
 ) -> dict[str, int | float | bool | None]:
-    """Take all figures of a metric on the images that it could score.
+    """Compute all measures of a metric on the images that it could score.
 
     Args:
-        scores: of the metric.
-        opinions: opinion scores of the same images.
-        groups: what the bootstrap draws together, one label an image. Images of one group are no sample to resample:
-            they have figures, but no interval.
-        spreads: standard deviations of the opinions, which count where all of these images have one; None for none.
+        scores: Scores of the metric.
+        opinions: Opinion scores of the same images.
+        groups: What the bootstrap draws together, one label an image. Images of one group are no sample to resample:
+            they have measures, but no interval.
+        spreads: Standard deviations of the opinions, which count where all of these images have one; None for none.
 
     Returns:
         The fields of `Evaluation`, ready for JSON.
 
     Raises:
-        DataError: fewer than 3 images could be scored.
+        DataError: If fewer than 3 images could be scored.
     """
     known = [index for index, score in enumerate(scores) if score is not None]
     values = [score for score in scores if score is not None]
@@ -65,13 +65,13 @@ def compare(
     """Compare metrics in pairs on the images that all of them could score.
 
     Args:
-        scores: of each metric, by its name.
-        opinions: opinion scores of the same images.
-        groups: what the bootstrap draws together; of images of one group it tells nothing.
-        lower_is_better: names of metrics to turn round.
+        scores: Scores of each metric, by its name.
+        opinions: Opinion scores of the same images.
+        groups: What the bootstrap draws together; of images of one group it tells nothing.
+        lower_is_better: Names of metrics to turn round.
 
     Raises:
-        DataError: fewer than 3 images could be scored by all.
+        DataError: If fewer than 3 images could be scored by all.
     """
     known = [index for index in range(len(opinions)) if all(of[index] is not None for of in scores.values())]
     columns = {name: [score for index in known if (score := of[index]) is not None] for name, of in scores.items()}
@@ -91,18 +91,18 @@ def report(
     spreads: Sequence[float | None] | None = None,
     lower_is_better: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Take the figures of one metric, or those of several with their comparison.
+    """Compute the measures of one metric, or those of several with their comparison.
 
     Args:
-        scores: of each metric, by its name.
-        opinions: opinion scores of the same images.
-        groups: what the bootstrap draws together.
-        by: what the groups are: "group", "reference" or "image".
-        spreads: as for `measure`.
-        lower_is_better: names of metrics to turn round in the comparison.
+        scores: Scores of each metric, by its name.
+        opinions: Opinion scores of the same images.
+        groups: What the bootstrap draws together.
+        by: What the groups are: "group", "reference" or "image".
+        spreads: As for `measure`.
+        lower_is_better: Names of metrics to turn round in the comparison.
 
     Returns:
-        groups, results (one record a metric, with its error where it has no figures), comparison (None for one metric,
+        Groups, results (one record a metric, with its error where it has no figures), comparison (None for one metric,
         empty where they cannot be compared), problem (why they cannot) and definitions.
     """
     number = len(set(groups))
@@ -159,6 +159,6 @@ def _without_bootstrap(pair: Comparison) -> Comparison:
 
 
 def _drawn(groups: Sequence[str], known: Sequence[int]) -> list[str] | None:
-    """Groups of the known images; None where all are in one."""
+    """Return the groups of the known images; None where all are in one."""
     chosen = [groups[index] for index in known]
     return chosen if len(set(chosen)) > 1 else None

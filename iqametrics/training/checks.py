@@ -19,7 +19,7 @@ def check_learnable(samples: Sequence[Sample], title: str) -> None:
     """Make sure that there is something to learn.
 
     Raises:
-        DataError: Too few images, or scores that are all equal.
+        DataError: If there are too few images, or the scores are all equal.
     """
     if len(samples) < _FEWEST:
         raise DataError(f"{title}: {len(samples)} images are too few to train on; give at least {_FEWEST}")
@@ -33,7 +33,7 @@ def check_parts(data: "RunData", recipe: Recipe) -> None:
     """Make sure that the parts can be trained on, measured on and chosen by.
 
     Raises:
-        DataError: A part is empty or too small, or the scores of the one that chooses the epoch are all equal.
+        DataError: If a part is empty or too small, or the scores of the one that chooses the epoch are all equal.
     """
     title = recipe.data.images.title
     if not data.train:
@@ -63,7 +63,7 @@ def check_references(recipe: Recipe, data: "RunData") -> None:
     """Make sure that every image has a reference of its own size.
 
     Raises:
-        DataError: One has none, or another size than its reference.
+        DataError: If one has none, or another size than its reference.
     """
     sizes: dict[object, tuple[int, int]] = {}
     for item in data.all_items:

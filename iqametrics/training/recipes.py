@@ -4,12 +4,12 @@ A recipe may open with `extends = "other.toml"`, a path from its own folder or t
 tables are then merged over those of the other, key by key; lists are replaced.
 """
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import RecipeError
 
@@ -58,8 +58,7 @@ def find_recipe(name: str | Path) -> Path:
     for candidate in (text, f"{LITE}/{text}"):
         if candidate in known:
             return RECIPES_FOLDER / f"{candidate}{_SUFFIX}"
-    close = difflib.get_close_matches(text, [*known, *(n.removeprefix(f"{LITE}/") for n in known)], n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(text, [*known, *(n.removeprefix(f"{LITE}/") for n in known)], end=" ")
     raise RecipeError(f"{text}: is neither a file nor the name of a recipe; {hint}see iqametrics train --list")
 
 
@@ -118,18 +117,18 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def changes_for_images(path: Path, images: LabelledImages) -> list[str]:
-    """Give what changes in a recipe when its images are replaced.
+    """Return what changes in a recipe when its images are replaced.
 
     Args:
-        path: of the recipe.
-        images: those in place of the recipe's own.
+        path: Path of the recipe.
+        images: Images in place of the recipe's own.
 
     Returns:
         `table.key=value` each: what the checkpoint is called, if the recipe calls it by its own dataset, and a split
         that keeps distorted versions of one reference together where there are references, and bursts where none are.
 
     Raises:
-        DataError: there is no dataset of that name.
+        DataError: If there is no dataset of that name.
     """
     tables = read_tables(path)
     by = tables.get("split", {}).get("by")
