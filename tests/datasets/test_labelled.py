@@ -249,6 +249,31 @@ def test_the_same_scores_have_the_same_interval_in_every_command(fake_metrics, t
     }
 
 
+def test_of_one_group_the_bootstrap_tells_nothing_of_a_difference(fake_metrics, tmp_path, capsys):
+    table = write_scored(tmp_path, "one")
+    assert main([*EVALUATE, str(table), "--metric", "fake-nr.lite", "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    (pair,) = json.loads(out)["comparison"]
+    assert [pair[name] for name in ("low", "high", "p_bootstrap", "p_bootstrap_holm")] == [None] * 4
+    assert pair["p_williams"] is not None
+    assert "there is no interval" in err
+    (tmp_path / "data.toml").write_text('[datasets.mine]\ncsv = "data.csv"\n')
+    options = [
+        "--metrics",
+        "fake-nr.tiny",
+        "fake-nr.lite",
+        "--data",
+        tmp_path / "data.toml",
+        "--output",
+        tmp_path / "b",
+    ]
+    assert main(["benchmark", "run", "compare", *map(str, options)]) == 0
+    assert main(["benchmark", "report", str(tmp_path / "b")]) == 0
+    report = capsys.readouterr().out
+    assert "| none | none | none | " in report
+    assert "nan" not in report
+
+
 # ---- one way of reading a CSV
 
 
