@@ -12,18 +12,20 @@
 
 from iqametrics.images.check import check_pair, check_sizes, check_tensor
 from iqametrics.images.decode import MAX_PIXELS
-from iqametrics.images.files import IMAGE_SUFFIXES, list_images
+from iqametrics.images.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_images, list_unread
 from iqametrics.images.read import ImageSource, image_size, read_image, to_image_list
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "UNREAD_SUFFIXES",
     "ImageSource",
     "check_pair",
     "check_sizes",
     "check_tensor",
     "image_size",
     "list_images",
+    "list_unread",
     "read_image",
     "to_image_list",
 ]
