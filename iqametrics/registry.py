@@ -1,23 +1,22 @@
 """Names of metrics and checkpoints, and what can be known or made from a name.
 
-Nothing here imports torch until `create_metric` is called: a method's package declares its metrics in `SPECS`, and
+Nothing here imports torch until `create_metric` is called: a method's package declares its metrics (`methods.py`), and
 its code is imported when a metric is first made.
 """
 
 import difflib
 import importlib
 import os
-import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
-from iqametrics.spec import MetricSpec, Mode
+from iqametrics.methods import metric_specs, named_class, register_method, unregister_metric
+from iqametrics.spec import Method, MetricSpec, Mode
 from iqametrics.weights.header import read_metadata
 from iqametrics.weights.hub import HUB, fetch, fetch_checkpoint, parse_reference
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest, verified_bytes
@@ -27,12 +26,22 @@ if TYPE_CHECKING:
 
     from iqametrics.metric import Metric
 
-METRIC_PACKAGES = ("iqametrics.bpclip", "iqametrics.pfd_iqa")
-"""Packages whose `SPECS` are the built-in metrics."""
+__all__ = [
+    "LiteCheckpointWarning",
+    "MetricInfo",
+    "best_device",
+    "checkpoint_tags",
+    "create_metric",
+    "find_checkpoint",
+    "list_metrics",
+    "metric_info",
+    "metric_spec",
+    "register_metric",
+    "split_name",
+    "unregister_metric",
+]
 
 LITE = "lite"
-
-_registered: dict[str, MetricSpec] = {}
 
 
 class LiteCheckpointWarning(UserWarning):
@@ -82,26 +91,17 @@ class MetricInfo:
         return {"full_name": self.full_name, **asdict(self)}
 
 
-def register_metric(spec: MetricSpec) -> None:
-    """Add a metric of your own; its factory is imported when it is first made.
+def register_metric(metric: MetricSpec | Method) -> None:
+    """Add a metric of your own, in this process; an installed package declares it for all (docs/extending.md).
 
     Args:
-        spec: The constants of the metric; `spec.factory` names a subclass of `iqametrics.metric.Metric`.
+        metric: The constants of the metric, whose `factory` names a subclass of `iqametrics.metric.Metric`; or a whole
+            method with its metrics, objectives, recipes and table rows, so that it can be trained and benchmarked too.
 
     Raises:
-        ValueError: The name is taken, or has a dot, a slash or a space in it.
+        ValueError: A name is taken, or has a dot, a slash or a space in it.
     """
-    if spec.name in _specs():
-        raise ValueError(f"a metric named {spec.name!r} is registered already; choose another name")
-    _check_name(spec.name)
-    _registered[spec.name] = spec
-
-
-def unregister_metric(name: str) -> None:
-    """Take back what `register_metric` added."""
-    if name not in _registered:
-        raise UnknownMetricError(f"no metric {name!r} was registered with register_metric")
-    del _registered[name]
+    register_method(Method(metrics=(metric,)) if isinstance(metric, MetricSpec) else metric)
 
 
 def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[str]:
@@ -120,7 +120,7 @@ def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[s
     """
     if mode not in (None, "fr", "nr"):
         raise UnknownMetricError(f"unknown mode {mode!r}; use 'fr', 'nr' or None")
-    names = sorted(name for name, spec in _specs().items() if mode in (None, spec.mode))
+    names = sorted(name for name, spec in metric_specs().items() if mode in (None, spec.mode))
     return [*names, *_baselines().list_baselines(mode)] if baselines else names
 
 
@@ -145,7 +145,7 @@ def split_name(name: str) -> tuple[MetricSpec, str | None]:
     """
     if "/" in str(name):
         return _baselines().resolve(name), None
-    specs = _specs()
+    specs = metric_specs()
     metric, _, tag = str(name).partition(".")
     if metric not in specs:
         raise UnknownMetricError(_unknown("metric", metric, specs, "list_metrics()"))
@@ -255,34 +255,12 @@ def create_metric(
             stacklevel=2,
         )
     content = None if weights is None else _read_weights(entry, weights)
-    factory = _import_factory(spec)
+    factory: type[Metric] = named_class(spec.factory)
     if content is None:
         metric = factory.untrained(spec)
     else:
         metric = _from_bytes(factory, spec, content, str(weights) if entry is None else entry.file)
     return _finished(metric, device, dtype, as_loss)
-
-
-def _specs() -> dict[str, MetricSpec]:
-    return {**_declared(METRIC_PACKAGES), **_registered}
-
-
-@lru_cache(maxsize=4)
-def _declared(packages: tuple[str, ...]) -> dict[str, MetricSpec]:
-    specs: dict[str, MetricSpec] = {}
-    for package in packages:
-        for spec in importlib.import_module(package).SPECS:
-            if spec.name in specs:
-                raise ValueError(f"{package} declares the metric {spec.name!r}, which another package declares too")
-            _check_name(spec.name)
-            specs[spec.name] = spec
-    return specs
-
-
-def _check_name(name: str) -> None:
-    # A dot begins the tag, and a name is part of file names.
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise ValueError(f"{name!r} is no name for a metric; use lower-case words and digits joined by hyphens")
 
 
 def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:
@@ -325,11 +303,6 @@ def _metadata(entry: CheckpointEntry) -> dict[str, Any]:
     }
 
 
-def _import_factory(spec: MetricSpec) -> "type[Metric]":
-    module, _, name = spec.factory.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def _from_bytes(factory: "type[Metric]", spec: MetricSpec, content: bytes, source: str) -> "Metric":
     from iqametrics.weights.checkpoint import parse_checkpoint
 
@@ -350,7 +323,7 @@ def _make_baseline(spec: MetricSpec, weights: str | os.PathLike[str] | None) -> 
     if weights != "default":
         package = spec.name.partition("/")[0]
         raise WeightsError(f"{spec.name} has the weights that {package} gives it; leave out weights={str(weights)!r}")
-    metric: Metric = _import_factory(spec).from_package(spec)  # type: ignore[attr-defined]
+    metric: Metric = named_class(spec.factory).from_package(spec)
     return metric
 
 

@@ -10,7 +10,6 @@ RUN/results.json             the figures, and the rule that chose the epoch
 RUN/checkpoint.safetensors   the result, which describes itself
 """
 
-import importlib
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -22,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from iqametrics.errors import RecipeError, TrainingError
+from iqametrics.methods import named_class, objectives
 from iqametrics.metric import Sizing
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
@@ -43,14 +43,6 @@ from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
 from iqametrics.weights.hub import digest
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
-
-OBJECTIVES = {
-    "bpclip-fr": "iqametrics.bpclip.objective:BpclipObjective",
-    "bpclip-nr": "iqametrics.bpclip.objective:BpclipObjective",
-    "pfd-iqa": "iqametrics.pfd_iqa.objective:PfdIqaObjective",
-    "pfd-teacher": "iqametrics.pfd_iqa.objective:PfdTeacherObjective",
-}
-"""What can be trained, and the class that says how."""
 
 _RECIPE = "recipe.toml"
 # A resumed run may differ in these: they change the speed or the description, not the weights.
@@ -151,10 +143,11 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
 
 
 def _objective_class(name: str) -> type[Objective]:
-    if name not in OBJECTIVES:
-        raise RecipeError(f"metric.name = {name!r} cannot be trained; choose one of {', '.join(OBJECTIVES)}")
-    module, _, attribute = OBJECTIVES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    known = objectives()
+    if name not in known:
+        raise RecipeError(f"metric.name = {name!r} cannot be trained; choose one of {', '.join(known)}")
+    objective: type[Objective] = named_class(known[name])
+    return objective
 
 
 def _check_folder(folder: Path, recipe: Recipe, *, resume: bool) -> None:
