@@ -31,7 +31,7 @@ class BpclipConfig:
 
     Attributes:
         mode: "fr" compares with a reference (eq. 1), "nr" sees the distorted image only (eq. 2).
-        backbone: name of a backbone with five levels, see `iqametrics.nn.backbones.build_backbone`.
+        backbone: "resnet50", "efficientnet_lite0" or "timm/NAME", see `iqametrics.nn.backbones.build_backbone`.
         frozen_levels: number k of levels, 0 to 5, below which the backbone is not trained.
         pixel_mean: mean of red, green and blue, in [0, 1], that the backbone's weights expect.
         pixel_std: standard deviation that goes with it.

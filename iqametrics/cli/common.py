@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from iqametrics.errors import UnknownMetricError
 from iqametrics.registry import LiteCheckpointWarning, create_metric, split_name
@@ -38,6 +38,20 @@ class Parser(argparse.ArgumentParser):
 def complain(message: str) -> None:
     """Write one line on stderr."""
     print(f"iqametrics: {message}", file=sys.stderr)
+
+
+def tell_in_one_line(category: type[Warning]) -> None:
+    """Show warnings of a kind as one line each on stderr; within `warnings.catch_warnings`, which ends it."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, kind: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(kind, category):
+            complain(f"note: {message}")
+        else:
+            usual(message, kind, *where, **more)
+
+    warnings.simplefilter("always", category)
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def positive(text: str) -> int:

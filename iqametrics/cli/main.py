@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from iqametrics.cli import benchmark, datasets, evaluate, info, score, synthesize, train, weights
@@ -16,8 +17,10 @@ from iqametrics.cli.common import (
     Parser,
     UsageError,
     complain,
+    tell_in_one_line,
 )
 from iqametrics.errors import IqaError
+from iqametrics.plugins import PluginWarning
 
 
 class _Version(argparse.Action):
@@ -60,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="surrogateescape")
-        status: int = args.run(args)
+        with warnings.catch_warnings():
+            tell_in_one_line(PluginWarning)
+            status: int = args.run(args)
         sys.stdout.flush()
     except UsageError as error:
         complain(f"error: {error}")

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iqametrics.nn.backbone import LEVELS, Backbone
+
 BATCH_NORM_EPS = 1e-3
 
 
@@ -116,7 +118,7 @@ class InvertedResidual(nn.Module):
         return x + out if self.residual else out
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Backbone):
     """The five levels of EfficientNet-Lite0 at strides 2, 4, 8, 16 and 32.
 
     The network can be entered and left at a level, so that the levels of a frozen lower part are computed once:
@@ -124,7 +126,6 @@ class EfficientNetLite0(nn.Module):
     """
 
     channels = (16, 24, 40, 112, 320)
-    strides = (2, 4, 8, 16, 32)
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,24 +142,13 @@ class EfficientNetLite0(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """All five levels of an image batch.
-
-        Args:
-            x: (N, 3, H, W), RGB; the published weights want (x - 0.5) / 0.5 of an image in [0, 1].
-
-        Returns:
-            Five maps (N, C_i, ceil(H / 2^i), ceil(W / 2^i)), i = 1..5.
-        """
-        return self.to_level(x, end=len(LEVEL_ENDS))
-
     def to_level(self, x: Tensor, *, end: int) -> list[Tensor]:
         """Levels 1..end of an image batch (N, 3, H, W)."""
         return self._run(self.stem(x), first_level=0, last_level=end)
 
     def from_level(self, level: Tensor, *, start: int) -> list[Tensor]:
         """Levels start+1..5 from the map of level `start` (1..5)."""
-        return self._run(level, first_level=start, last_level=len(LEVEL_ENDS))
+        return self._run(level, first_level=start, last_level=LEVELS)
 
     def stage_modules(self, *, above_level: int) -> nn.ModuleList:
         """Give the stages that compute the levels above `above_level` (0 for all but the stem)."""

@@ -19,10 +19,9 @@ ENCODER_WIDTHS: Mapping[str, int | None] = {
     "clip_vit_b16": 512,
     "efficientnet_lite0": None,
 }
-"""The encoders and the width of the map that they give; None where a projection gives any width."""
+"""The encoders and the width of the map that they give; None where a projection gives any width, as for "timm/NAME"."""
 
 _CHOICES = {
-    "encoder": tuple(ENCODER_WIDTHS),
     "crop_space": get_args(CropSpace),
     "norm": get_args(Norm),
     "alignment": get_args(Alignment),
@@ -35,7 +34,7 @@ class EncoderConfig:
     """What student and teacher both have: an image encoder, windows to look through, and a text space.
 
     Attributes:
-        encoder: one of `ENCODER_WIDTHS`.
+        encoder: one of `ENCODER_WIDTHS`, or a network of timm with five levels as "timm/NAME".
         frozen_levels: number k of levels, 0 to 5, below which a convolutional encoder is not trained.
         pixel_mean: mean of red, green and blue, in [0, 1], that the encoder's weights expect.
         pixel_std: standard deviation that goes with it.
@@ -86,7 +85,11 @@ class EncoderConfig:
         return self.crop_size if self.crop_space == "image" else self.grid
 
     def _check_encoder(self) -> None:
-        width = ENCODER_WIDTHS[self.encoder]
+        if self.encoder not in ENCODER_WIDTHS and not self.encoder.startswith("timm/"):
+            raise RecipeError(
+                f"encoder = {self.encoder!r} is not known; choose one of {', '.join(ENCODER_WIDTHS)}, or timm/NAME"
+            )
+        width = ENCODER_WIDTHS.get(self.encoder)
         if width is not None and width != self.map_width:
             raise RecipeError(f"{self.encoder} gives maps of width {width}, not {self.map_width}; change the width")
         cell = CELL if width is None else CELL // 2

@@ -8,16 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iqametrics.nn.backbone import LEVELS, Backbone
 from iqametrics.nn.backbones import build_backbone, divisors, load_backbone
-from iqametrics.nn.efficientnet_lite import EfficientNetLite0
-from iqametrics.nn.norm import freeze_batch_norm
-from iqametrics.nn.resnet import ResNet50
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
 from iqametrics.pfd_iqa.config import EncoderConfig
 from iqametrics.pfd_iqa.windows import window_positions
 
 _TRANSFORMERS = {"deit3_small_patch16_224": DEIT3_SMALL, "clip_vit_b16": CLIP_VIT_B16}
-_LEVELS = 5
 
 
 class WindowEncoder(nn.Module):
@@ -35,7 +32,7 @@ class WindowEncoder(nn.Module):
         config: see `EncoderConfig`.
     """
 
-    backbone: VisionTransformer | ResNet50 | EfficientNetLite0
+    backbone: VisionTransformer | Backbone
     pixel_mean: Tensor
     pixel_std: Tensor
     level_mean: Tensor
@@ -59,22 +56,15 @@ class WindowEncoder(nn.Module):
         if config.standardise_levels:
             self.register_buffer("level_mean", torch.zeros(channels, 1, 1))
             self.register_buffer("level_std", torch.ones(channels, 1, 1))
-        self._freeze()
+        self.levels_backbone.freeze(config.frozen_levels)
 
     @property
     def is_convolutional(self) -> bool:
         """Whether the encoder is a backbone with levels, not a vision transformer."""
         return not isinstance(self.backbone, VisionTransformer)
 
-    def _freeze(self) -> None:
-        frozen = self.config.frozen_levels
-        if frozen:
-            self.backbone.requires_grad_(False)
-            self.levels_backbone.stage_modules(above_level=frozen).requires_grad_(True)
-        freeze_batch_norm(self.backbone)
-
     @property
-    def levels_backbone(self) -> ResNet50 | EfficientNetLite0:
+    def levels_backbone(self) -> Backbone:
         """The backbone of a convolutional encoder."""
         assert not isinstance(self.backbone, VisionTransformer)
         return self.backbone
@@ -171,7 +161,7 @@ class WindowEncoder(nn.Module):
             levels = self.levels_backbone(self._normalise(trunk[0]))
         else:
             lower = [level.to(self.pixel_mean.dtype) for level in trunk[-2:]]
-            levels = [*lower, *(self.levels_backbone.from_level(lower[-1], start=frozen) if frozen < _LEVELS else [])]
+            levels = [*lower, *(self.levels_backbone.from_level(lower[-1], start=frozen) if frozen < LEVELS else [])]
         # Sizes are ceil(H / 16) and ceil(H / 32), so averaging with partial windows always lands on the grid.
         pooled = F.avg_pool2d(levels[-2], kernel_size=2, ceil_mode=True, count_include_pad=False)
         return torch.cat([pooled, levels[-1]], dim=1)

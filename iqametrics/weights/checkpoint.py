@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from iqametrics.errors import IqaError, WeightsError
+from iqametrics.errors import IqaError, MissingExtraError, WeightsError
 from iqametrics.weights.header import METADATA_KEY, check_metadata, one_line, parse_header, read_metadata, shown
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
 
@@ -107,13 +107,14 @@ def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
 
     Raises:
         WeightsError: The config makes no model, or the tensors do not fit it.
+        MissingExtraError: The model needs a package that is not installed.
     """
     # Twice, since building may make a tensor to derive a buffer from; and room for buffers that are not stored.
     budget = 2 * sum(tensor.numel() for tensor in tensors.values()) + _SPARE_ELEMENTS
     try:
         with _Unfilled(budget, source):
             model = build()
-    except WeightsError:
+    except (WeightsError, MissingExtraError):
         raise
     except (IqaError, TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, MemoryError) as error:
         reason = one_line(str(error).splitlines()[0] if str(error) else type(error).__name__)
