@@ -18,7 +18,7 @@ from iqametrics.baselines.paper_rows import PaperRow, paper_row
 from iqametrics.benchmark.sources import Source
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, choose, dataset_mode
 from iqametrics.errors import DataError
-from iqametrics.methods import table_rows
+from iqametrics.methods import recipe_files, table_rows
 from iqametrics.spec import Protocol, TableRow
 
 Size = Literal["paper", "lite"]
@@ -121,7 +121,9 @@ def plan_table(
     for row in choose(rows, table.rows, "row"):
         cells = [cell for cell in table.cells if cell.row == row and cell.dataset in wanted]
         if row in ours:
-            jobs += _trained(table, ours[row], changes, cells, splits, size)
+            # A row that is asked for by name fails where its recipe is looked for, and says so.
+            if rows or not _missing_recipe(table, ours[row], size):
+                jobs += _trained(table, ours[row], changes, cells, splits, size)
         elif (adapter := compared_row(table, row).adapter) and (rows or row not in unfilled_rows(table)):
             jobs += _finished(table, row, adapter, cells, splits)
     return jobs
@@ -168,18 +170,37 @@ def is_ours(table: Table, row: str) -> bool:
     return row in table_rows(table.id)
 
 
-def unfilled_rows(table: Table) -> dict[str, str]:
-    """Tell why rows stay with the paper's numbers: no package has the method, or the one that has is not installed."""
+def unfilled_rows(table: Table, size: Size = "paper") -> dict[str, str]:
+    """Tell why rows stay as they are: nothing has the method, what has it is not installed, or a recipe is missing."""
     reasons = {}
+    ours = table_rows(table.id)
     for row in table.rows:
         adapter = compared_row(table, row).adapter
-        if is_ours(table, row):
-            continue
-        if adapter is None:
+        if row in ours:
+            if missing := _missing_recipe(table, ours[row], size):
+                reasons[row] = f"there is no recipe {missing}"
+        elif adapter is None:
             reasons[row] = "nothing here can run it"
         elif not is_installed(adapter.partition("/")[0]):
             reasons[row] = f"{adapter} is not installed"
     return reasons
+
+
+def _missing_recipe(table: Table, row: TableRow, size: Size) -> str:
+    """Name a recipe that a row needs and its method does not have; "" where it has all."""
+    trained_on = dict.fromkeys(cell.train or cell.dataset for cell in table.cells if cell.row == row.row)
+    for train in trained_on:
+        metric = row.metrics.get(dataset_mode(train)) if train != AVERAGE else None
+        name = _recipe(metric, train, _protocol(table, train), size) if metric else ""
+        if name and name not in recipe_files():
+            return name
+    return ""
+
+
+def _recipe(metric: str, train: str, protocol: Protocol, size: str) -> str:
+    if size == "lite":
+        return f"lite/{metric}"
+    return f"paper/{metric}/{train}" + ("-official" if protocol == "official" else "")
 
 
 def _trained(
@@ -241,11 +262,6 @@ def _job(
     if train and [target.dataset for target in targets] != [train]:
         words.append("cross")
     words.append("official" if protocol == "official" else "all" if split is None else f"split{split:02d}")
-    recipe = ""
-    if train:
-        recipe = f"lite/{metric}" if size == "lite" else f"paper/{metric}/{train}"
-        if size == "paper" and protocol == "official":
-            recipe += "-official"
     return Job(
         id="-".join(words),
         table=table,
@@ -253,7 +269,7 @@ def _job(
         metric=metric,
         weights=weights,
         size=size,
-        recipe=recipe,
+        recipe=_recipe(metric, train, protocol, size) if train else "",
         changes=changes,
         train=train,
         protocol=protocol,

@@ -73,16 +73,15 @@ def run(args: argparse.Namespace) -> int:
         return _list()
     _check_usage(args)
     from iqametrics.training.recipe import read_recipe
-    from iqametrics.training.recipes import find_recipe
+    from iqametrics.training.recipes import find_recipe, list_recipes
     from iqametrics.weights.starting import UnpinnedWarning
 
     first = os.environ.get("RANK", "0") == "0"  # torchrun starts this command several times
     path = find_recipe(args.recipe)
     if first and "/" not in args.recipe and path != Path(args.recipe):
-        complain(
-            f"note: {args.recipe} alone means the recipe lite/{args.recipe}, a small model; that of the paper's size "
-            f"is paper/{args.recipe}"
-        )
+        paper = f"paper/{args.recipe}"
+        other = f"; that of the paper's size is {paper}" if paper in list_recipes() else ""
+        complain(f"note: {args.recipe} alone means the recipe lite/{args.recipe}, a small model{other}")
     data, overrides = _data(args, path)
     if args.selection:
         overrides.append(f"train.selection={args.selection}")
