@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "iqametrics"
 
 # Lowest first. A module may import from its own layer and from those below.
 LAYERS = [
-    {"errors", "spec", "config", "plugins", "methods"},
+    {"errors"},
+    {"common", "spec", "plugins", "methods"},
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective"},
     {"registry", "scoring"},

@@ -6,13 +6,13 @@ printed though they look like slips.
 """
 
 import csv
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import DataError
 from iqametrics.methods import paper_tables, table_rows
 from iqametrics.spec import Mode, PaperTable, Protocol, Shares, TableRow
@@ -130,8 +130,7 @@ def paper_table(table_id: str) -> Table:
     """
     known = paper_tables()
     if table_id not in known:
-        close = difflib.get_close_matches(table_id, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = did_you_mean(table_id, known, end=" ")
         raise DataError(f"no table {table_id!r}; {hint}known are {', '.join(known)}")
     table = _read(known[table_id])
     added = [cell for row in table_rows(table_id).values() if row.row not in table.rows for cell in _blank(table, row)]
@@ -192,9 +191,7 @@ def choose(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
     """
     for name in wanted:
         if name not in known:
-            lower = {other.lower(): other for other in known}
-            close = difflib.get_close_matches(name.lower(), lower, n=1)
-            hint = f"did you mean {lower[close[0]]!r}? " if close else ""
+            hint = did_you_mean(name, known, end=" ")
             raise DataError(f"no {what} {name!r} here; {hint}known are {', '.join(known)}")
     return [name for name in known if not wanted or name in wanted]
 

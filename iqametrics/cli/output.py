@@ -1,14 +1,15 @@
 """Rows to a table, CSV, JSON or JSON lines, on stdout or into a file that is there whole or not at all."""
 
 import csv
+import io
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from iqametrics.common.files import open_atomic
 from iqametrics.errors import DataError
 
 FORMATS = ("table", "csv", "json", "jsonl")
@@ -117,14 +118,17 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
     Raises:
         DataError: The file cannot be written.
     """
+    interrupt: KeyboardInterrupt | None = None
     with _open_text(path) as stream:
         writer = _WRITERS[format_name](stream, columns)
         try:
             yield writer
-        except KeyboardInterrupt:
-            writer.finish()
-            raise
+        except KeyboardInterrupt as caught:
+            # Raised again when the file is in its place.
+            interrupt = caught
         writer.finish()
+    if interrupt is not None:
+        raise interrupt
 
 
 @contextmanager
@@ -132,25 +136,11 @@ def _open_text(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    # A pipe or a device cannot be replaced by a file.
-    special = path.exists() and not path.is_file()
-    partial = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            try:
-                yield stream
-            except KeyboardInterrupt:
-                stream.close()
-                partial.replace(path)
-                raise
-        partial.replace(path)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        if not special:
-            partial.unlink(missing_ok=True)
+    with open_atomic(path, error=DataError) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+        yield text
+        # Not closed with the wrapper: the stream has still to be put in its place.
+        text.detach()
 
 
 def _cell(value: object) -> str:

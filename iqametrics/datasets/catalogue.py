@@ -4,13 +4,13 @@ A distribution adds a dataset by an entry point of the group `iqametrics.dataset
 a module whose `SPEC` is one.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.datasets import biq2021, clive, csiq, flive, kadid10k, koniq10k, live, spaq, tid2013
 from iqametrics.datasets.release import DatasetSpec, Release
 from iqametrics.datasets.sample import Sample
@@ -49,8 +49,7 @@ def dataset_spec(name: str) -> DatasetSpec:
     """
     known = _specs()
     if name not in known:
-        close = difflib.get_close_matches(name.lower(), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(known)}"
+        hint = did_you_mean(name, known, show=str) or f"choose one of {', '.join(known)}"
         raise DataError(f"unknown dataset {name!r}; {hint}")
     return known[name]
 

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from iqametrics.nn.levels import LEVELS, STRIDES
 from iqametrics.nn.norm import freeze_batch_norm
-
-STRIDES = (2, 4, 8, 16, 32)
-LEVELS = len(STRIDES)
 
 
 class Backbone(nn.Module):

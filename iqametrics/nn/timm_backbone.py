@@ -5,7 +5,6 @@ networks are a chain of parts, though, each fed with what the one before gives. 
 network once; a network that is none can be trained as a whole or held as a whole, and not in part.
 """
 
-import difflib
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import MissingExtraError, RecipeError
-from iqametrics.nn.backbone import LEVELS, STRIDES, Backbone
+from iqametrics.nn.backbone import Backbone
+from iqametrics.nn.levels import LEVELS, STRIDES
 
 PREFIX = "timm/"
 # Neither side is a multiple of 32: the levels of a network that rounds down come out too small.
@@ -120,8 +121,7 @@ def _create(name: str) -> nn.Module:
 
     # A name with a colon or a slash would make timm fetch something.
     if not re.fullmatch(r"\w+", name) or not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"did you mean {PREFIX}{close[0]}?" if close else "see timm.list_models()"
+        hint = did_you_mean(name, timm.list_models()) or "see timm.list_models()"
         raise RecipeError(f"timm has no network {name!r}; {hint}")
     try:
         network: nn.Module = timm.create_model(name, pretrained=False, features_only=True)

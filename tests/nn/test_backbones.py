@@ -13,8 +13,8 @@ from training_fake import write_dataset
 
 from iqametrics import create_metric
 from iqametrics.errors import MissingExtraError, RecipeError, WeightsError
-from iqametrics.nn.backbone import STRIDES
 from iqametrics.nn.backbones import BACKBONES, build_backbone, load_backbone
+from iqametrics.nn.levels import STRIDES
 from iqametrics.training.run import train
 
 CHAINS = [*BACKBONES, "timm/mobilenetv3_small_100", "timm/resnet18", "timm/test_efficientnet"]
@@ -114,7 +114,7 @@ def test_a_network_that_is_no_chain_is_used_as_a_whole(densenet):
         ("convnext_atto", r"gives levels at strides 4, 8, 16, 32, and none at 2; a backbone gives five"),
         ("test_vit", r"gives levels at strides 16, .* and none at 2, 4, 8, 32"),
         ("inception_v3", r"timm/inception_v3 does not take images of any size"),
-        ("resnet19", r"timm has no network 'resnet19'; did you mean timm/resnet18\?"),
+        ("resnet19", r"timm has no network 'resnet19'; did you mean 'resnet18'\?"),
         ("resnet18.a1_in1k", r"timm has no network 'resnet18\.a1_in1k'"),
         ("hf-hub:org/name", r"timm has no network 'hf-hub:org/name'"),
     ],

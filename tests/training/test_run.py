@@ -250,7 +250,7 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
         run.train(recipe, [], tmp_path / "full")
     monkeypatch.setattr(os, "fsync", fsync)
     assert weights(tmp_path / "full")
-    assert not list((tmp_path / "full").glob("*.tmp"))
+    assert not list((tmp_path / "full").glob(".*"))
     run.train(recipe, [], tmp_path / "full", resume=True)
     assert_same_weights(whole, tmp_path / "full")
 

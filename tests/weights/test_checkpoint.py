@@ -377,7 +377,7 @@ class TestManifest:
         ("changes", "line"),
         [
             ({"revision": ...}, "lacks revision"),
-            ({"revision": None}, "revision is None"),
+            ({"revision": None}, "revision is null; leave it out"),
             ({"revision": "main"}, "no commit of 40 digits"),
             ({"revision": "A" * 40}, "no commit of 40 digits"),
             ({"sha256": ...}, "sha256"),
@@ -388,10 +388,10 @@ class TestManifest:
             ({"repo": "org/.."}, "no repository's name"),
             ({"training_data": ...}, "lacks training_data"),
             ({"training_data": []}, "training_data is not a list of names"),
-            ({"training_data": [1]}, "training_data is not a list of names"),
+            ({"training_data": [1]}, r"training_data\[0\] = 1: should be of type str"),
             ({"config": ...}, "lacks config"),
             ({"results": ...}, "lacks results"),
-            ({"results": []}, "results is"),
+            ({"results": []}, "results = .*should be a table"),
             ({"file": "sub/model.safetensors"}, "without a folder"),
         ],
     )
