@@ -32,7 +32,7 @@ def register_method(method: Method) -> None:
     """Add a method for as long as the process lives.
 
     Raises:
-        ValueError: A name is taken or impossible, or the folder of recipes does not hold what it should.
+        ValueError: If a name is taken or impossible, or the folder of recipes does not hold what it should.
     """
     _check(method, methods())
     _registered.append(method)
@@ -42,7 +42,7 @@ def unregister_metric(name: str) -> None:
     """Take back the registered method that a metric is of.
 
     Raises:
-        UnknownMetricError: None of the registered methods has it.
+        UnknownMetricError: If none of the registered methods has it.
     """
     for method in _registered:
         if name in _metric_names(method):
@@ -81,7 +81,7 @@ def named_class(path: str) -> Any:
     """Import the class that a declaration names as "module:Class".
 
     Raises:
-        IqaError: There is no such module or class, or its module cannot be imported.
+        IqaError: If there is no such module or class, or its module cannot be imported.
     """
     module, _, name = path.partition(":")
     try:
@@ -122,7 +122,7 @@ def _check(method: Method, others: Iterable[Method]) -> None:
     """Refuse a method whose names are taken or impossible.
 
     Raises:
-        ValueError: One is.
+        ValueError: If one is.
     """
     for name in _metric_names(method):
         # A dot begins the tag, and a name is part of file names.

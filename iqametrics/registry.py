@@ -99,7 +99,7 @@ def register_metric(metric: MetricSpec | Method) -> None:
             method with its metrics, objectives, recipes and table rows, so that it can be trained and benchmarked too.
 
     Raises:
-        ValueError: A name is taken, or has a dot, a slash or a space in it.
+        ValueError: If a name is taken, or has a dot, a slash or a space in it.
     """
     register_method(Method(metrics=(metric,)) if isinstance(metric, MetricSpec) else metric)
 

@@ -27,8 +27,8 @@ def build_backbone(name: str) -> Backbone:
         name: One of `BACKBONES`, or "timm/" and the name of a network of timm that gives five levels.
 
     Raises:
-        RecipeError: The name is not known, or the network gives other levels.
-        MissingExtraError: timm is asked for and not installed.
+        RecipeError: If the name is not known, or the network gives other levels.
+        MissingExtraError: If timm is asked for and not installed.
     """
     if name.startswith(PREFIX):
         return TimmBackbone(name.removeprefix(PREFIX))
@@ -43,7 +43,7 @@ def load_backbone(backbone: Backbone, path: str | Path) -> None:
     That may be the file that torchvision or timm published of the whole network; what no level needs is left out.
 
     Raises:
-        WeightsError: The file cannot be read or its tensors do not fit.
+        WeightsError: If the file cannot be read or its tensors do not fit.
     """
     # Imported here: the readers of foreign files bring CLIP's tokenizer, which scoring can do without.
     from iqametrics.nn.upstream import fill_module, read_tensors

@@ -51,8 +51,8 @@ class TimmBackbone(Backbone):
         name: As timm writes it, without the tag of trained weights: "mobilenetv3_small_100".
 
     Raises:
-        MissingExtraError: timm is not installed.
-        RecipeError: timm has no such network, or it gives other levels than those at strides 2 to 32.
+        MissingExtraError: If timm is not installed.
+        RecipeError: If timm has no such network, or it gives other levels than those at strides 2 to 32.
     """
 
     def __init__(self, name: str) -> None:
@@ -105,7 +105,7 @@ class TimmBackbone(Backbone):
         """Refuse to part a network that is no chain of parts.
 
         Raises:
-            RecipeError: It is none.
+            RecipeError: If it is none.
         """
         if not self._chain.stages and level < LEVELS:
             raise RecipeError(
@@ -147,7 +147,7 @@ def _trace(name: str, network: nn.Module, outputs: tuple[int, ...]) -> _Chain:
     """Find how a network computes its levels, by running it; its weights do not matter.
 
     Raises:
-        RecipeError: The levels have other sizes than ceil(H / 2^i) x ceil(W / 2^i).
+        RecipeError: If the levels have other sizes than ceil(H / 2^i) x ceil(W / 2^i).
     """
     network.eval()
     try:

@@ -88,7 +88,7 @@ def read_tensors(path: str | Path, *, leave_out: tuple[str, ...] = ()) -> dict[s
     """Read the tensors of a file whose names do not start with one of `leave_out`.
 
     Raises:
-        WeightsError: It cannot be read.
+        WeightsError: If it cannot be read.
     """
     if not Path(path).is_file():
         raise WeightsError(f"{path}: no such file; give the path of a .safetensors file")
@@ -109,7 +109,7 @@ def fill_module(module: nn.Module, tensors: dict[str, Tensor], path: str | Path)
     """Copy the tensors into the module; refuse missing, surplus and misshapen ones.
 
     Raises:
-        WeightsError: There are some.
+        WeightsError: If there are some.
     """
     own = module.state_dict()
     # Files older than this counter lack it; a BatchNorm in evaluation mode never reads it.
