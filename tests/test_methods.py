@@ -1,6 +1,7 @@
 """What methods declare, and that the trainer and the benchmark know of it by the declarations alone."""
 
 import ast
+import configparser
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,15 @@ def test_what_a_built_in_method_declares_is_there(package):
     for row in method.rows:
         assert row.row in paper_table(row.table).rows
         assert set(row.metrics.values()) <= set(method.objectives)
+
+
+def test_recipes_and_tables_are_packed():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    patterns = settings["options.package_data"]["iqametrics"].split()
+    packed = {path for pattern in patterns for path in (ROOT / "iqametrics").glob(pattern)}
+    tables = {table.file for table in methods.paper_tables().values()}
+    assert tables | set(methods.recipe_files().values()) <= packed
 
 
 def write_recipe(folder, name, text="[metric]\nname='fake-nr'\ntag='x'\n[split]\nvalidation=0.2\nby='image'\n"):

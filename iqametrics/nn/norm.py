@@ -40,7 +40,7 @@ def freeze_batch_norm(module: nn.Module) -> nn.Module:
     """
     if type(module) is nn.BatchNorm2d:
         return FrozenBatchNorm2d(module)
-    if isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm2d):
+    if isinstance(module, nn.BatchNorm2d):
         # A kind of its own, which does more (timm's have the activation in them): it stays what it is, but frozen.
         module.__class__ = _frozen(type(module))  # type: ignore[arg-type]
         return module.requires_grad_(False).eval()
@@ -49,10 +49,17 @@ def freeze_batch_norm(module: nn.Module) -> nn.Module:
     return module
 
 
+class _Frozen(nn.Module):
+    def train(self, mode: bool = True) -> "_Frozen":
+        return super().train(False)
+
+
 @lru_cache(maxsize=16)
 def _frozen(kind: type[nn.BatchNorm2d]) -> type[nn.BatchNorm2d]:
-    class Frozen(kind):  # type: ignore[misc, valid-type]
-        def train(self, mode: bool = True) -> "Frozen":
-            return super().train(False)
+    if issubclass(kind, FrozenBatchNorm2d | _Frozen):
+        return kind
+
+    class Frozen(_Frozen, kind):  # type: ignore[misc, valid-type]
+        pass
 
     return Frozen

@@ -15,6 +15,8 @@ from iqametrics import create_metric
 from iqametrics.errors import MissingExtraError, RecipeError, WeightsError
 from iqametrics.nn.backbones import BACKBONES, build_backbone, load_backbone
 from iqametrics.nn.levels import STRIDES
+from iqametrics.pfd_iqa.config import PfdIqaConfig
+from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.training.run import train
 
 CHAINS = [*BACKBONES, "timm/mobilenetv3_small_100", "timm/resnet18", "timm/test_efficientnet"]
@@ -71,6 +73,17 @@ def test_freezing_holds_the_lower_levels_and_every_batch_norm(name, frozen):
     if frozen:
         assert not changed & lower
     assert not any("running" in key or "num_batches" in key for key in changed)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "timm/test_efficientnet"])
+def test_freezing_again_with_other_levels_holds_the_batch_norms_still(name):
+    backbone = build_backbone(name)
+    for levels in (3, 0):
+        backbone.freeze(levels)
+    norms = [module for module in backbone.train().modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training or norm.weight.requires_grad for norm in norms)
+    assert all(module.weight.requires_grad for module in backbone.modules() if isinstance(module, nn.Conv2d))
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_100", "resnet18", "test_efficientnet"])
@@ -130,6 +143,18 @@ def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "timm" else find_spec(name))
     with pytest.raises(MissingExtraError, match=r'timm is not installed.*pip install "iqametrics\[timm\]"'):
         build_backbone("timm/resnet18")
+
+
+@torch.no_grad()
+def test_pfd_iqa_stands_on_a_network_of_timm():
+    sizes = {"text_width": 8, "encoder_width": 12, "grid": 2, "crop_size": 64, "crop_space": "feature", "n_crops": 2}
+    heads = {"denoiser_heads": 2, "decoder_heads": 2, "panel": 2, "sampling_steps": 2, "norm": "group"}
+    config = PfdIqaConfig(encoder="timm/test_efficientnet", frozen_levels=3, **sizes, **heads)
+    model = PfdIqa(config).eval()
+    assert model.project[0].in_channels == sum(model.levels_backbone.channels[-2:])
+    assert model(images(2, 3, 70, 96)).shape == (2,)
+    with pytest.raises(RecipeError, match=r"encoder = 'resnet18' is not known; choose one of .*, or timm/NAME"):
+        PfdIqaConfig(encoder="resnet18", **sizes)
 
 
 RECIPE = """
