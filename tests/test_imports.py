@@ -21,8 +21,8 @@ LAYERS = [
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective"},
     {"registry", "scoring"},
-    {"bpclip", "pfd_iqa", "baselines"},
-    {"training", "benchmark"},
+    {"bpclip", "pfd_iqa", "baselines", "gate"},
+    {"training", "benchmark", "compat"},
     {"__init__"},
     {"cli", "__main__"},
 ]

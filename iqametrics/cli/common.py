@@ -96,14 +96,15 @@ def check_metric_name(name: str) -> None:
         raise UsageError(str(error)) from error
 
 
-def make_metric(name: str, device: str, dtype: str, *, weights: str = "default") -> "Metric":
-    """Make a metric, with its warnings as lines on stderr."""
+def make_metric(name: str, device: str, dtype: str, *, weights: str = "default", quiet: bool = False) -> "Metric":
+    """Make a metric, with its warnings as lines on stderr; `quiet` leaves out that it is the lite checkpoint."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LiteCheckpointWarning)
         metric = create_metric(name, weights=weights, device=device, dtype=dtype)
     for warning in caught:
         if issubclass(warning.category, LiteCheckpointWarning):
-            complain(f"note: {warning.message}")
+            if not quiet:
+                complain(f"note: {warning.message}")
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return metric

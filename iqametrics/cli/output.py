@@ -3,18 +3,23 @@
 import csv
 import io
 import json
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from iqametrics.cli.gate_output import GithubWriter, JunitWriter
 from iqametrics.common.files import open_atomic
 from iqametrics.errors import DataError
 
 FORMATS = ("table", "csv", "json", "jsonl")
+GATE_FORMATS = ("junit", "github")
+"""Forms for the programs that show what a gate found: JUnit's XML, GitHub's workflow commands."""
 
 Record = Mapping[str, Any]
+_BOLD, _RED, _YELLOW, _PLAIN = "\033[1m", "\033[31m", "\033[33m", "\033[0m"
 
 
 class RowWriter(Protocol):
@@ -34,19 +39,22 @@ class TableWriter:
         self.stream = stream
         self.columns = columns
         self.rows: list[list[str]] = []
+        self.colours: list[str] = []
+        self.coloured = stream.isatty() and not os.environ.get("NO_COLOR")
 
     def write(self, row: Record) -> None:
         """Take a row."""
         self.rows.append([_cell(row.get(column)) for column in self.columns])
+        self.colours.append(_YELLOW if row.get("error") else _RED if row.get("fails") else "")
 
     def finish(self) -> None:
         """Write the table."""
         used = [i for i in range(len(self.columns)) if any(row[i] for row in self.rows)]
         lines = [[self.columns[i] for i in used], *([row[i] for i in used] for row in self.rows)]
         widths = [max(len(line[k]) for line in lines) for k in range(len(used))]
-        for line in lines if self.rows else []:
-            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            self.stream.write(text.rstrip() + "\n")
+        for line, colour in zip(lines if self.rows else [], [_BOLD, *self.colours], strict=False):
+            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            self.stream.write(f"{colour}{text}{_PLAIN}\n" if self.coloured and colour else f"{text}\n")
 
 
 class CsvWriter:
@@ -98,11 +106,13 @@ class JsonWriter:
         self.stream.write("[]\n" if self.before.startswith("[") else "\n]\n")
 
 
-_WRITERS: dict[str, type[TableWriter] | type[CsvWriter] | type[JsonlWriter] | type[JsonWriter]] = {
+_WRITERS: dict[str, Callable[[TextIO, Sequence[str]], RowWriter]] = {
     "table": TableWriter,
     "csv": CsvWriter,
     "jsonl": JsonlWriter,
     "json": JsonWriter,
+    "junit": JunitWriter,
+    "github": GithubWriter,
 }
 
 
@@ -111,7 +121,7 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
     """Open an output for rows; what was written is kept and well-formed also after an interrupt (Ctrl-C).
 
     Args:
-        format_name: One of `FORMATS`.
+        format_name: One of `FORMATS` or `GATE_FORMATS`.
         columns: Names and order of the columns of a table or CSV.
         path: The file; None for stdout.
 
@@ -119,7 +129,7 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
         DataError: The file cannot be written.
     """
     interrupt: KeyboardInterrupt | None = None
-    with _open_text(path) as stream:
+    with open_text(path) as stream:
         writer = _WRITERS[format_name](stream, columns)
         try:
             yield writer
@@ -132,7 +142,12 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
 
 
 @contextmanager
-def _open_text(path: Path | None) -> Iterator[TextIO]:
+def open_text(path: Path | None) -> Iterator[TextIO]:
+    """Open stdout, or a file that is there whole or not at all.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
     if path is None:
         yield sys.stdout
         return
