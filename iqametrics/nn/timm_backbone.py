@@ -21,6 +21,9 @@ from iqametrics.nn.backbone import Backbone
 from iqametrics.nn.levels import LEVELS, STRIDES
 
 PREFIX = "timm/"
+# Their heads have over a hundred million weights, ten times the levels: what timm builds, only to drop it, looks to the
+# reader of checkpoints like a hostile config, so what was trained could not be loaded.
+_HEAVY_HEADS = ("vgg",)
 # Neither side is a multiple of 32: the levels of a network that rounds down come out too small.
 _ODD, _EVEN = (33, 65), (64, 96)
 # A part of the chain is a child of the network, or a child of one that only holds others.
@@ -123,6 +126,8 @@ def _create(name: str) -> nn.Module:
     if not re.fullmatch(r"\w+", name) or not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models()) or "see timm.list_models()"
         raise RecipeError(f"timm has no network {name!r}; {hint}")
+    if name.startswith(_HEAVY_HEADS):
+        raise RecipeError(f"{PREFIX}{name} has a head far larger than its levels; choose another network")
     try:
         network: nn.Module = timm.create_model(name, pretrained=False, features_only=True)
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, AssertionError) as error:

@@ -127,6 +127,7 @@ def test_a_network_that_is_no_chain_is_used_as_a_whole(densenet):
         ("convnext_atto", r"gives levels at strides 4, 8, 16, 32, and none at 2; a backbone gives five"),
         ("test_vit", r"gives levels at strides 16, .* and none at 2, 4, 8, 32"),
         ("inception_v3", r"timm/inception_v3 does not take images of any size"),
+        ("vgg11_bn", r"timm/vgg11_bn has a head far larger than its levels"),
         ("resnet19", r"timm has no network 'resnet19'; did you mean 'resnet18'\?"),
         ("resnet18.a1_in1k", r"timm has no network 'resnet18\.a1_in1k'"),
         ("hf-hub:org/name", r"timm has no network 'hf-hub:org/name'"),
