@@ -23,14 +23,15 @@ from iqametrics.errors import (
     WeightsError,
 )
 from iqametrics.registry import (
+    BareNameWarning,
     LiteCheckpointWarning,
     MetricInfo,
-    create_metric,
     list_metrics,
     metric_info,
     register_metric,
 )
 from iqametrics.spec import MetricSpec
+from iqametrics.typed import create_metric
 
 if TYPE_CHECKING:
     from iqametrics.datasets.catalogue import dataset_spec, list_datasets, load_dataset
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from iqametrics.metric import Metric, ReferenceFeatures
 
 __all__ = [
+    "BareNameWarning",
     "DataError",
     "Evaluation",
     "ImageReadError",

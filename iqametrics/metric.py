@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -276,6 +276,16 @@ class Metric(nn.Module):
 
     # What a user calls.
 
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            dist: ImageSource | Sequence[ImageSource],
+            ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None = None,
+        ) -> Tensor:
+            """Score images; see `forward`."""
+            ...
+
     def forward(
         self,
         dist: ImageSource | Sequence[ImageSource],
@@ -358,9 +368,13 @@ class Metric(nn.Module):
             )
         return values
 
-    def extra_repr(self) -> str:
-        """Name and sizing, for `print(metric)`."""
-        return f"{self.full_name}, {self.sizing}"
+    def __repr__(self) -> str:
+        # One line, not the network: that is `print(metric.model)`.
+        parameter = next(self.parameters(), None)
+        where = "" if parameter is None else f", {parameter.dtype} on {parameter.device}".replace("torch.", "")
+        better = "higher" if self.higher_is_better else "lower"
+        loss = ", as a loss" if self.as_loss else ""
+        return f"<{type(self).__name__} {self.full_name}: {self.mode}, {better} is better{loss}{where}>"
 
     def _check_mode(self, *, has_reference: bool) -> None:
         if self.mode == "fr" and not has_reference:

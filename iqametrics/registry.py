@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from iqametrics.errors import InputError, UnknownMetricError, WeightsError
 from iqametrics.methods import metric_specs, named_class, register_method, unregister_metric
 from iqametrics.naming import HUB, SUFFIX, MetricName, parse_name
 from iqametrics.spec import Method, MetricSpec, Mode
+from iqametrics.weights.facts import CheckpointFacts, find_facts
 from iqametrics.weights.hub import parse_reference
 from iqametrics.weights.locate import Source, check_metric, open_source, own_entry, read_entry, read_own, source_of
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from iqametrics.metric import Metric
 
 __all__ = [
+    "BareNameWarning",
     "LiteCheckpointWarning",
     "MetricInfo",
     "checkpoint_tags",
@@ -47,6 +49,10 @@ LITE = "lite"
 
 class LiteCheckpointWarning(UserWarning):
     """The default checkpoint that was loaded is the lite one, not the model of the paper's size."""
+
+
+class BareNameWarning(UserWarning):
+    """A metric of another package was asked for without the package's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,7 @@ class MetricInfo:
             named (its source is "file", or "hub"); None where there is none.
         metadata: What the checkpoint says of itself (config, sizing, training, licence, results, sources); for one on
             the Hub, what the manifest says of it (config, training, licence, results): nothing is fetched for this.
+        facts: What else was measured of the checkpoint, each with its source; None where nothing was.
     """
 
     name: str
@@ -82,6 +89,7 @@ class MetricInfo:
     paper_url: str
     checkpoint: CheckpointEntry | None
     metadata: dict[str, Any]
+    facts: CheckpointFacts | None = None
 
     @property
     def full_name(self) -> str:
@@ -141,17 +149,20 @@ def metric_spec(name: str) -> MetricSpec:
 def find_metric(name: str) -> tuple[MetricSpec, MetricName]:
     """Read a metric's name, with or without tag or file, and look up the metric and the tag; no file is looked at.
 
+    A name that is none of ours and that piq or pyiqa has means their metric: "ssim" is "piq/ssim".
+
     Raises:
         UnknownMetricError: There is no such metric, or it has no such checkpoint.
         MissingExtraError: It is a metric of a package that is not installed.
         WeightsError: It takes no weights, or the reference to the Hub is not of the right form.
     """
-    named = parse_name(name)
+    named, specs = parse_name(name), metric_specs()
+    if "/" not in named.metric and named.metric not in specs and named.tag is None:
+        named = replace(named, metric=_baselines().full_name_of(named.metric) or named.metric)
     if "/" in named.metric:
         spec = _baselines().resolve(named.metric)
         _refuse_weights(spec, named.weights)
         return spec, named
-    specs = metric_specs()
     if named.metric not in specs:
         raise UnknownMetricError(_unknown("metric", named.metric, specs, "list_metrics()"))
     if named.weights is not None:
@@ -172,6 +183,21 @@ def check_name(name: str) -> None:
     named = find_metric(name)[1]
     if named.weights is not None:
         read_own(named)
+
+
+def bare_name_note(name: str) -> str | None:
+    """Say which metric a name without its package was taken for; None where it is a name of ours, or has its package.
+
+    Raises:
+        UnknownMetricError: There is no such metric or checkpoint.
+    """
+    spec = find_metric(name)[0]
+    if "/" not in spec.name or "/" in parse_name(name).metric:
+        return None
+    package, _, after = spec.name.partition("/")
+    others = [full for full in _baselines().list_baselines() if full.endswith(f"/{after}") and full != spec.name]
+    other = f"; {others[0]} is another implementation" if others else ""
+    return f"{name} is taken as {spec.name}, the metric of {package}; ask for {spec.name} to be rid of this note{other}"
 
 
 def checkpoint_tags(metric: str) -> list[str]:
@@ -229,6 +255,7 @@ def metric_info(name: str) -> MetricInfo:
         tags=tuple(e.tag for e in entries),
         checkpoint=entry,
         metadata=metadata,
+        facts=find_facts(entry.sha256, WEIGHTS_FOLDER) if entry else None,
     )
 
 
@@ -245,7 +272,8 @@ def create_metric(
     Args:
         name: "bpclip-fr", "bpclip-nr", "pfd-iqa" (see `list_metrics`), with or without a checkpoint: its tag
             ("pfd-iqa.lite"), a file ("pfd-iqa=mine.safetensors") or one on the Hub ("pfd-iqa=hub:ORG/NAME@REVISION");
-            or a metric of piq or pyiqa: "piq/fsim". In "pfd-iqa.mine=FILE" the tag is what the file shall be called.
+            or a metric of piq or pyiqa: "piq/fsim", or "fsim" with a warning that says which was taken. In
+            "pfd-iqa.mine=FILE" the tag is what the file shall be called.
         weights: "default", the tag of a checkpoint ("lite"), the path of a .safetensors file, a published checkpoint as
             "hub:ORG/NAME@REVISION" with the 40 digits of a commit (and ":FILE" where the file is not
             "model.safetensors"), or None for the architecture of the paper's size with random weights (tag
@@ -261,8 +289,11 @@ def create_metric(
 
     Warns:
         LiteCheckpointWarning: "default" gave a lite checkpoint. Ask for it by name to be rid of the warning.
+        BareNameWarning: The name has no package and is piq's or pyiqa's. Ask for "piq/..." to be rid of the warning.
     """
     spec, named = find_metric(name)
+    if (note := bare_name_note(name)) is not None:
+        warnings.warn(note, BareNameWarning, stacklevel=2)
     if weights != "default" and (named.tag is not None or named.weights is not None):
         raise UnknownMetricError(f"{name!r} names a checkpoint and weights={weights!r} another; leave out one")
     if "/" in spec.name:

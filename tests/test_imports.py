@@ -22,7 +22,7 @@ LAYERS = [
     {"metric", "weights", "datasets", "objective"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
-    {"training", "benchmark", "compat"},
+    {"training", "benchmark", "compat", "typed"},
     {"__init__"},
     {"cli", "__main__"},
 ]

@@ -96,6 +96,22 @@ def resolve(name: str) -> MetricSpec:
     return specs[after]
 
 
+def full_name_of(name: str) -> str | None:
+    """Find the metric that a name without a package means: piq's before pyiqa's, what is installed before what is not.
+
+    Args:
+        name: As the package writes it, such as "ssim".
+
+    Returns:
+        The name with its package; None where no package has such a metric. What pyiqa has is known only where it is
+        installed.
+    """
+    for package in PACKAGES:
+        if is_installed(package) and name in _read(package):
+            return f"{package}/{name}"
+    return f"piq/{name}" if name in piq_specs() else None
+
+
 def list_baselines(mode: Mode | None = None) -> list[str]:
     """List the metrics of the packages that are installed, sorted.
 

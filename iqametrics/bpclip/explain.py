@@ -11,9 +11,10 @@ from torch import Tensor
 
 from iqametrics.bpclip.anchors import read_adjectives
 from iqametrics.bpclip.model import Bpclip, ScoreMlp
+from iqametrics.images.show import explanation_html
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BpclipExplanation:
     """Where, and by which similarities, the score of one image came about.
 
@@ -46,6 +47,27 @@ class BpclipExplanation:
         totals = self.contributions.sum(dim=0).tolist()
         ranked = sorted(zip(self.words, totals, strict=True), key=lambda pair: -abs(pair[1]))
         return ranked[:count]
+
+    def __repr__(self) -> str:
+        levels, height, width = self.importance.shape
+        return (
+            f"<BpclipExplanation: score {self.score:.4f}, {self._strongest() or 'no text anchors'}; "
+            f"{levels} maps of {height}x{width}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show score, anchors and maps in a notebook."""
+        facts = {
+            "score": f"{self.score:.4f}",
+            "score without a preferred anchor": f"{self.baseline_score:.4f}",
+            "anchors that moved it most (names of directions)": self._strongest() or "none",
+        }
+        named = (("importance", self.importance), ("distortion", self.distortion))
+        maps = {f"{name}, level {n}": level for name, levels in named for n, level in enumerate(levels, 1)}
+        return explanation_html(facts, maps)
+
+    def _strongest(self) -> str:
+        return ", ".join(f"{word} {value:+.3f}" for word, value in self.top(3)) if self.contributions.numel() else ""
 
 
 def explain_levels(

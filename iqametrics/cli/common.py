@@ -12,7 +12,7 @@ from iqametrics.cli.output import printable
 from iqametrics.common.devices import AUTO, DEVICES
 from iqametrics.errors import UnknownMetricError
 from iqametrics.naming import parse_name
-from iqametrics.registry import LiteCheckpointWarning, check_name, create_metric
+from iqametrics.registry import BareNameWarning, LiteCheckpointWarning, check_name, create_metric
 
 if TYPE_CHECKING:
     from iqametrics.metric import Metric
@@ -110,8 +110,8 @@ def check_metric_name(name: str) -> None:
 def make_metrics(names: Sequence[str], device: str, dtype: str, *, quiet: bool = False) -> "list[Metric]":
     """Make metrics, each with a name of its own in the output as far as they are different.
 
-    Of several with the same tag, those given by a file are called as on the command line. `quiet` leaves out that
-    one is the lite checkpoint.
+    Of several with the same tag, those given by a file are called as on the command line. `quiet` leaves out the
+    notes on which checkpoint or package a name was taken for.
     """
     metrics = [_make_metric(name, device, dtype, quiet=quiet) for name in names]
     count = Counter(metric.full_name for metric in metrics)
@@ -125,9 +125,10 @@ def _make_metric(name: str, device: str, dtype: str, *, quiet: bool) -> "Metric"
     """Make a metric, with its warnings as lines on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LiteCheckpointWarning)
+        warnings.simplefilter("always", BareNameWarning)
         metric = create_metric(name, device=device, dtype=dtype)
     for warning in caught:
-        if issubclass(warning.category, LiteCheckpointWarning):
+        if issubclass(warning.category, LiteCheckpointWarning | BareNameWarning):
             if not quiet:
                 complain(f"note: {warning.message}")
         else:

@@ -7,9 +7,10 @@ from math import isfinite
 from typing import Any
 
 from iqametrics.baselines import is_baseline, licence
-from iqametrics.cli.common import EXIT_OK, METRIC, METRIC_HELP, check_metric_name
+from iqametrics.cli.about import about
+from iqametrics.cli.common import EXIT_OK, METRIC, METRIC_HELP, check_metric_name, complain
 from iqametrics.cli.output import printable
-from iqametrics.registry import MetricInfo, metric_info
+from iqametrics.registry import MetricInfo, bare_name_note, metric_info
 
 
 def add_parser(commands: Any) -> None:
@@ -17,9 +18,11 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "info",
         help="tell what is known of a metric",
-        description="Tell mode, direction, range, paper, checkpoint, training data, licence and results of a metric.",
+        description="Tell what a metric judges, what a good score is, how well it agrees with people and on what, what "
+        "it does not see, its size and speed; with --all also the settings and all else that its checkpoint records.",
     )
     parser.add_argument("name", metavar=METRIC, help=METRIC_HELP)
+    parser.add_argument("--all", action="store_true", dest="whole", help="the checkpoint's whole record too")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="form of the output")
     parser.set_defaults(run=run)
 
@@ -28,12 +31,21 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     check_metric_name(args.name)
     info = metric_info(args.name)
+    if (note := bare_name_note(args.name)) is not None:
+        complain(f"note: {note}")
     if args.format == "json":
         # JSON has no infinity; an end of the range that is open or unknown is null.
         ends = [end if isfinite(end) else None for end in info.score_range]
         terms = {"licence": licence(info.name)} if is_baseline(info.name) else {}
         print(json.dumps({**info.to_dict(), "score_range": ends, **terms}, indent=2, allow_nan=False))
         return EXIT_OK
+    for line in about(info):
+        print(line)
+    if not args.whole:
+        if info.metadata:
+            print(printable(f"(settings, digests, all figures: iqametrics info {args.name} --all)"))
+        return EXIT_OK
+    print()
     lines = list(_lines(info))
     width = max(len(label) for label, _ in lines)
     for label, value in lines:

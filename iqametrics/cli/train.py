@@ -3,12 +3,16 @@
 import argparse
 import json
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 from iqametrics.cli.common import EXIT_OK, UsageError, complain, finite, positive, tell_in_one_line
+from iqametrics.cli.output import TableWriter
 from iqametrics.naming import CUSTOM
+
+_FIGURES = ("srcc", "srcc_low", "srcc_high", "plcc", "plcc_logistic", "krcc", "rmse")
 
 
 def add_parser(commands: Any) -> None:
@@ -99,8 +103,20 @@ def run(args: argparse.Namespace) -> int:
 
             result = train_recipe(recipe, output, resume=args.resume) / CHECKPOINT
     if first:
+        _tell_figures(result.parent)
         print(result)
     return EXIT_OK
+
+
+def _tell_figures(folder: Path) -> None:
+    """Write a table of the figures of each held-out part on stderr; stdout has the path alone."""
+    from iqametrics.training.repeats import figures_of_splits
+    from iqametrics.training.results import figures
+
+    table = TableWriter(sys.stderr, ("part", "n", "figure", *_FIGURES))
+    for row in [*figures(folder), *figures_of_splits(folder)]:
+        table.write(row)
+    table.finish()
 
 
 def _list() -> int:

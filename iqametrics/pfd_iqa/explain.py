@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from iqametrics.images.show import explanation_html
 from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PfdIqaExplanation:
     """Outputs of the parts of the network for one image.
 
@@ -36,6 +37,27 @@ class PfdIqaExplanation:
     attention: Tensor
     windows: tuple[tuple[int, int, int], ...]
     window_scores: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        likely = "".join(f", {self._likeliest(table)}" for table in (self.distortions, self.qualities) if table)
+        return f"<PfdIqaExplanation: score {self.score:.4f} of {len(self.windows)} windows{likely}>"
+
+    def _repr_html_(self) -> str:
+        """Show score, priors and attention in a notebook."""
+        facts = {
+            "score": f"{self.score:.4f}",
+            "windows": f"{len(self.windows)}, scores {min(self.window_scores):.4f} to {max(self.window_scores):.4f}",
+            "likeliest distortion": self._likeliest(self.distortions),
+            "likeliest quality": self._likeliest(self.qualities),
+        }
+        return explanation_html({name: text for name, text in facts.items() if text}, {"attention": self.attention})
+
+    @staticmethod
+    def _likeliest(probabilities: dict[str, float]) -> str:
+        if not probabilities:
+            return ""
+        name = max(probabilities, key=probabilities.__getitem__)
+        return f"{name} {probabilities[name]:.2f}"
 
 
 @torch.no_grad()

@@ -29,11 +29,12 @@ from tqdm import tqdm
 from iqametrics.common.devices import as_float64
 from iqametrics.common.locks import locked
 from iqametrics.errors import DataError, TrainingError
-from iqametrics.images import read_image
+from iqametrics.images import image_size, read_image
 from iqametrics.metric import Sizing
 from iqametrics.nn.levels import CELL
 from iqametrics.objective import Objective
 from iqametrics.training.resume import write_run_file
+from iqametrics.training.telling import Count, Telling, say
 
 # Increased when the meaning of the stored numbers changes.
 _VERSION = 1
@@ -65,9 +66,7 @@ def cache_key(objective: Objective, sizing: Sizing, dtype: str) -> dict[str, obj
     for name, tensor in sorted(objective.trunk_tensors().items()):
         weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    pattern = torch.arange(3 * _PROBE_SIDE * _PROBE_SIDE, dtype=torch.float32).view(1, 3, _PROBE_SIDE, _PROBE_SIDE)
-    device = next((tensor.device for tensor in objective.trunk_tensors().values()), torch.device("cpu"))
-    levels = objective.trunk((pattern * 0.618034 % 1).to(device))
+    levels = _probe(objective)
     # Rounded: the last bits of a convolution differ between processors.
     probe = [f"{float(as_float64(level).abs().mean()):.4e}" for level in levels]
     return {
@@ -78,6 +77,14 @@ def cache_key(objective: Objective, sizing: Sizing, dtype: str) -> dict[str, obj
         "sizing": sizing.to_dict(),
         "dtype": dtype,
     }
+
+
+def _probe(objective: Objective) -> list[Tensor]:
+    """Compute the levels of a fixed pattern."""
+    pattern = torch.arange(3 * _PROBE_SIDE * _PROBE_SIDE, dtype=torch.float32).view(1, 3, _PROBE_SIDE, _PROBE_SIDE)
+    device = next((tensor.device for tensor in objective.trunk_tensors().values()), torch.device("cpu"))
+    with torch.no_grad():
+        return objective.trunk((pattern * 0.618034 % 1).to(device))
 
 
 def _stored_levels(objective: Objective, count: int) -> tuple[int, ...]:
@@ -125,6 +132,7 @@ class FeatureCache:
             self._entries = self._read_index()
             missing = [path for path in self._names if self._names[path] not in self._entries]
             if missing:
+                self._announce(missing)
                 self._extend(missing, workers)
 
     def size(self, path: Path) -> tuple[int, int]:
@@ -188,11 +196,11 @@ class FeatureCache:
                 stream.seek(0, os.SEEK_END)
                 files.append(stream)
             bar = tqdm(paths, desc="features", unit="image", disable=not sys.stderr.isatty())
+            counted = Count(Telling(), "features: {} of {} images", len(paths))
             try:
                 for number, (path, (size, maps)) in enumerate(zip(bar, self._compute(paths, workers), strict=True), 1):
-                    if number == 1:
-                        self._check_room(sum(m.nbytes for m in maps) * len(paths))
                     self._append(files, ends, path, size, maps)
+                    counted.update()
                     if number % _IMAGES_A_SAVE == 0 or number == len(paths):
                         self._save(files)
             except OSError as error:
@@ -216,13 +224,29 @@ class FeatureCache:
         index = {name: (entry.size, entry.offsets, entry.shapes) for name, entry in self._entries.items()}
         write_run_file(self.folder / "index.json", json.dumps(index, separators=(",", ":")))
 
-    def _check_room(self, needed: int) -> None:
-        free = shutil.disk_usage(self.folder).free
+    def _announce(self, paths: Sequence[Path]) -> None:
+        """Say how much disk the features will take, before any is computed; refuse where there is too little."""
+        needed, free = self._needed_bytes(paths), shutil.disk_usage(self.folder).free
         if needed > free:
             raise TrainingError(
                 f"{self.folder}: the features need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
                 "set cache.folder to a larger disk or cache.enabled = false"
             )
+        say(
+            f"features of {len(paths)} images: {_amount(needed)} in {self.folder} ({_amount(free)} free), computed "
+            "once for all runs that need the same"
+        )
+
+    def _needed_bytes(self, paths: Sequence[Path]) -> int:
+        """Compute the size of the features from the sizes that the images' headers give."""
+        levels = _probe(self.objective)
+        shapes = [levels[number - 1].shape[1:] for number in self.levels]
+        count = 0
+        for path in paths:
+            height, width = self.sizing.fit(*image_size(path))
+            # A stride leaves a part of a step at the edge as a whole one.
+            count += sum(c * -(-height * h // _PROBE_SIDE) * -(-width * w // _PROBE_SIDE) for c, h, w in shapes)
+        return count * self.dtype.itemsize
 
     def _compute(self, paths: list[Path], workers: int) -> Iterator[tuple[tuple[int, int], list[npt.NDArray]]]:
         self.objective.eval()
@@ -270,6 +294,10 @@ def to_tensor(views: Sequence[npt.NDArray]) -> Tensor:
     for target, view in zip(out, views, strict=True):
         np.copyto(target, view)
     return torch.from_numpy(out).to(torch.float32, memory_format=torch.channels_last)
+
+
+def _amount(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
 def _file_key(path: Path) -> str:

@@ -25,12 +25,14 @@ from iqametrics.errors import TrainingError
 from iqametrics.evaluation import plcc, srcc
 from iqametrics.objective import Batch, Objective, Statistics
 from iqametrics.training.batches import Batches
+from iqametrics.training.curves import Events
 from iqametrics.training.data import RunData, RunImage, epoch_views, portions, step_views
 from iqametrics.training.distributed import Ranks
 from iqametrics.training.precision import Precision
 from iqametrics.training.recipe import TrainTable
 from iqametrics.training.resume import Average, Progress, load_state, save_state, write_run_file
 from iqametrics.training.schedule import lr_factor
+from iqametrics.training.telling import Count, Telling, say
 
 LAST, BEST, HISTORY = "last.safetensors", "best.safetensors", "history.csv"
 _KEYS_SHOWN = 3
@@ -70,6 +72,8 @@ class Trainer:
         self.progress = Progress()
         self.stopping = False
         self.loss: torch.nn.Module | None = None
+        self.telling = Telling(on=ranks.first)
+        self.events = Events(folder)
 
     def begin(self, statistics: Statistics) -> None:
         """Initialise the objective by statistics of the training data, before the first step of a new run."""
@@ -101,17 +105,21 @@ class Trainer:
         with _graceful_interrupt(at_second=self.ranks.count == 1) as interrupt:
             while self.progress.epoch < self.train.epochs:
                 self._epoch(interrupt)
+        self.events.close()
 
     def predict(self, items: list[RunImage]) -> npt.NDArray[np.float64]:
         """Score whole images with the current weights, in float32 and in order; the processes divide the images."""
         rank, count = self.ranks.rank, self.ranks.count
         self.ranks.share_buffers(self.objective)
         found = torch.zeros(len(items))
+        own = items[rank::count]
+        counted = Count(self.telling, "held-out images: {} of {} scored", len(own))
         self.objective.eval()
         with torch.no_grad():
-            for indices, batch in self.batches.whole(items[rank::count], self.train.eval_batch_size):
+            for indices, batch in self.batches.whole(own, self.train.eval_batch_size):
                 positions = torch.tensor(indices) * count + rank
                 found[positions] = self.objective.predict(self.prepare(batch)).float().cpu()
+                counted.update(len(indices))
         scores = self.ranks.sum(found.to(self.ranks.device)).cpu().double().numpy()
         if not np.isfinite(scores).all():
             bad = items[int(np.flatnonzero(~np.isfinite(scores))[0])].sample.image
@@ -139,13 +147,16 @@ class Trainer:
         left = steps[progress.step_in_epoch :]
         ahead = self.batches.training(self.data.train, list(itertools.chain.from_iterable(left)))
         label, quiet = f"epoch {progress.epoch + 1}/{self.train.epochs}", not (ranks.first and sys.stderr.isatty())
+        counted = Count(self.telling, f"{label}: step {{}} of {{}}", len(steps), progress.step_in_epoch)
         with tqdm(total=len(steps), initial=progress.step_in_epoch, desc=label, disable=quiet) as bar:
             for step in left:
                 self._step(list(itertools.islice(ahead, len(step))), len(steps), interrupt)
                 # One process stops at once; several stop only when all know, or they would wait for one another.
                 self.stopping |= self.ranks.count == 1 and interrupt.is_set()
                 bar.update()
-                bar.set_postfix(loss=f"{progress.sums['loss'] / progress.images:.4f}")
+                loss = f"{progress.sums['loss'] / progress.images:.4f}"
+                bar.set_postfix(loss=loss)
+                counted.update(note=f", loss {loss}")
                 progress.seconds = time.monotonic() - started
                 self._maybe_save()
         self._close_epoch(len(steps), started)
@@ -265,7 +276,8 @@ class Trainer:
         self._write_history()
         self._save_last()
         if self.ranks.first:
-            tqdm.write(_summary(row), file=sys.stderr)
+            self.events.add(row)
+            say(_summary(row))
 
     def _watched(self) -> dict[str, list[RunImage]]:
         """Return the held-out parts that are scored during training; the last of them chooses the epoch."""

@@ -12,18 +12,16 @@ import json
 import math
 import os
 import statistics
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from iqametrics.errors import RecipeError, TrainingError
 from iqametrics.training.recipe import Recipe
 from iqametrics.training.resume import write_run_file
 from iqametrics.training.run import is_finished, train_recipe
 from iqametrics.training.starting import RESULTS
+from iqametrics.training.telling import say
 
 SUMMARY, TABLE = "summary.json", "summary.csv"
 DEVIATION = "sample standard deviation (n - 1)"
@@ -65,7 +63,7 @@ def train_repeats(recipe: Recipe, output: Path | str, *, splits: int = 10, resum
         if not first:
             continue
         runs.append(_read_results(run))
-        _say(f"split {seed + 1}/{splits}{' (finished before)' if before else ''}: {_figures(runs[-1])}")
+        say(f"split {seed + 1}/{splits}{' (finished before)' if before else ''}: {_figures(runs[-1])}")
     return write_summary(folder, runs) if first else folder / SUMMARY
 
 
@@ -97,6 +95,20 @@ def write_summary(folder: Path, runs: list[dict[str, Any]]) -> Path:
     write_run_file(folder / TABLE, _table(summary))
     write_run_file(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return folder / SUMMARY
+
+
+def figures_of_splits(folder: Path) -> list[dict[str, Any]]:
+    """Read mean and deviation of each held-out part from a summary, one record each; none where there is no summary."""
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        return [
+            {"part": part, "figure": name, **{figure: over[name] for figure, over in summary[part].items()}}
+            for part in _PARTS
+            if part in summary
+            for name in ("mean", "std")
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _check(recipe: Recipe, splits: int) -> None:
@@ -155,7 +167,3 @@ def _cell(value: float | None) -> str:
 def _figures(run: Mapping[str, Any]) -> str:
     test = run["results"]["test"]
     return "  ".join(f"test {name} {test[name]:.4f}" for name in _SHOWN if test.get(name) is not None)
-
-
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)

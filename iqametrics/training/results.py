@@ -65,3 +65,12 @@ def write_results(folder: Path, metadata: dict[str, Any], seconds: float) -> Non
         "seconds": round(seconds, 2),
     }
     write_run_file(folder / RESULTS, json.dumps(record, indent=1) + "\n")
+
+
+def figures(folder: Path) -> list[dict[str, Any]]:
+    """Read the figures of each held-out part of a finished run, one record a part; none where it is no finished run."""
+    try:
+        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["results"]
+        return [{"part": part, **of_part} for part, of_part in results.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []

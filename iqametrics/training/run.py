@@ -3,6 +3,8 @@
 RUN/recipe.toml              the recipe as it was understood, with absolute paths
 RUN/environment.json         versions, hardware, commit, digests of the input files, for each session
 RUN/history.csv              one row an epoch
+RUN/tensorboard/             the same for TensorBoard, where tensorboardX or tensorboard is installed
+RUN/curves.png               the same as a picture, where matplotlib is installed
 RUN/last.safetensors         state to resume from
 RUN/best.safetensors         weights of the best epoch by validation SRCC (or the test part's, if so selected)
 RUN/predictions.csv          scores of the held-out images by the shipped weights
@@ -31,6 +33,7 @@ from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
 from iqametrics.training.checks import check_references
+from iqametrics.training.curves import write_curves
 from iqametrics.training.data import RunData, image_files, load_data
 from iqametrics.training.distributed import Ranks, joined
 from iqametrics.training.environment import (
@@ -45,6 +48,7 @@ from iqametrics.training.recipe import Recipe, read_recipe, to_toml
 from iqametrics.training.results import measure_part, write_predictions, write_results
 from iqametrics.training.resume import write_run_file
 from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
+from iqametrics.training.telling import still
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
@@ -99,13 +103,15 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     objective_class = _objective_class(recipe.metric.name)
     _check_folder(folder, recipe, resume=resume)
     # First of all: a wrong folder should not be told after a download, or after the hours that a teacher takes.
-    data = load_data(recipe)
+    with still("reading the images and dealing them to the parts", on=ranks.first):
+        data = load_data(recipe)
     init = starting_files(recipe, folder, partial(train_recipe, resume=resume))
     torch.manual_seed(recipe.train.seed)
     objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(ranks.device)
     objective.to(memory_format=torch.channels_last)
     if objective.needs_reference:
-        check_references(recipe, data)
+        with still("comparing the sizes of images and references", on=ranks.first):
+            check_references(recipe, data)
     now = this_session([*_csv_files(recipe), *init.values()], data.digests, processes=ranks.count)
     sessions = _sessions(folder, now, resume=resume)
     if resume and is_finished(folder, recipe):
@@ -118,7 +124,8 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     batches = _batches(recipe, objective, data, folder)
     trainer = Trainer(objective, batches, data, recipe.train, folder, ranks)
     if not (resume and trainer.resume()):
-        trainer.begin(_statistics(trainer))
+        with still("measuring the training images", on=ranks.first):
+            trainer.begin(_statistics(trainer))
     trainer.run()
     epoch = trainer.use_selected()
     held_out = {"validation": data.validation, "test": data.test}
@@ -129,6 +136,7 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
         tag = recipe.metric.tag or run_tag(folder, recipe.metric.name)
         metadata = _metadata(recipe, tag, objective, sessions, data, results, epoch)
         _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, metadata)
+        write_curves(folder, trainer.progress.history)
         write_results(folder, metadata, sum(row["seconds"] for row in trainer.progress.history))
     ranks.wait()
     return folder

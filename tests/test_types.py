@@ -1,0 +1,99 @@
+"""What a type checker knows of metrics, and what they and their explanations show of themselves."""
+
+import base64
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import iqametrics
+from iqametrics.images.show import explanation_html, map_png
+
+USE = """
+import iqametrics
+from iqametrics import create_metric
+
+nr = create_metric("bpclip-nr.lite")
+reveal_type(nr)
+reveal_type(nr("a.png"))
+reveal_type(nr.explain("a.png"))
+reveal_type(create_metric("bpclip-fr", device="cpu").explain("a.png", "b.png", steps=8).words)
+reveal_type(iqametrics.create_metric("pfd-iqa.lite", weights=None).uncertainty("a.png"))
+name = "piq/ssim" + ""
+reveal_type(create_metric(name))
+reveal_type(create_metric(name, as_loss=True)("a.png", "b.png"))
+"""
+TYPES = [
+    "iqametrics.bpclip.metric.BpclipNrMetric",
+    "torch._tensor.Tensor",
+    "iqametrics.bpclip.explain.BpclipExplanation",
+    "tuple[str, ...]",
+    "torch._tensor.Tensor",
+    "iqametrics.metric.Metric",
+    "torch._tensor.Tensor",
+]
+
+
+def test_mypy_knows_the_class_by_the_name(tmp_path):
+    pytest.importorskip("mypy")
+    (tmp_path / "use.py").write_text(USE)
+    root = Path(iqametrics.__file__).parents[1]
+    # mypy's own folder, so that the check of the whole package has done most of the work.
+    command = [sys.executable, "-m", "mypy", "--config-file", str(root / "pyproject.toml"), str(tmp_path / "use.py")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    assert re.findall(r'Revealed type is "([^"]*)"', done.stdout.replace("builtins.", "")) == TYPES, done.stdout
+    assert " error:" not in done.stdout
+
+
+def test_at_run_time_there_is_one_create_metric():
+    assert iqametrics.create_metric is iqametrics.registry.create_metric is iqametrics.typed.create_metric
+
+
+@pytest.fixture(scope="module")
+def picture():
+    generator = np.random.default_rng(3)
+    return generator.integers(0, 256, (200, 260, 3), dtype=np.uint8)
+
+
+def images_of(page):
+    """The PNG files inside a page, decoded."""
+    return [
+        Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r"data:image/png;base64,([^\"]+)", page)
+    ]
+
+
+@pytest.mark.parametrize("name", ["bpclip-nr.lite", "pfd-iqa.lite"])
+def test_metrics_and_explanations_show_one_line_and_a_page(name, picture):
+    metric = iqametrics.create_metric(name)
+    assert re.fullmatch(rf"<\w+ {re.escape(name)}: nr, higher is better, float32 on cpu>", repr(metric))
+    explanation = metric.explain(picture)
+    for text in (repr(metric), repr(explanation)):
+        assert len(text) < 160
+        assert "\n" not in text
+    assert f"{explanation.score:.4f}" in repr(explanation)
+    page = explanation._repr_html_()
+    assert f"{explanation.score:.4f}" in page
+    shown = images_of(page)
+    maps = [*explanation.importance, *explanation.distortion] if "bpclip" in name else [explanation.attention]
+    assert len(shown) == len(maps)
+    for image, values in zip(shown, maps, strict=True):
+        known = values.isfinite()
+        factor = image.height // values.shape[0]
+        gray, alpha = (np.asarray(band)[::factor, ::factor] for band in image.split())
+        assert gray.shape == values.shape
+        wanted = (values - values[known].min()) / (values[known].max() - values[known].min()) * 255
+        assert np.abs(gray[known.numpy()] - wanted[known].numpy()).max() <= 0.51
+        assert (alpha == known.numpy() * 255).all()
+
+
+def test_maps_without_values_or_without_contrast_are_drawn_too():
+    for values in (torch.full((2, 3), torch.nan), torch.ones(4, 4)):
+        assert Image.open(io.BytesIO(map_png(values))).getbands() == ("L", "A")
+    page = explanation_html({"<b>": "<script>"}, {"<i>": torch.eye(3)})
+    assert not re.search("<(b|i|script)>", page)
