@@ -305,7 +305,7 @@ class TestListAndInfo:
             assert "pfd-iqa" in run("list", "--format", form)[1]
 
     def test_info(self, run):
-        status, out, _ = run("info", "fake-fr")
+        status, out, _ = run("info", "fake-fr", "--all")
         assert status == 0
         for fact in (
             "fake-fr.lite",

@@ -285,7 +285,7 @@ def test_no_torch():
 
 
 def test_info_of_one_on_the_hub(folder, server, capsys):
-    assert main(["info", "fake-nr.far"]) == 0
+    assert main(["info", "fake-nr.far", "--all"]) == 0
     out = capsys.readouterr().out
     assert f"org/far@{server.repos['org/far'].commits[0][0]}" in out
     assert server.requests == []
