@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 import sys
 import warnings
 from collections import Counter
@@ -22,6 +23,8 @@ METRIC_HELP = (
     "metric, with or without a checkpoint's tag (pfd-iqa.lite), a checkpoint file (pfd-iqa=my.safetensors) or one on "
     "the Hub (pfd-iqa=hub:ORG/NAME@REVISION)"
 )
+
+_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3}
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -79,6 +82,18 @@ def finite(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text} is not a finite number")
     return value
+
+
+def seconds(text: str) -> float:
+    """Parse a step of time: "1s", "0.5s", "500ms", "2".
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|ms|)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text} is no time from 0 up; write it as 1s, 0.5s or 500ms")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def add_compute_options(parser: argparse.ArgumentParser) -> None:

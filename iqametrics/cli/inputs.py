@@ -2,11 +2,16 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path, PurePath, PurePosixPath
+from urllib.parse import urlsplit
 
+from iqametrics.cli.videos import frame_items
+from iqametrics.common.url import fetch_picture, is_url
 from iqametrics.errors import InputError
 from iqametrics.images import IMAGE_SUFFIXES, list_images, list_unread
+from iqametrics.images.video import is_video
 from iqametrics.scoring import Item
 
 _NAMED = 3
@@ -74,6 +79,8 @@ class Inputs:
         ref: Path of one reference for all images.
         ref_dir: Folder of references.
         strict: Whether what would be passed over becomes an image with an error.
+        allow_urls: Whether http and https addresses are fetched.
+        every: Seconds between the frames of a video.
 
     Raises:
         InputError: `ref_dir` is not a folder.
@@ -88,11 +95,14 @@ class Inputs:
         ref: str | None = None,
         ref_dir: str | None = None,
         strict: bool = False,
+        allow_urls: bool = False,
+        every: float = 1.0,
     ) -> None:
         if ref_dir is not None and not Path(ref_dir).is_dir():
             raise InputError(f"{ref_dir}: is not a folder; give --ref-dir the folder of the references")
         self.arguments, self.stdin, self.recursive, self.ref, self.strict = arguments, stdin, recursive, ref, strict
         self.references = None if ref_dir is None else ReferenceFolder(Path(ref_dir))
+        self.allow_urls, self.every = allow_urls, every
         self.unread: list[Path] = []
         self.unused: list[Path] = []
         self.unsearched: list[Path] = []
@@ -112,6 +122,11 @@ class Inputs:
                     for path in self.unused
                 )
 
+    @property
+    def is_long(self) -> bool:
+        """Whether the images are too many to be held, or not known before they come: paths on stdin, frames."""
+        return any(argument == "-" or is_video(argument) for argument in self.arguments)
+
     def notes(self) -> Iterator[str]:
         """Tell what was passed over, once all images were read; nothing where `strict` made errors of it."""
         if self.strict:
@@ -126,6 +141,12 @@ class Inputs:
 
     def _items(self, given: str) -> Iterator[Item]:
         path = Path(given)
+        if is_url(given):
+            yield self._at_address(given)
+            return
+        if is_video(given) and not path.is_dir():
+            yield from frame_items(given, self.every, self.ref, paired=self.references is not None)
+            return
         if not path.is_dir():
             yield self._paired(given, PurePath(path.name))
             return
@@ -144,6 +165,12 @@ class Inputs:
             hint = "check the path" if self.recursive else "use --recursive to search its subfolders"
             passed = f" that can be read ({_first(unread)} cannot)" if unread else ""
             yield Item(given, error=f"{given}: holds no image{passed}; {hint}")
+
+    def _at_address(self, url: str) -> Item:
+        if not self.allow_urls:
+            return Item(url, error=f"{url}: is an address; `iqametrics score --allow-urls` fetches it")
+        paired = self._paired(url, PurePath(PurePosixPath(urlsplit(url).path).name))
+        return replace(paired, content=partial(fetch_picture, url))
 
     def _paired(self, path: str, relative: PurePath) -> Item:
         if self.references is None:

@@ -18,9 +18,11 @@ from iqametrics.cli.common import (
     complain,
     make_metrics,
     positive,
+    seconds,
 )
 from iqametrics.cli.output import FORMATS, GATE_FORMATS, open_rows
 from iqametrics.cli.progress import progress
+from iqametrics.common.url import is_url
 from iqametrics.errors import InputError
 from iqametrics.gate.baseline import Baseline, read_allowed_drop, read_baseline
 from iqametrics.gate.limits import AskedMetric, Limit, read_limits
@@ -47,7 +49,9 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder, or - for paths on stdin, one a line")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="file, folder, video, address, or - for paths on stdin, one a line"
+    )
     add_metric_option(parser)
     references = parser.add_mutually_exclusive_group()
     references.add_argument("--ref", metavar="REF", help="reference of all the images, for full-reference metrics")
@@ -55,6 +59,16 @@ def add_parser(commands: Any) -> None:
         "--ref-dir", metavar="DIR", help="folder of references, paired by relative path, then by unique stem"
     )
     parser.add_argument("--recursive", action="store_true", help="search folders with their subfolders")
+    parser.add_argument(
+        "--allow-urls", action="store_true", help="fetch http and https addresses: 64 MB and 30 s at most each"
+    )
+    parser.add_argument(
+        "--every",
+        type=seconds,
+        default=1.0,
+        metavar="TIME",
+        help="step between the frames of a video that are scored: 1s (default), 0.5s, 500ms; 0 for all",
+    )
     parser.add_argument(
         "--strict",
         action="store_true",
@@ -132,6 +146,7 @@ def run(args: argparse.Namespace) -> int:
     limits, baseline = _check(args)
     from iqametrics.cli.inputs import Inputs
     from iqametrics.cli.order import RowOrder
+    from iqametrics.cli.videos import VideoSummary
 
     stdin = (line for line in sys.stdin)
     inputs = Inputs(
@@ -141,20 +156,23 @@ def run(args: argparse.Namespace) -> int:
         ref=args.ref,
         ref_dir=args.ref_dir,
         strict=args.strict,
+        allow_urls=args.allow_urls,
+        every=args.every,
     )
-    items: Iterable[Item] = inputs if "-" in args.images else list(inputs)
+    items: Iterable[Item] = inputs if inputs.is_long else list(inputs)
     metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
     gate = _gate(metrics, limits, baseline, args)
     judged_columns = [*COLUMNS[:-1], "fails", COLUMNS[-1]]
     failed = False
+    videos = VideoSummary({metric.full_name: metric.higher_is_better for metric in metrics})
     with open_rows(args.format, judged_columns if gate.is_set else COLUMNS, args.output) as writer:
-        rows = score_with_progress(metrics, items, args)
+        rows = videos.watch(score_with_progress(metrics, items, args))
         for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
             writer.write(to_record(row, fails))
             failed |= row.error is not None
     for line in [] if args.quiet else inputs.notes():
         complain(f"note: {line}")
-    for line in gate.finish():
+    for line in [*videos.lines(), *gate.finish()]:
         complain(line)
     if failed:
         return EXIT_FAILED
@@ -229,6 +247,7 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
         raise UsageError(f"{full_reference[0]} compares with a reference; give --ref or --ref-dir")
     if given and not full_reference:
         raise UsageError(f"{' and '.join(args.metric)} takes no reference; leave out {given}")
+    _check_addresses(args)
     if args.images.count("-") > 1:
         raise UsageError("- (paths on stdin) can be given once only")
     if args.output is not None and (args.output.is_dir() or not args.output.parent.is_dir()):
@@ -241,6 +260,14 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
     except InputError as error:
         raise UsageError(str(error)) from error
     return limits, None if args.baseline is None else read_baseline(args.baseline)
+
+
+def _check_addresses(args: argparse.Namespace) -> None:
+    addresses = [image for image in args.images if is_url(image)]
+    if addresses and not args.allow_urls:
+        raise UsageError(f"{addresses[0]} is an address; give --allow-urls to fetch it")
+    if args.ref is not None and is_url(args.ref):
+        raise UsageError(f"--ref {args.ref} is an address; fetch it and give the file")
 
 
 def _gate(

@@ -17,6 +17,7 @@ Scores = Sequence[float | None]
 """One score an image, None where it could not be scored."""
 
 _FEW_GROUPS = 20
+_FEW_IMAGES = 10
 _CURVES = {"logistic": "four", "logistic5": "five"}
 
 
@@ -130,11 +131,26 @@ def notes(found: Mapping[str, Any]) -> Iterator[str]:
     elif by != "image" and number < _FEW_GROUPS:
         yield f"the images share only {number} {by}s, so intervals come out somewhat too narrow"
     for record in found["results"]:
+        yield from _note_on_interval(record, by)
         for name, parameters in _CURVES.items():
             if record.get(f"plcc_{name}") is not None and not record[f"{name}_converged"]:
                 yield f"{record['metric']}: the fit of the curve of {parameters} parameters did not converge"
     if found["problem"]:
         yield f"the metrics are not compared: {found['problem']}"
+
+
+def _note_on_interval(record: Mapping[str, Any], by: str) -> Iterator[str]:
+    """Say where an interval is of so few images that it must not be quoted."""
+    low, high = record.get("srcc_low"), record.get("srcc_high")
+    if low is None or high is None or record["n"] >= _FEW_IMAGES:
+        return
+    if low == high:
+        yield (
+            f"{record['metric']}: the interval of [{low:.1f}, {high:.1f}] means nothing: {record['n']} images are too "
+            "few to draw from, and every draw gives the same"
+        )
+    elif by == "image":
+        yield f"{record['metric']}: {record['n']} images are too few for an interval that says much"
 
 
 def _record(

@@ -5,6 +5,8 @@
     profile.py    embedded colour profile -> sRGB
     shaper.py     profiles of matrix and tone curve at 16 bits
     check.py      shapes, dtypes and ranges of tensors and arrays
+    video.py      frames of a video, with PyAV
+    show.py       maps as PNG files in a page, for notebooks
     read.py       what everything else calls: read_image, to_image_list and image_size
 
 `docs/images.md` has one table of what happens to each kind of input.

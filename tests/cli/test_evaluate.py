@@ -16,6 +16,7 @@ from iqametrics.cli.main import main
 from iqametrics.datasets.catalogue import load_dataset
 from iqametrics.datasets.protocol import select
 from iqametrics.evaluation import compare_metrics
+from iqametrics.evaluation.measure import notes
 from iqametrics.weights.checkpoint import save_checkpoint
 
 JSON = ("--format", "json")
@@ -334,3 +335,26 @@ def test_a_csv_with_the_same_spreads_has_the_datasets_outlier_ratio(run, kadid, 
     of_csv = json.loads(run(*metric, "--csv", path, "--root", kadid)[1])
     assert of_csv["outlier_ratio"] == of_dataset["outlier_ratio"] is not None
     assert of_csv["spread"] == "the CSV's column mos_std"
+
+
+@pytest.mark.parametrize(("count", "noted"), [(3, True), (12, False)])
+def test_an_interval_of_three_images_is_said_to_mean_nothing(run, tmp_path, count, noted):
+    generator = np.random.default_rng(5)
+    for number in range(count):
+        write_image(tmp_path / f"{number}.png", generator)
+    scores = create_metric("fake-nr.tiny")([tmp_path / f"{number}.png" for number in range(count)]).tolist()
+    lines = [f"{number}.png,{scores[number]:.7f}" for number in range(count)]
+    (tmp_path / "few.csv").write_text("\n".join(["image,mos", *lines]) + "\n")
+    status, out, err = run("--metric", "fake-nr.tiny", "--csv", tmp_path / "few.csv", *JSON)
+    assert status == 0
+    found = json.loads(out)
+    assert (found["n"], found["srcc_low"], found["srcc_high"]) == (count, pytest.approx(1), pytest.approx(1))
+    assert ("the interval of [1.0, 1.0] means nothing: 3 images are too few" in err) is noted
+
+
+def test_few_images_with_an_interval_of_some_width_are_noted_too():
+    record = {"metric": "m", "n": 8, "srcc_low": 0.1, "srcc_high": 0.9}
+    found = {"groups": {"by": "image", "number": 8}, "results": [record], "problem": None}
+    assert list(notes(found)) == ["m: 8 images are too few for an interval that says much"]
+    assert not list(notes({**found, "results": [{**record, "n": 10}]}))
+    assert not list(notes({**found, "results": [{"metric": "m", "n": 2, "error": "too few"}]}))
