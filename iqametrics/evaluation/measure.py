@@ -18,6 +18,7 @@ Scores = Sequence[float | None]
 
 _FEW_GROUPS = 20
 _FEW_IMAGES = 10
+_NO_WIDTH = 1e-6
 _CURVES = {"logistic": "four", "logistic5": "five"}
 
 
@@ -144,7 +145,7 @@ def _note_on_interval(record: Mapping[str, Any], by: str) -> Iterator[str]:
     low, high = record.get("srcc_low"), record.get("srcc_high")
     if low is None or high is None or record["n"] >= _FEW_IMAGES:
         return
-    if low == high:
+    if high - low < _NO_WIDTH:
         yield (
             f"{record['metric']}: the interval of [{low:.1f}, {high:.1f}] means nothing: {record['n']} images are too "
             "few to draw from, and every draw gives the same"

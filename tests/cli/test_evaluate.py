@@ -288,7 +288,7 @@ def test_a_fit_that_did_not_converge_is_said(run, kadid, monkeypatch):
 
 
 def test_a_checkpoint_that_has_seen_the_csv_is_noted(run, kadid, tmp_path):
-    images = sorted((kadid / "images").glob("I0?_01_01.png"))
+    images = sorted((kadid / "images").glob("I0?_0[12]_01.png"))
     (tmp_path / "labels.csv").write_text("image,mos\n" + "\n".join(f"{i},{n}" for n, i in enumerate(images)))
     own = checkpoint(tmp_path, data=["labels.csv"])
     assert "names 'labels.csv'" in run(*own, "--csv", tmp_path / "labels.csv")[2]
