@@ -3,7 +3,7 @@
     python benchmarks/score_pictures.py
 
 From docs/example/seeding.jpg (CC0): its sharp left half as it is, and under Gaussian blur whose radius is found by
-bisection on the mean of the two no-reference scores. Writes docs/example/score-*.jpg and prints what each of them scores.
+bisection on the mean of the two no-reference scores. Writes docs/example/score-*.jpg and prints their scores.
 """
 
 import io

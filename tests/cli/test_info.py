@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fakes import metadata, seeded_model
 
+from iqametrics import create_metric
 from iqametrics.cli.main import main
 from iqametrics.registry import metric_info
 from iqametrics.weights import facts
@@ -107,3 +108,14 @@ def test_a_damaged_file_of_facts_is_told(tmp_path, monkeypatch):
     (tmp_path / "facts.json").write_text('{"sources": {}, "checkpoints": [{"good": [{"text": "x", "source": "?"}]}]}')
     with pytest.raises(facts.WeightsError, match="facts"):
         facts.find_facts("0" * 64, tmp_path)
+
+
+def test_the_pictures_of_the_readme_score_what_it_says():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"\(docs/example/(score-[\d.]+\.jpg)\)", text)
+    first, *rest = re.findall(r"^\| `bpclip-nr` ([\d.]+), `pfd-iqa` ([\d.]+) \| (.*) \|$", text, re.MULTILINE)[0]
+    told = [(first, rest[0]), *(tuple(cell.split(", ")) for cell in rest[1].split(" | "))]
+    assert len(pictures) == len(told) == 3
+    for number, name in enumerate(("bpclip-nr.lite", "pfd-iqa.lite")):
+        scores = create_metric(name)([ROOT / "docs/example" / picture for picture in pictures]).tolist()
+        assert scores == pytest.approx([float(pair[number]) for pair in told], abs=0.006)
