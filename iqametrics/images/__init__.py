@@ -5,6 +5,7 @@
     profile.py    embedded colour profile -> sRGB
     shaper.py     profiles of matrix and tone curve at 16 bits
     check.py      shapes, dtypes and ranges of tensors and arrays
+    sizing.py     the size at which a checkpoint looks at images
     read.py       the two functions that everything else calls: read_image and to_image_list
 
 `docs/images.md` has one table of what happens to each kind of input.
@@ -14,11 +15,13 @@ from iqametrics.images.check import check_pair, check_tensor
 from iqametrics.images.decode import MAX_PIXELS
 from iqametrics.images.files import IMAGE_SUFFIXES, list_images
 from iqametrics.images.read import ImageSource, read_image, to_image_list
+from iqametrics.images.sizing import Sizing
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "ImageSource",
+    "Sizing",
     "check_pair",
     "check_tensor",
     "list_images",
