@@ -11,8 +11,8 @@
 `docs/images.md` has one table of what happens to each kind of input.
 """
 
+from iqametrics.images.budget import MAX_PIXELS
 from iqametrics.images.check import check_pair, check_tensor
-from iqametrics.images.decode import MAX_PIXELS
 from iqametrics.images.files import IMAGE_SUFFIXES, list_images
 from iqametrics.images.read import ImageSource, read_image, to_image_list
 from iqametrics.images.sizing import Sizing

@@ -15,6 +15,9 @@ MAX_PROFILE_BYTES = 2**24
 MAX_JPEG_SCANS = 100
 """Encoders write some ten scans; each costs a pass over the whole picture."""
 
+MAX_SCANNED_PIXELS = 2 * 10**9
+"""Pixels of a JPEG times its scans: some seconds."""
+
 
 def max_pixels() -> int:
     """Return the greatest allowed width times height: `IQAMETRICS_MAX_PIXELS` if set, else `MAX_PIXELS`.

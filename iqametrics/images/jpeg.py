@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from iqametrics.images.budget import MAX_JPEG_SCANS
+from iqametrics.images.budget import MAX_JPEG_SCANS, MAX_SCANNED_PIXELS
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
@@ -45,6 +45,8 @@ class Jpeg:
         interval: Blocks between restart markers, 0 for none.
         scans: The scans in order.
         ended: Whether there is an end mark.
+        exif: The EXIF record, empty where there is none.
+        profile: The ICC profile, likewise.
     """
 
     process: int = 0
@@ -55,6 +57,8 @@ class Jpeg:
     interval: int = 0
     scans: list[Scan] = field(default_factory=list)
     ended: bool = False
+    exif: bytes = b""
+    profile: bytes = b""
 
     @property
     def mcu(self) -> tuple[int, int]:
@@ -86,6 +90,9 @@ def read_markers(data: bytes) -> Jpeg:
             raise ValueError("one of its markers is cut short")
         at += length
         _note(jpeg, code, body, at, data)
+        if code == 0xDA and jpeg.process == 0xF7:  # JPEG-LS stuffs bits, so that what looks like a marker is none
+            jpeg.ended = data.rfind(b"\xff\xd9", at) >= 0
+            break
     return jpeg
 
 
@@ -95,6 +102,10 @@ def _note(jpeg: Jpeg, code: int, body: bytes, at: int, data: bytes) -> None:
         jpeg.height, jpeg.width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
         parts = [body[i : i + 3] for i in range(6, 6 + 3 * body[5], 3)]
         jpeg.sampling = {part[0]: (part[1] >> 4 or 1, part[1] & 15 or 1) for part in parts if len(part) == 3}
+    elif code == 0xE1 and body.startswith(b"Exif\0\0"):
+        jpeg.exif = jpeg.exif or body
+    elif code == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
+        jpeg.profile += body[14:]
     elif code == 0xDD and len(body) >= 2:
         jpeg.interval = int.from_bytes(body[:2], "big")
     elif code == 0xDA and body and len(body) >= 4 + 2 * body[0]:
@@ -104,8 +115,8 @@ def _note(jpeg: Jpeg, code: int, body: bytes, at: int, data: bytes) -> None:
         end = following.start() if following else len(data)
         ids = tuple(body[1 : 1 + 2 * count : 2])
         jpeg.scans.append(Scan(ids, (low, high), (approximation >> 4, approximation & 15), at, end))
-        if len(jpeg.scans) > MAX_JPEG_SCANS:
-            raise ValueError(f"more than {MAX_JPEG_SCANS} scans")
+        if len(jpeg.scans) > MAX_JPEG_SCANS or jpeg.width * jpeg.height * len(jpeg.scans) > MAX_SCANNED_PIXELS:
+            raise ValueError(f"more than {len(jpeg.scans) - 1} scans of {jpeg.width}x{jpeg.height}")
 
 
 def check_scans(jpeg: Jpeg, data: bytes) -> None:

@@ -14,9 +14,12 @@ from torch import Tensor
 from iqametrics.errors import ImageReadError, InputError
 from iqametrics.images.check import check_array, check_tensor
 from iqametrics.images.decode import decode_image, decode_stream
+from iqametrics.images.pillow import Pixels
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor
 """Whatever one picture can be given as."""
+
+_PIXELS_AT_ONCE = 2**16
 
 
 def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
@@ -48,13 +51,13 @@ def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
             raise InputError(f"{name}: a batch of {len(image)} images where one is expected; give them one by one")
         return (image if image.ndim == 3 else image[0]).to("cpu", torch.float32)
     if isinstance(source, np.ndarray):
-        return _array_to_tensor(source, label or "array")
+        return _pixels_to_tensor(Pixels(source), label or "array")
     if isinstance(source, Image.Image):
         name = label or _own_name(source) or "PIL image"
-        return _array_to_tensor(decode_image(source, name), name)
+        return _pixels_to_tensor(decode_image(source, name), name)
     if isinstance(source, bytes):
         name = label or "image bytes"
-        return _array_to_tensor(decode_stream(io.BytesIO(source), name), name)
+        return _pixels_to_tensor(decode_stream(io.BytesIO(source), name), name)
     if isinstance(source, str | os.PathLike):
         return _read_file(Path(source), label or os.fspath(source))
     raise InputError(
@@ -112,7 +115,7 @@ def _read_file(path: Path, name: str) -> Tensor:
             pixels = decode_stream(stream, name)
     except OSError as error:
         raise ImageReadError(f"{name}: cannot be opened ({error.strerror}); check its name and rights") from error
-    return _array_to_tensor(pixels, name)
+    return _pixels_to_tensor(pixels, name)
 
 
 def _why_no_file(path: Path) -> str:
@@ -123,20 +126,28 @@ def _why_no_file(path: Path) -> str:
     return "does not exist; check the path"
 
 
-def _array_to_tensor(array: np.ndarray, name: str) -> Tensor:
-    """(H,W), (H,W,1), (H,W,3) or (H,W,4) -> (3,H,W) float32, in one pass and with one copy.
+def _pixels_to_tensor(pixels: Pixels, name: str) -> Tensor:
+    """(H,W), (H,W,1), (H,W,3) or (H,W,4) -> (3,H,W) float32, in one pass and a few rows at a time.
 
     Alpha is composited on white, in the encoded (not linear) values: that is what a browser shows on a page.
     """
-    check_array(array, name)
-    white = {"u1": 255, "u2": 65535}.get(array.dtype.str[1:], 1)
-    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    image = np.empty((3, *planes.shape[1:]), np.float32)
-    np.divide(planes[:3], np.float32(white), out=image, casting="same_kind")
-    if len(planes) == 4:
-        alpha = np.divide(planes[3], np.float32(white), dtype=np.float32, casting="same_kind")
-        image *= alpha
-        image += 1 - alpha
-    if array.dtype.kind == "f":
-        np.clip(image, 0, 1, out=image)
+    check_array(pixels.values, name)
+    height, width = pixels.values.shape[:2]
+    image = np.empty((3, height, width), np.float32)
+    rows_at_once = max(1, _PIXELS_AT_ONCE // width)
+    for top in range(0, height, rows_at_once):
+        rows = slice(top, top + rows_at_once)
+        array = pixels.values[rows]
+        if pixels.convert is not None:
+            array = pixels.convert(array)
+        white = np.float32({"u1": 255, "u2": 65535}.get(array.dtype.str[1:], 1))
+        planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        part = image[:, rows]
+        np.divide(planes[:3], white, out=part, casting="same_kind")
+        if len(planes) == 4:
+            alpha = np.divide(planes[3], white, dtype=np.float32, casting="same_kind")
+            part *= alpha
+            part += 1 - alpha
+        if array.dtype.kind == "f":
+            np.clip(part, 0, 1, out=part)
     return torch.from_numpy(image)

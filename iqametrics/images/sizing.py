@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iqametrics.errors import InputError, WeightsError
-from iqametrics.images.decode import MAX_PIXELS
+from iqametrics.images.budget import MAX_PIXELS
 
 _ROUNDING = 1e-5
 """How far outside [0, 1] the weights of a resize, which add up to 1, can bring a picture that is black or white."""

@@ -132,7 +132,8 @@ def _by_libtiff(pieces: list[bytes], compression: int, rows: int, width: int) ->
     for tag, kind, value in tags:
         values, where = places.get(tag, ([value], 0))
         single = struct.pack("<Hxx" if kind == 3 else "<I", values[0])
-        directory += struct.pack("<HHI", tag, kind, len(values)) + (single if len(values) == 1 else struct.pack("<I", where))
+        directory += struct.pack("<HHI", tag, kind, len(values))
+        directory += single if len(values) == 1 else struct.pack("<I", where)
     head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4)
     file = head + struct.pack(f"<{2 * count}I", *offsets, *sizes) + b"".join(pieces)
     with libtiff_silenced(), Image.open(io.BytesIO(file), formats=["TIFF"]) as image:
