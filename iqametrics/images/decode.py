@@ -14,10 +14,11 @@ from PIL import Image, ImageFile
 from iqametrics.errors import ImageReadError, InputError
 from iqametrics.images import containers
 from iqametrics.images.budget import check_size, max_pixels
-from iqametrics.images.extra import decode_deep, jxl_size, open_heif, open_jxl
+from iqametrics.images.extra import decode_deep, open_heif, widened
 from iqametrics.images.formats import NAMED, format_of
 from iqametrics.images.jpeg import Jpeg, WatchedJpeg, check_scans, read_markers
 from iqametrics.images.jpeg2000 import read_jpeg2000
+from iqametrics.images.jxl import decode_jxl, open_jxl, read_jxl_header
 from iqametrics.images.pillow import Pixels, check_header, deep, open_as, oriented, pixels_of, upright
 from iqametrics.images.pnm import read_pnm
 from iqametrics.images.quiet import libtiff_silenced
@@ -182,11 +183,20 @@ def _deep_jpeg(jpeg: Jpeg, data: bytes, codec: str, what: str, name: str) -> Pix
 def _png(stream: IO[bytes], name: str) -> Pixels:
     slim, profile = containers.png_without_texts(stream)
     image = open_as("PNG", slim, name)
-    image.info.pop("icc_profile", None)
+    _scale_key(image, stream)
     if profile:
         image.info["icc_profile"] = profile
     check_header(image, name)
     return upright(pixels_of(image, name, slim), image)
+
+
+def _scale_key(image: Image.Image, stream: IO[bytes]) -> None:
+    """Bring the transparent gray of a PNG of 1, 2 or 4 bits to 8 bits, as Pillow does with the grays but not with it."""
+    stream.seek(24)
+    depth, colour = stream.read(2)
+    key = image.info.get("transparency")
+    if colour == 0 and depth in (2, 4) and isinstance(key, int):
+        image.info["transparency"] = key * 255 // (2**depth - 1)
 
 
 def _gif(stream: IO[bytes], name: str) -> Pixels:
@@ -234,7 +244,7 @@ def _jpeg2000(stream: IO[bytes], name: str) -> Pixels:
     if header.deep_colour:
         what = f"a JPEG 2000 of {depth} bits in {len(header.depths)} channels"
         values = decode_deep("jpeg2k", data, depth, what, name)
-        return deep(values[..., [0, 0, 0, 1]] if values.shape[2] == 2 else values, header.profile, name)
+        return deep(widened(values), header.profile, name)
     image = open_as("JPEG2000", stream, name)
     check_header(image, name)
     if header.profile:
@@ -258,9 +268,15 @@ def _heif(stream: IO[bytes], name: str) -> Pixels:
 
 def _jxl(stream: IO[bytes], name: str) -> Pixels:
     data = stream.read()
-    check_size(*jxl_size(data), name)
+    header = read_jxl_header(data)
+    check_size(header.width, header.height, name, deep=header.depth != 8)
+    if header.animated:
+        raise ImageReadError(f"{name}: has several frames and a score needs one; save the one you mean as PNG")
     image = open_jxl(data, name)
-    return upright(pixels_of(image, name), image)
+    if header.depth == 8:
+        return upright(pixels_of(image, name), image)
+    values = decode_jxl(data, name)
+    return upright(deep(widened(values), image.info.get("icc_profile"), name), image)
 
 
 def _pnm(stream: IO[bytes], name: str) -> Pixels:

@@ -1,8 +1,6 @@
 """Formats and depths that Pillow does not read, or reads wrong: by the decoders of the extra `formats`."""
 
 import importlib
-import io
-import struct
 from types import ModuleType
 from typing import Any
 
@@ -62,65 +60,14 @@ def scaled(values: np.ndarray, depth: int) -> np.ndarray:
     return table.astype(dtype)[np.minimum(values, white)]
 
 
+def widened(values: np.ndarray) -> np.ndarray:
+    """Give gray with alpha, (H,W,2), the form of RGB with alpha; others stay as they are."""
+    return values[..., [0, 0, 0, 1]] if values.ndim == 3 and values.shape[2] == 2 else values
+
+
 def open_heif(stream: Any, name: str) -> Image.Image:
     """Open a HEIC or HEIF file with pillow-heif, its pixels not yet decoded."""
     module = extra_module("pillow_heif", "a HEIC or HEIF picture", name)
     stream.seek(0)
     image: Image.Image = module.HeifImageFile(stream, "")
     return image
-
-
-def open_jxl(data: bytes, name: str) -> Image.Image:
-    """Open, and thereby decode, a JPEG XL file with pillow-jxl-plugin.
-
-    The codestream's own orientation is applied; what EXIF says of it besides is only a copy. A JPEG that was repacked
-    comes out as it was, to be turned by its EXIF.
-    """
-    module: Any = extra_module("pillow_jxl", "a JPEG XL picture", name)
-    image: Any = module.JpegXLImagePlugin.JXLImageFile(io.BytesIO(data), "")
-    if not image.jpeg:
-        image.info.pop("exif", None)
-    picture: Image.Image = image
-    return picture
-
-
-def jxl_size(data: bytes) -> tuple[int, int]:
-    """Read width and height of a JPEG XL codestream, bare or in a container (ISO/IEC 18181-1, SizeHeader).
-
-    Raises:
-        ValueError: There is no codestream.
-    """
-    if data[:2] != b"\xff\x0a":
-        data = _jxl_codestream(data)
-    bits, at = int.from_bytes(data[2:26], "little"), 0
-
-    def read(count: int) -> int:
-        nonlocal at
-        at += count
-        return bits >> (at - count) & ((1 << count) - 1)
-
-    def side(small: int) -> int:
-        return 8 * (read(5) + 1) if small else read((9, 13, 18, 30)[read(2)]) + 1
-
-    small = read(1)
-    height = side(small)
-    ratio = read(3)
-    pair = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-    width = height * pair[ratio - 1][0] // pair[ratio - 1][1] if ratio else side(small)
-    return width, height
-
-
-def _jxl_codestream(data: bytes) -> bytes:
-    at = 0
-    while at + 16 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        start = at + 8
-        if length == 1:
-            (length,) = struct.unpack_from(">Q", data, start)
-            start += 8
-        if kind in (b"jxlc", b"jxlp"):
-            return data[start + (4 if kind == b"jxlp" else 0) :][:64]
-        if length < 8:
-            break
-        at += length
-    raise ValueError("it has no codestream")

@@ -36,8 +36,9 @@ class Jpeg2000:
 
     @property
     def deep_colour(self) -> bool:
-        """Whether it has more than one channel and more than 8 bits, which Pillow reads wrong."""
-        return len(self.depths) > 1 and max(self.depths) > 8
+        """Whether Pillow reads it wrong: more than 8 bits in several channels, or gray of 9 bits."""
+        depth = max(self.depths, default=8)
+        return depth > 8 and (len(self.depths) > 1 or depth == 9)
 
     @property
     def problem(self) -> str:

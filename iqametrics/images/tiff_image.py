@@ -9,7 +9,7 @@ from PIL import Image
 from iqametrics.errors import ImageReadError
 from iqametrics.images import tiff
 from iqametrics.images.budget import check_size
-from iqametrics.images.extra import scaled
+from iqametrics.images.extra import scaled, widened
 from iqametrics.images.tiff import Tiff, read_tiff
 from iqametrics.images.tiff_pixels import BYTE_CODECS, check_samples, read_samples
 
@@ -82,7 +82,7 @@ def _check_pillow(header: Tiff, name: str) -> None:
     if header.one(tiff.COMPRESSION) == _WEBP:
         kinds = {(_RGB, 3)}
     depth = (1,) if fax else (8,)
-    if (photometric, samples) not in kinds or bits != depth or header.planar:
+    if (photometric, samples) not in kinds or bits != depth or (header.planar and photometric != _RGB):
         raise _unread(name, f"compression {header.one(tiff.COMPRESSION)} with such pixels is not supported")
     if header.tags.get(tiff.SAMPLE_FORMAT, (1,))[0] not in (1, 4):
         raise _unread(name, "signed values are not supported, for their white is not defined")
@@ -127,15 +127,13 @@ def _interpret(
         if alpha and alpha[1]:
             values = _unmultiplied(values)
     if photometric == _CMYK and values.dtype == np.uint16:
-        values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        values = _without_ink(values) if not header.tags.get(tiff.ICC_PROFILE) else (values // 257).astype(np.uint8)
     if values.dtype == np.uint8:
-        mode: Any = {1: "L", 2: "LA", 3: "RGB", 4: "CMYK" if photometric == _CMYK else "RGBA"}[len(channels)]
+        mode: Any = {1: "L", 2: "LA", 3: "RGB", 4: "CMYK" if photometric == _CMYK else "RGBA"}[values.shape[2]]
         flat = values[..., 0] if len(channels) == 1 else values
         height, width = values.shape[:2]
         return Image.frombytes(mode, (width, height), np.ascontiguousarray(flat).data), None
-    if len(channels) == 1:
-        return None, values[..., 0]
-    return None, values[..., [0, 0, 0, 1]] if len(channels) == 2 else values
+    return None, values[..., 0] if len(channels) == 1 else widened(values)
 
 
 def _through_palette(header: Tiff, values: np.ndarray, alpha: tuple[int, bool] | None) -> Image.Image:
@@ -149,6 +147,13 @@ def _through_palette(header: Tiff, values: np.ndarray, alpha: tuple[int, bool] |
     if alpha:
         return Image.fromarray(np.dstack([colours, values[..., alpha[0]]]))
     return Image.fromarray(colours)
+
+
+def _without_ink(cmyk: np.ndarray) -> np.ndarray:
+    """Pillow's plain formula (1 - C)(1 - K), at 16 bits."""
+    light = 65535 - cmyk.astype(np.uint32)
+    product = light[..., :3] * light[..., 3:]  # at most 65535 squared, which 32 bits hold
+    return (product // 65535).astype(np.uint16)
 
 
 def _unmultiplied(values: np.ndarray) -> np.ndarray:
