@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
-from helpers.sweep import outcome, table
-from helpers.sweep_others import other_cases
-from helpers.sweep_tiff import tiff_cases
+from sweep import outcome, table
+from sweep_others import other_cases
+from sweep_tiff import tiff_cases
 
 from iqametrics.errors import InputError
 from iqametrics.images import read_image

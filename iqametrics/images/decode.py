@@ -191,7 +191,7 @@ def _png(stream: IO[bytes], name: str) -> Pixels:
 
 
 def _scale_key(image: Image.Image, stream: IO[bytes]) -> None:
-    """Bring the transparent gray of a PNG of 1, 2 or 4 bits to 8 bits, as Pillow does with the grays but not with it."""
+    """Bring the transparent gray of a PNG of 2 or 4 bits to 8 bits, as Pillow does with the grays but not with it."""
     stream.seek(24)
     depth, colour = stream.read(2)
     key = image.info.get("transparency")
@@ -284,8 +284,13 @@ def _pnm(stream: IO[bytes], name: str) -> Pixels:
     if values is not None:
         return Pixels(values)
     image = open_as("PPM", stream, name)
-    if stream.seek(0) == 0 and stream.read(2) != b"P4":
-        check_size(8 * image.width, image.height, name)  # read as text, in Python
+    stream.seek(0)
+    kind = stream.read(2)
+    if kind != b"P4":
+        check_size(8 * image.width, image.height, name)  # text is read in Python: an eighth of the usual pixels
+    stream.seek(-1, os.SEEK_END)
+    if kind in (b"P2", b"P3") and not stream.read(1).isspace():
+        raise ValueError("nothing follows its last number, which may be cut")
     return _by_pillow(stream, name, "PPM")
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import imagecodecs
 import numpy as np
-from helpers.sweep import STEP, Case, picture, shown
 from PIL import Image
+from sweep import STEP, Case, picture, shown
 
 ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
 
@@ -149,7 +149,7 @@ def pnm_cases() -> Iterator[Case]:
             values = picture(channels, white)
             head = f"P{kind}\n# a comment\n26 21\n{white}\n".encode()
             raw = values.astype(">u2" if white > 255 else "u1").tobytes()
-            data = head + (" ".join(map(str, values.flatten().tolist())).encode() if kind < 4 else raw)
+            data = head + (" ".join(map(str, values.flatten().tolist())).encode() + b"\n" if kind < 4 else raw)
             tolerance = 0.51 * STEP if kind == 3 or white < 256 else 0.51 / 65535
             yield Case("PNM", f"P{kind}, maximum {white}", data, shown(values, white), tolerance)
     bits = picture(1, 1)[..., 0]
