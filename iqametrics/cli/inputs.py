@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from iqametrics.errors import InputError
-from iqametrics.images import IMAGE_SUFFIXES, list_images
+from iqametrics.images import IMAGE_SUFFIXES, is_file, is_folder, list_images
 from iqametrics.scoring import Item
 
 
@@ -31,7 +31,7 @@ class ReferenceFolder:
             InputError: There is none, or there are several.
         """
         exact = self.root / relative
-        if exact.is_file():
+        if is_file(exact):
             return exact
         candidates = self._by_stem(exact.parent).get(relative.stem, [])
         if len(candidates) == 1:
@@ -44,7 +44,7 @@ class ReferenceFolder:
     def _by_stem(self, folder: Path) -> dict[str, list[Path]]:
         if folder not in self._stems:
             stems: dict[str, list[Path]] = {}
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            for path in sorted(folder.iterdir()) if is_folder(folder) else []:
                 if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
                     stems.setdefault(path.stem, []).append(path)
             self._stems[folder] = stems
@@ -73,7 +73,7 @@ def find_items(
     """
     folder = None
     if ref_dir is not None:
-        if not Path(ref_dir).is_dir():
+        if not is_folder(ref_dir):
             raise InputError(f"{ref_dir}: is not a folder; give --ref-dir the folder of the references")
         folder = ReferenceFolder(Path(ref_dir))
     return _items(arguments, stdin, recursive, ref, folder)
@@ -103,7 +103,7 @@ def _lines(stream: Iterable[str]) -> Iterator[str]:
 def _files(given: str, recursive: bool) -> Iterator[tuple[str, PurePath, str | None]]:
     """Path, path from the folder that was given, and error of each image that one argument means."""
     path = Path(given)
-    if not path.is_dir():
+    if not is_folder(path):
         yield given, PurePath(path.name), None
         return
     try:

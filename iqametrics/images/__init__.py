@@ -13,7 +13,7 @@
 
 from iqametrics.images.budget import MAX_PIXELS
 from iqametrics.images.check import check_pair, check_tensor
-from iqametrics.images.files import IMAGE_SUFFIXES, list_images
+from iqametrics.images.files import IMAGE_SUFFIXES, is_file, is_folder, list_images
 from iqametrics.images.read import ImageSource, read_image, to_image_list
 from iqametrics.images.sizing import Sizing
 
@@ -24,6 +24,8 @@ __all__ = [
     "Sizing",
     "check_pair",
     "check_tensor",
+    "is_file",
+    "is_folder",
     "list_images",
     "read_image",
     "to_image_list",

@@ -5,9 +5,9 @@ import os
 from iqametrics.errors import ImageReadError, InputError
 
 MAX_PIXELS = 64_000_000
-"""Width times height above which a picture is refused, before it is decoded; four fifths of it for a picture of more
-than 8 bits a channel. The environment variable `IQAMETRICS_MAX_PIXELS` sets another limit. At this limit a picture
-needs about 1 GB (docs/images.md has the table)."""
+"""Width times height above which a picture is refused, before it is decoded; five eighths of it for what takes more
+memory a pixel, WebP and more than 8 bits a channel. The environment variable `IQAMETRICS_MAX_PIXELS` sets another
+limit, for all. At this limit a picture needs about 1 GB (docs/images.md has the table)."""
 
 MAX_PROFILE_BYTES = 2**24
 """A colour profile of more bytes than this, unpacked, is not one."""
@@ -17,6 +17,10 @@ MAX_JPEG_SCANS = 100
 
 MAX_SCANNED_PIXELS = 2 * 10**9
 """Pixels of a JPEG times its scans: some seconds."""
+
+
+class CostlyError(ValueError):
+    """A file that would cost more memory or time than a picture of its size may."""
 
 
 def max_pixels() -> int:
@@ -40,7 +44,7 @@ def check_size(width: int, height: int, name: str, *, deep: bool = False) -> Non
         width: As the header says.
         height: Likewise.
         name: What to call the picture in an error message.
-        deep: Whether it has more than 8 bits a channel.
+        deep: Whether it has more than 8 bits a channel, or is WebP.
 
     Raises:
         ImageReadError: It has none, or too many.
@@ -49,9 +53,9 @@ def check_size(width: int, height: int, name: str, *, deep: bool = False) -> Non
         raise ImageReadError(f"{name}: has no pixels ({width}x{height}); give at least 1x1")
     limit = max_pixels()
     if deep:
-        limit = max(1, limit * 4 // 5) if limit == MAX_PIXELS else limit
+        limit = limit * 5 // 8 if limit == MAX_PIXELS else limit
     if width * height > limit:
-        kind = " of more than 8 bits" if deep and limit != max_pixels() else ""
+        kind = " of its kind" if limit != max_pixels() else ""
         raise ImageReadError(
             f"{name}: {width}x{height} is more than {limit:,} pixels{kind}; "
             "scale it down, or set IQAMETRICS_MAX_PIXELS if you trust it"

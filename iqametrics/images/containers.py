@@ -5,7 +5,7 @@ import struct
 import zlib
 from typing import IO
 
-from iqametrics.images.budget import MAX_PROFILE_BYTES
+from iqametrics.images.budget import MAX_PROFILE_BYTES, CostlyError
 
 MAX_COUNTED_FRAMES = 1000
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
@@ -21,7 +21,7 @@ def png_without_texts(stream: IO[bytes]) -> tuple[IO[bytes], bytes]:
         A PNG of the same pixels (`stream` itself where there is nothing to take out), and the profile.
 
     Raises:
-        ValueError: The profile is larger than any.
+        CostlyError: The profile is larger than any.
     """
     kept, profile, at, size = [(0, 8)], b"", 8, stream.seek(0, 2)
     while at + 8 <= size:
@@ -55,7 +55,7 @@ def _unpacked_profile(chunk: bytes) -> bytes:
     except zlib.error:
         return b"damaged"  # as any profile that cannot be used: said in the log, and ignored
     if unpacker.unconsumed_tail:
-        raise ValueError(f"a colour profile {name[:20]!r} of more than {MAX_PROFILE_BYTES} bytes")
+        raise CostlyError(f"a colour profile {name[:20]!r} of more than {MAX_PROFILE_BYTES} bytes")
     return profile
 
 

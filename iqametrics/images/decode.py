@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 from iqametrics.errors import ImageReadError, InputError
 from iqametrics.images import containers
-from iqametrics.images.budget import check_size, max_pixels
+from iqametrics.images.budget import CostlyError, check_size, max_pixels
 from iqametrics.images.extra import decode_deep, open_heif, widened
 from iqametrics.images.formats import NAMED, format_of
 from iqametrics.images.jpeg import Jpeg, WatchedJpeg, check_scans, read_markers
@@ -21,7 +21,7 @@ from iqametrics.images.jpeg2000 import read_jpeg2000
 from iqametrics.images.jxl import decode_jxl, open_jxl, read_jxl_header
 from iqametrics.images.pillow import Pixels, check_header, deep, open_as, oriented, pixels_of, upright
 from iqametrics.images.pnm import read_pnm
-from iqametrics.images.quiet import libtiff_silenced
+from iqametrics.images.quiet import libtiff_silenced, pillow_silenced
 from iqametrics.images.tiff_image import read_tiff_image
 
 _READ = "JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000, BMP, GIF, PNM; HEIC and JPEG XL with the extra"
@@ -117,9 +117,12 @@ def _damage_told(name: str) -> Iterator[None]:
     MemoryError, ... All of them mean that the picture cannot be read whole.
     """
     try:
-        yield
+        with pillow_silenced():
+            yield
     except InputError:
         raise
+    except CostlyError as error:
+        raise ImageReadError(f"{name}: would take too much memory or time ({error}); save it as PNG first") from error
     except Exception as error:
         detail = " ".join(str(error).split())[:120] or type(error).__name__
         raise ImageReadError(f"{name}: is damaged or cut short ({detail}); save or copy it again") from error
@@ -210,7 +213,7 @@ def _gif(stream: IO[bytes], name: str) -> Pixels:
 
 
 def _webp(stream: IO[bytes], name: str) -> Pixels:
-    check_size(*containers.webp_size(stream), name)
+    check_size(*containers.webp_size(stream), name, deep=True)
     return _by_pillow(stream, name, "WEBP")
 
 

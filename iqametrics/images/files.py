@@ -10,6 +10,7 @@ IMAGE_SUFFIXES = frozenset(
     [
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib"),
         *(".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+        *(".heic", ".heif", ".hif", ".jxl", ".jls"),
     ]
 )
 """Suffixes (lower case, with the dot) of the formats that `read_image` reads."""
@@ -36,6 +37,22 @@ def natural_key(path: str | os.PathLike[str]) -> tuple[object, ...]:
     return parts, str(path)
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is a file at a path; no where that cannot be told (names too long, folders without rights)."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is a folder at a path; no where that cannot be told."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
     """List the pictures of a folder in natural order (`a2.png` before `a10.png`).
 
@@ -53,9 +70,8 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
         InputError: `folder` is missing, is not a folder or may not be read.
     """
     root = Path(folder)
-    if not root.is_dir():
-        problem = "is not a folder; give a folder" if root.exists() else "does not exist; check the path"
-        raise InputError(f"{root}: {problem}")
+    if not is_folder(root):
+        raise InputError(f"{root}: {_why_no_folder(root)}")
     found: list[Path] = []
     try:
         for here, subfolders, names in os.walk(root, onerror=_raise):
@@ -64,6 +80,13 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
     except OSError as error:
         raise InputError(f"{error.filename or root}: cannot be listed ({error.strerror}); check its rights") from error
     return sorted(found, key=lambda path: natural_key(path.relative_to(root)))
+
+
+def _why_no_folder(path: Path) -> str:
+    try:
+        return "is not a folder; give a folder" if path.exists() else "does not exist; check the path"
+    except OSError as error:
+        return f"cannot be opened ({error.strerror}); check its name and rights"
 
 
 def _is_image_name(name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from iqametrics.images.budget import MAX_JPEG_SCANS, MAX_SCANNED_PIXELS
+from iqametrics.images.budget import MAX_JPEG_SCANS, MAX_SCANNED_PIXELS, CostlyError
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
@@ -73,7 +73,8 @@ def read_markers(data: bytes) -> Jpeg:
     """Walk through the markers of a file.
 
     Raises:
-        ValueError: A marker is cut short, or there are more scans than any encoder writes.
+        ValueError: A marker is cut short.
+        CostlyError: There are more scans than any encoder writes.
     """
     jpeg, at = Jpeg(), 2
     while match := _MARKER.search(data, at):
@@ -116,7 +117,7 @@ def _note(jpeg: Jpeg, code: int, body: bytes, at: int, data: bytes) -> None:
         ids = tuple(body[1 : 1 + 2 * count : 2])
         jpeg.scans.append(Scan(ids, (low, high), (approximation >> 4, approximation & 15), at, end))
         if len(jpeg.scans) > MAX_JPEG_SCANS or jpeg.width * jpeg.height * len(jpeg.scans) > MAX_SCANNED_PIXELS:
-            raise ValueError(f"more than {len(jpeg.scans) - 1} scans of {jpeg.width}x{jpeg.height}")
+            raise CostlyError(f"more than {len(jpeg.scans) - 1} scans of {jpeg.width}x{jpeg.height}")
 
 
 def check_scans(jpeg: Jpeg, data: bytes) -> None:
@@ -163,7 +164,7 @@ def _check_reach(jpeg: Jpeg, data: bytes) -> None:
             continue
         whole, shorter = (_eighth(data[: scan.end - cut] + b"\xff\xd9", jpeg) for cut in (0, 12))
         changed = np.flatnonzero((whole != shorter).reshape(len(whole), -1).any(axis=1))
-        if len(changed) and changed[0] < len(whole) - _margin(jpeg, 12) // 8 - 2:
+        if len(changed) and changed[0] < len(whole) - _margin(jpeg, scan, 12) // 8 - 2:
             raise ValueError(f"its data end at about row {changed[0] * 8} of {jpeg.height}")
 
 
@@ -173,11 +174,17 @@ def _eighth(data: bytes, jpeg: Jpeg) -> np.ndarray:
         return np.asarray(image)
 
 
-def _margin(jpeg: Jpeg, withheld: int) -> int:
-    """Rows that may hang on the last bytes of the data: a flat block takes two bits at least."""
+def _margin(jpeg: Jpeg, scan: Scan, withheld: int) -> int:
+    """Rows that may hang on the last bytes of a scan.
+
+    A block takes one bit at least, two where it has more than its average. Eight bytes more may wait in the decoder,
+    and rows for their neighbours.
+    """
     width, height = jpeg.mcu
-    blocks = (withheld + 10) * 4
-    return (-(-blocks // max(1, jpeg.width // width)) + 2) * height
+    blocks = (withheld + 8) * 8 // (2 if scan.spectral[1] else 1)
+    in_unit = sum(h * v for component, (h, v) in jpeg.sampling.items() if component in scan.components)
+    units = -(-blocks // max(1, in_unit if len(jpeg.sampling) > 1 else 1))
+    return (-(-units // max(1, jpeg.width // width)) + 2) * height
 
 
 class WatchedJpeg(io.BytesIO):
@@ -193,7 +200,7 @@ class WatchedJpeg(io.BytesIO):
 
     def __init__(self, data: bytes, jpeg: Jpeg) -> None:
         super().__init__(data)
-        self._row = jpeg.height - 1 - _margin(jpeg, _WITHHELD)
+        self._row = jpeg.height - 1 - _margin(jpeg, jpeg.scans[0], _WITHHELD) if jpeg.scans else -1
         self._watches = len(jpeg.scans) == 1 and self._row >= 0
         self._last_bytes_at = jpeg.scans[0].end - _WITHHELD if jpeg.scans else 0
         self._image: Any = None

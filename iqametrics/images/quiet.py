@@ -1,7 +1,8 @@
-"""Libraries that write to stderr by themselves: their lines name no file, so they are switched off while they work."""
+"""Libraries that speak by themselves: their lines name no file, so they are switched off while they work."""
 
 import contextlib
 import ctypes
+import warnings
 from collections.abc import Iterator
 from threading import Lock
 from typing import Any
@@ -10,7 +11,30 @@ from PIL import Image
 
 _lock = Lock()
 _active = 0
+_entries: list[Any] = []
 _before: list[tuple[Any, int | None]] = []
+
+
+@contextlib.contextmanager
+def pillow_silenced() -> Iterator[None]:
+    """Ignore the warnings of Pillow's modules, also in other threads.
+
+    They are about metadata (a damaged EXIF record, a text that is too long). Where the caller's filters make errors of
+    warnings, Pillow would stop in the middle and another picture come out. Others' warnings are left alone; so is the
+    list of filters that somebody put in the place of ours meanwhile.
+    """
+    with _lock:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        entry, filters = warnings.filters[0], warnings.filters
+        _entries.append(entry)
+    try:
+        yield
+    finally:
+        with _lock:
+            _entries.remove(entry)
+            if entry not in _entries:
+                with contextlib.suppress(ValueError):
+                    filters.remove(entry)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

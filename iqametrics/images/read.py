@@ -2,9 +2,9 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from iqametrics.images.check import check_array, check_tensor
 from iqametrics.images.decode import decode_image, decode_stream
 from iqametrics.images.pillow import Pixels
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
+)
 """Whatever one picture can be given as."""
 
 _PIXELS_AT_ONCE = 2**16
@@ -30,8 +32,8 @@ def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
     keep their precision, and what cannot be read whole is refused.
 
     Args:
-        source: A path, the bytes of a file, a PIL image, an array (see `check_array`) or a tensor (see
-            `check_tensor`; one image).
+        source: A path, the bytes of a file or the file itself, opened to read bytes, a PIL image, an array (see
+            `check_array`) or a tensor (see `check_tensor`; one image).
         label: What to call it in an error message, where the source has no name of its own.
 
     Returns:
@@ -55,11 +57,13 @@ def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
     if isinstance(source, Image.Image):
         name = label or _own_name(source) or "PIL image"
         return _pixels_to_tensor(decode_image(source, name), name)
-    if isinstance(source, bytes):
+    if isinstance(source, bytes | bytearray | memoryview):
         name = label or "image bytes"
         return _pixels_to_tensor(decode_stream(io.BytesIO(source), name), name)
     if isinstance(source, str | os.PathLike):
-        return _read_file(Path(source), label or os.fspath(source))
+        return _read_file(source, label or str(os.fspath(source)))
+    if callable(getattr(source, "read", None)):
+        return _read_stream(source, label or _own_name(source) or "image file")
     raise InputError(
         f"{label or 'image'}: a {type(source).__name__} is not an image; give a path, bytes, PIL image, array or tensor"
     )
@@ -82,10 +86,10 @@ def to_image_list(source: ImageSource | Sequence[ImageSource]) -> list[Tensor]:
     if isinstance(source, Tensor):
         image = check_tensor(source, "tensor")
         return [image] if image.ndim == 3 else list(image.unbind(0))
-    if isinstance(source, str | os.PathLike | bytes | Image.Image | np.ndarray):
-        return [read_image(source)]
     if not isinstance(source, list | tuple):
-        raise InputError(f"images: a {type(source).__name__} is not an image or a list of images; give list(...) of it")
+        if isinstance(source, dict | set) or (isinstance(source, Iterator) and not hasattr(source, "read")):
+            raise InputError(f"images: a {type(source).__name__} is not an image; give a list of images")
+        return [read_image(cast(ImageSource, source))]
     if not source:
         raise InputError("images: the list is empty; give at least one image")
     return [_list_item(item, f"images[{position}]") for position, item in enumerate(source)]
@@ -100,22 +104,41 @@ def _list_item(item: ImageSource, name: str) -> Tensor:
     return read_image(item, label=_own_name(item) or name)
 
 
-def _own_name(source: ImageSource) -> str:
+def _own_name(source: object) -> str:
     """The path of a file, or of the file that a PIL image was opened from; else empty."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    return str(getattr(source, "filename", "")) if isinstance(source, Image.Image) else ""
+        return str(os.fspath(source))
+    name = getattr(source, "filename" if isinstance(source, Image.Image) else "name", "")
+    return name if isinstance(name, str) else ""
 
 
-def _read_file(path: Path, name: str) -> Tensor:
+def _read_file(source: str | os.PathLike[str], name: str) -> Tensor:
     try:
+        path = Path(source)
         if not path.is_file():
             raise ImageReadError(f"{name}: {_why_no_file(path)}")
         with path.open("rb") as stream:
             pixels = decode_stream(stream, name)
     except OSError as error:
         raise ImageReadError(f"{name}: cannot be opened ({error.strerror}); check its name and rights") from error
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise ImageReadError(f"{name}: is not a path ({error}); give a str or pathlib.Path") from error
     return _pixels_to_tensor(pixels, name)
+
+
+def _read_stream(stream: Any, name: str) -> Tensor:
+    """Read a file that the caller has opened, from its beginning, as Pillow does."""
+    try:
+        if stream.seekable():
+            stream.seek(0)
+        data = stream.read()
+    except (AttributeError, OSError, ValueError) as error:  # closed, or opened to write
+        raise ImageReadError(f"{name}: cannot be read ({error}); open it to read bytes, or give its path") from error
+    if not isinstance(data, bytes):
+        raise ImageReadError(f"{name}: gives {type(data).__name__}, not bytes; open it with mode 'rb'")
+    return _pixels_to_tensor(decode_stream(io.BytesIO(data), name), name)
 
 
 def _why_no_file(path: Path) -> str:
