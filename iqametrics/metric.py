@@ -123,7 +123,9 @@ class Metric(nn.Module):
     def untrained(cls, spec: MetricSpec) -> "Metric":
         """Make the paper-size metric with random weights, to be trained or to be measured for speed."""
         cls._check_spec(spec)
-        return cls(cls.build(None), cls.default_sizing, tag="untrained")
+        with torch.random.fork_rng(devices=[]):
+            model = cls.build(None)
+        return cls(model, cls.default_sizing, tag="untrained")
 
     @classmethod
     def _check_spec(cls, spec: MetricSpec) -> None:
@@ -245,7 +247,7 @@ class Metric(nn.Module):
             self.score_images(self._prepare([images[i] for i in group]), references(group)) for group in groups.values()
         ]
         order = [index for group in groups.values() for index in group]
-        scores = torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
+        scores = torch.cat(parts)[torch.tensor(order, device="cpu").argsort().to(parts[0].device)]
         return scores if scores.dtype == torch.float64 else scores.float()
 
     def _reference_getter(
@@ -282,5 +284,7 @@ class Metric(nn.Module):
         parameter = next(self.model.parameters())
         # Scaling is done in full precision also for a half-precision model.
         working = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-        batch = torch.stack([image.to(parameter.device, working) for image in images])
+        moved = [image.to(parameter.device, working) for image in images]
+        # One image is not copied to be a batch of one: that of a camera takes a hundred megabytes.
+        batch = moved[0][None] if len(moved) == 1 else torch.stack(moved)
         return self.sizing.apply(batch).to(parameter.dtype)

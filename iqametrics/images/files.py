@@ -13,7 +13,7 @@ IMAGE_SUFFIXES = frozenset(
         *(".heic", ".heif", ".hif", ".jxl", ".jls"),
     ]
 )
-"""Suffixes (lower case, with the dot) of the formats that `read_image` reads."""
+"""Suffixes (lower case, with the dot) of the formats that `read_image` reads, some of them with the extra `formats`."""
 
 
 def natural_key(path: str | os.PathLike[str]) -> tuple[object, ...]:

@@ -59,7 +59,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with (tmp_path / "b.png").open("wb") as out:
         one_line(out, r"b\.png: cannot be read")
     one_line(io.BytesIO(), "is empty")
-    one_line(iter([PLAIN]), "give a list of images")
+    one_line(iter([PLAIN]), "is not an image; give")
     one_line({"a": 1}, "a dict is not an image")
     one_line(3, "an? int is not an image")
 
