@@ -391,7 +391,7 @@ def _decode(path: str, sizings: frozenset[Sizing]) -> _Picture:
 def _apply(metric: Metric, images: list[Tensor], held: list[ReferenceFeatures]) -> list[float | str]:
     """Score images of one size; where that fails, one by one, so that the others are not lost."""
     try:
-        batch = torch.stack(images)
+        batch = images[0][None] if len(images) == 1 else torch.stack(images)
         scores = metric(batch, ReferenceFeatures.cat(held)) if held else metric(batch)
         return [_finite(score) for score in scores.tolist()]
     except (IqaError, RuntimeError, MemoryError) as error:
