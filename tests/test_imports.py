@@ -125,7 +125,7 @@ def unpickling(package):
         }
         lines = [line for name, line in imported(source, package.name) if name.split(".")[0] in UNPICKLERS]
         lines += [line for name, line in imported(source, package.name) if name in {"torch.load", "torch.hub.load"}]
-        lines += [node.lineno for node in ast.walk(source.tree) if loads_a_pickle(node, torch_names)]
+        lines += [getattr(node, "lineno", 0) for node in ast.walk(source.tree) if loads_a_pickle(node, torch_names)]
         faults += [f"{source.path.relative_to(package)}:{line}" for line in sorted(set(lines))]
     return faults
 

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,7 +201,7 @@ class TestPlan:
 
     def test_passes(self):
         """200 epochs of 60% of LIVE's 779 images; a trial of three epochs is counted as what it is."""
-        live = {"rows": ["BPCLIP"], "datasets": ["live"], "splits": 1}
+        live: dict[str, Any] = {"rows": ["BPCLIP"], "datasets": ["live"], "splits": 1}
         table = paper_table("bpclip-table2")
         assert image_passes(plan_table(table, **live)[0]) == 467 * 200
         assert image_passes(plan_table(table, **live, changes=["train.epochs=3"])[0]) == 467 * 3

@@ -305,7 +305,7 @@ def test_statistics_of_the_training_data_are_stored():
     means, stds = (tuple(reduce(x, (0, 2, 3)) for x in levels) for reduce in (torch.mean, torch.std))
     objective.initialise(Statistics(0.37, 0.1, means, stds))
     assert objective.model.score.out.bias.item() == pytest.approx(0.37)
-    assert torch.equal(objective.model.standardise.level_mean_4, means[3])
+    assert torch.equal(objective.model.state_dict()["standardise.level_mean_4"], means[3])
 
 
 def test_predictions_are_deterministic_and_keep_the_mode():

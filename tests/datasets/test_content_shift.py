@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from iqametrics.datasets.synthetic import adjust_labels, find_photographs, synth
 from iqametrics.datasets.tables import kadid_opinions
 from iqametrics.errors import DataError, MissingExtraError
 
-OPTIONS = {"size": (96, 80), "progress": False, "kinds": [1, 18], "levels": [3, 5]}
+OPTIONS: dict[str, Any] = {"size": (96, 80), "progress": False, "kinds": [1, 18], "levels": [3, 5]}
 
 
 @pytest.fixture(scope="module")
@@ -150,4 +151,4 @@ def test_too_small_and_unknown_labels(photographs, tmp_path):
     with pytest.raises(DataError, match="too small"):
         synthesize(photographs, tmp_path / "set", labels="adjusted", **{**OPTIONS, "size": (80, 40)})
     with pytest.raises(DataError, match="choose human or adjusted"):
-        synthesize(photographs, tmp_path / "other", labels="robot", **OPTIONS)
+        synthesize(photographs, tmp_path / "other", **{**OPTIONS, "labels": "robot"})

@@ -212,7 +212,7 @@ def test_motion_of_length_one_changes_nothing():
 def test_lab_of_known_colours():
     # sRGB red, green, blue, white and mid grey in CIE Lab (D65), as tabulated by Lindbloom's calculator.
     rgb = np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0.5, 0.5, 0.5]]], dtype=np.float32)
-    lab = [[53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86], [100, 0, 0], [53.39, 0, 0]]
+    lab = [[53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86], [100.0, 0.0, 0.0], [53.39, 0.0, 0.0]]
     np.testing.assert_allclose(rgb_to_lab(rgb)[0], lab, atol=0.05)
 
 

@@ -206,8 +206,8 @@ def test_constant_metric_is_reported_not_raised():
     result = evaluate([0.5] * 6, [1, 2, 3, 4, 5, 6])
     assert result.n == 6
     assert result.logistic_converged is result.logistic5_converged is False
-    missing = (result.srcc, result.plcc, result.plcc_logistic, result.krcc, result.rmse, result.srcc_low)
-    missing += (result.plcc_logistic5, result.rmse_logistic5)
+    missing = [result.srcc, result.plcc, result.plcc_logistic, result.krcc, result.rmse, result.srcc_low]
+    missing += [result.plcc_logistic5, result.rmse_logistic5]
     assert all(math.isnan(value) for value in missing)
     plain = result.to_dict()
     assert plain["srcc"] is None

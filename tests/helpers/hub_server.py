@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One connection. Faults are looked up first, then the route."""
 
     protocol_version = "HTTP/1.1"
-    hub = None
+    hub: "HubServer"
 
     def log_message(self, *_):
         """Silence."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.pfd_iqa.windows import window_noise, window_positions
 
-LITE = {
+LITE: dict[str, Any] = {
     "encoder": "efficientnet_lite0",
     "crop_space": "feature",
     "grid": 2,
@@ -220,7 +221,7 @@ def test_a_channel_that_hardly_varies_is_only_centred_in_both_methods():
     model.set_level_statistics([torch.zeros(432)], [deviations])
     standardiser.set_statistics([torch.zeros(432)], [deviations])
     assert model.level_std.flatten().tolist() == [1.0] * 3 + [2.0] * 429
-    assert torch.equal(model.level_std.flatten(), standardiser.level_std_1)
+    assert torch.equal(model.level_std.flatten(), standardiser.state_dict()["level_std_1"])
 
 
 def test_pixel_statistics_are_no_part_of_the_checkpoint(small):

@@ -117,17 +117,18 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(tmp_path):
 
 
 def test_the_average_has_running_statistics_of_its_own(tmp_path):
-    module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+    norm = torch.nn.BatchNorm2d(2)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), norm)
     average = Average(module, 0.9)
-    start = module[1].running_mean.clone()
+    start = norm.running_mean.clone()
     module(torch.rand(4, 3, 5, 5) + 3)
     average.update(module, step=1000)
-    expected = 0.9 * start + 0.1 * module[1].running_mean
-    current = module[1].running_mean.clone()
+    expected = 0.9 * start + 0.1 * norm.running_mean
+    current = norm.running_mean.clone()
     average.swap(module)
-    assert torch.allclose(module[1].running_mean, expected)
+    assert torch.allclose(norm.running_mean, expected)
     average.swap(module)
-    assert torch.equal(module[1].running_mean, current)
+    assert torch.equal(norm.running_mean, current)
     # The shipped network of a run has them too.
     folder = run.train(write_recipe(tmp_path, train='selection = "last"'), ["train.epochs=1"], tmp_path / "run")
     shipped = load_checkpoint(folder / "checkpoint.safetensors")[1]["norm.running_var"]

@@ -6,6 +6,7 @@ import struct
 import time
 import tracemalloc
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from iqametrics.weights.checkpoint import load_checkpoint, read_metadata, save_c
 from iqametrics.weights.header import read_sizes
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
-FUZZ = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+FUZZ: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 SECONDS, MEGABYTES, LONGEST_LINE = 1.0, 20, 1200
 
 
