@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import piq
 import pytest
 from PIL import Image as PilImage
 from scipy import ndimage
@@ -88,7 +89,6 @@ def test_without_piq(photographs, tmp_path, monkeypatch):
 
 
 def test_adjusted_set(photographs, tmp_path, monkeypatch):
-    piq = pytest.importorskip("piq")
     import torch
 
     path = synthesize(photographs, tmp_path / "set", labels="adjusted", strength=0.5, **OPTIONS)
@@ -134,7 +134,6 @@ def test_remaking_needs_the_values(photographs, tmp_path):
 
 
 def test_cache_of_another_ensemble_or_damaged(photographs, tmp_path):
-    pytest.importorskip("piq")
     synthesize(photographs, tmp_path / "set", **{**OPTIONS, "kinds": [18]})
     folder = tmp_path / "set/metrics"
     folder.mkdir()
@@ -147,7 +146,6 @@ def test_cache_of_another_ensemble_or_damaged(photographs, tmp_path):
 
 
 def test_too_small_and_unknown_labels(photographs, tmp_path):
-    pytest.importorskip("piq")
     with pytest.raises(DataError, match="too small"):
         synthesize(photographs, tmp_path / "set", labels="adjusted", **{**OPTIONS, "size": (80, 40)})
     with pytest.raises(DataError, match="choose human or adjusted"):

