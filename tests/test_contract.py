@@ -14,6 +14,8 @@ from PIL import Image
 
 from iqametrics import InputError, LiteCheckpointWarning, create_metric, list_metrics, metric_info
 
+pytestmark = pytest.mark.slow
+
 # A metric of another distribution brings no checkpoint here, and tests of its own.
 NAMES = [name for name in list_metrics() if metric_info(name).checkpoint is not None]
 DIFFERENTIABLE = [name for name in NAMES if metric_info(name).differentiable]

@@ -662,6 +662,7 @@ class TestCommands:
         assert (found, message in err, err.count("\n")) == (status, True, 1)
 
 
+@pytest.mark.slow
 def test_plots_are_in_the_page_and_repeat(run):
     from iqametrics.benchmark.plots import address, scatter_plots
 

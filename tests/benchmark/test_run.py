@@ -48,6 +48,7 @@ def run(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_killed_ten_times_and_resumed_reports_as_if_nothing_had_happened(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     moments = random.Random(0)

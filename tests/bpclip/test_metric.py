@@ -82,6 +82,7 @@ def test_a_checkpoint_of_the_other_mode_is_refused(tmp_path):
         create_metric("bpclip-fr", weights=path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_can_be_trained_further(tmp_path):
     model = network("nr", standardise_levels=True)
     path = write(model, tmp_path / "test.safetensors")

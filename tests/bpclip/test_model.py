@@ -87,6 +87,7 @@ def test_an_unknown_backbone_is_refused():
 # Trunk, levels, head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fr", "nr"])
 @pytest.mark.parametrize("frozen", [0, 3, 5])
 @torch.no_grad()
@@ -316,6 +317,7 @@ def test_predictions_are_deterministic_and_keep_the_mode():
     assert torch.equal(objective.predict(dataclasses.replace(one, mos=one.mos + 1)), objective.predict(one))
 
 
+@pytest.mark.slow
 def test_a_small_set_is_learnt():
     """The whole chain can be trained: a few steps bring the error down by far."""
     torch.manual_seed(0)

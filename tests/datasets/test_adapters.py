@@ -346,6 +346,7 @@ def score_files(tmp_path_factory):
     return files
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_whatever_happens_to_a_score_file_the_answer_is_samples_or_one_line(score_files, data):

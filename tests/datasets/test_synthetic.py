@@ -69,6 +69,7 @@ def test_images_are_what_distort_gives(photographs, tmp_path):
         np.testing.assert_array_equal(np.asarray(image), np.rint(wanted * 255).astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_same_files_from_one_process_two_and_a_stopped_run(photographs, tmp_path):
     options: dict[str, Any] = {"seed": 1, "kinds": [3, 11, 20], "levels": [2, 5], **SMALL}
     synthesize(photographs, tmp_path / "one", **options)

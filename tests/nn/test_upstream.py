@@ -19,6 +19,8 @@ from iqametrics.nn.upstream import (
 )
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
 
+pytestmark = pytest.mark.slow
+
 SMALL_DEIT = replace(DEIT3_SMALL, depth=2)
 
 

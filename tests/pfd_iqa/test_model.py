@@ -134,6 +134,7 @@ def test_an_image_of_one_window_has_one_window(small):
 # Trunk, levels and windows
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_every_number_of_frozen_levels_gives_the_same_score(small):
     batch = images(2, 90, 121)
@@ -315,6 +316,7 @@ def test_teacher_gives_marginals_of_the_joint_distribution():
 # Paper size
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("prompts", [True, False])
@@ -338,6 +340,7 @@ def test_a_half_precision_teacher_without_prompts_is_undecided():
         torch.testing.assert_close(teacher(images(1).half()).float(), torch.tensor([3.0]), rtol=0, atol=0.02)
 
 
+@pytest.mark.slow
 def test_paper_size_student_scores_an_image():
     torch.manual_seed(0)
     model = PfdIqa(PfdIqaConfig(n_crops=1)).eval()

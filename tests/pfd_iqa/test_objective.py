@@ -188,6 +188,7 @@ def test_the_baseline_needs_no_teacher_and_the_rest_does():
         PfdIqaObjective(make_student(make_teacher()), None)
 
 
+@pytest.mark.slow
 def test_the_student_learns_four_scores():
     objective, batch = make_objective(), make_batch()
     objective.initialise(Statistics(batch.mos.mean().item(), 0.2, (torch.zeros(432),), (torch.ones(432),)))

@@ -71,6 +71,7 @@ def test_near_duplicates_stay_together(tmp_path):
         assert not any(len({"7.png", "8.png"} & side) == 1 for side in sides)
 
 
+@pytest.mark.slow
 @given(
     looks=st.lists(st.integers(0, 9), min_size=12, max_size=12),
     references=st.lists(st.none() | st.integers(0, 4), min_size=12, max_size=12),

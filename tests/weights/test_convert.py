@@ -20,6 +20,8 @@ from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
 from iqametrics.weights import convert as module
 from iqametrics.weights.convert import KINDS, convert
 
+pytestmark = pytest.mark.slow
+
 
 def write(model, path, **changes):
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()} | changes
