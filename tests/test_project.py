@@ -2,7 +2,6 @@
 
 import configparser
 import re
-import tomllib
 
 import yaml
 from places import ROOT
@@ -33,8 +32,7 @@ def test_the_workflow_tries_every_python_that_is_promised():
     promised = re.findall(r"Python :: (3\.\d+)", setup()["metadata"]["classifiers"])
     assert tried == promised
     assert setup()["options"]["python_requires"] == f">={tried[0]}"
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        assert tomllib.load(file)["tool"]["ruff"]["target-version"] == f"py{tried[0].replace('.', '')}"
+    assert f'target-version = "py{tried[0].replace(".", "")}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_the_citation_names_this_version_and_the_papers():

@@ -37,7 +37,7 @@ class TestNames:
 
     def test_unknown_mode(self):
         with pytest.raises(UnknownMetricError, match="unknown mode 'full'"):
-            list_metrics("full")  # type: ignore[arg-type]
+            list_metrics("full")
 
     @pytest.mark.parametrize(
         ("name", "hint"),

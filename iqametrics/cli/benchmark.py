@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, list_tables, paper_table
 from iqametrics.cli.benchmark_cost import add_cost_parser
-from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, complain, positive
+from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, METRIC, METRIC_HELP, UsageError, complain, positive
 from iqametrics.cli.output import open_rows
+from iqametrics.common.devices import AUTO, DEVICES
+from iqametrics.common.files import write_file
 from iqametrics.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def _add_run(parts: Any) -> None:
         "--size", choices=("paper", "lite"), default="paper", help="of what is trained (default: paper)"
     )
     parser.add_argument("--data", type=Path, metavar="CONFIG.toml", help=_DATA_HELP)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default: auto)")
+    parser.add_argument("--device", choices=DEVICES, default=AUTO, help="(default: auto)")
     parser.add_argument("--output", type=Path, metavar="RUN", help="folder of the run (default: runs/ID)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, or join it")
     parser.add_argument(
@@ -82,9 +84,7 @@ def _add_run(parts: Any) -> None:
         help="change a value of every recipe, for a trial (train.epochs=1); may be repeated",
     )
     compare = parser.add_argument_group("the table compare")
-    compare.add_argument(
-        "--metrics", nargs="+", default=[], metavar="NAME", help="finished metrics; NAME=FILE for own weights"
-    )
+    compare.add_argument("--metrics", nargs="+", default=[], metavar=METRIC, help=f"finished metrics: {METRIC_HELP}")
     compare.add_argument("--split", default="all", metavar="TEXT", help="all (default), official or random:SEED:PART")
     compare.add_argument(
         "--images",
@@ -242,7 +242,7 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
         if not args.metrics:
             raise UsageError("compare needs --metrics, the names of finished metrics")
         for name in args.metrics:
-            check_metric_name(name.partition("=")[0])
+            check_metric_name(name)
         names = choose(args.datasets, list(sources), "dataset")
         bare = [name for name in names if sources[name].no_references]
         return plan_comparison(args.metrics, names, args.split, bare)
@@ -308,7 +308,6 @@ def _report(args: argparse.Namespace) -> int:
     from iqametrics.benchmark.plots import address, scatter_plots
     from iqametrics.benchmark.render import render
     from iqametrics.benchmark.report import make_report
-    from iqametrics.training.files import write_atomic
 
     if args.save is not None and not args.save.resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no folder {args.save.parent}; make it, or choose another file")
@@ -320,10 +319,10 @@ def _report(args: argparse.Namespace) -> int:
                 addresses[caption] = address(png)
             else:
                 (args.folder / "plots").mkdir(exist_ok=True)
-                write_atomic(args.folder / "plots" / f"{name}.png", png)
+                write_file(args.folder / "plots" / f"{name}.png", png, error=DataError)
     text = render(report, args.format, addresses)
     if args.save is None:
         sys.stdout.write(text)
     else:
-        write_atomic(args.save, text)
+        write_file(args.save, text, error=DataError, remedy="choose another --save")
     return EXIT_OK

@@ -21,8 +21,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from iqametrics.errors import RecipeError, TrainingError
+from iqametrics.common.devices import as_float64
+from iqametrics.common.digest import file_sha256
+from iqametrics.common.files import remove_parts
+from iqametrics.errors import RecipeError, TrainingError, WeightsError
 from iqametrics.metric import Sizing
+from iqametrics.naming import run_tag
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
@@ -35,13 +39,12 @@ from iqametrics.training.environment import (
     this_session,
     write_sessions,
 )
-from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import LAST, Trainer
 from iqametrics.training.recipe import DataTable, ExtraData, Recipe, read_recipe, to_toml
 from iqametrics.training.results import measure, write_predictions, write_results
+from iqametrics.training.resume import write_run_file
 from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
-from iqametrics.weights.hub import digest
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
 OBJECTIVES = {
@@ -54,7 +57,12 @@ OBJECTIVES = {
 
 _RECIPE = "recipe.toml"
 # A resumed run may differ in these: they change the speed or the description, not the weights.
-_FREE = {"train": {"device", "workers"}, "cache": {"folder"}, "output": {"licence", "sources", "dtype"}}
+_FREE = {
+    "metric": {"tag"},
+    "train": {"device", "workers"},
+    "cache": {"folder"},
+    "output": {"licence", "sources", "dtype"},
+}
 _STATISTICS_IMAGES = 128
 _STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -125,7 +133,8 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     if ranks.first:
         write_predictions(folder, recipe, data, scores)
         results = {name: measure(held_out[name], values) for name, values in scores.items()}
-        metadata = _metadata(recipe, objective, sessions, data, results, epoch)
+        tag = recipe.metric.tag or run_tag(folder, recipe.metric.name)
+        metadata = _metadata(recipe, tag, objective, sessions, data, results, epoch)
         _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, metadata)
         write_results(folder, metadata, sum(row["seconds"] for row in trainer.progress.history))
     ranks.wait()
@@ -134,7 +143,8 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
 
 def _open_folder(folder: Path, recipe: Recipe, sessions: Sequence[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
+    remove_parts(folder)
+    write_run_file(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
     write_sessions(folder, sessions)
     if recipe.train.selection == "best-test":
         print(
@@ -147,7 +157,10 @@ def _open_folder(folder: Path, recipe: Recipe, sessions: Sequence[dict[str, Any]
 def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Whether a folder holds a finished run of a recipe, whose checkpoint describes itself as the recipe now says."""
     done = (folder / RESULTS).is_file() and (folder / CHECKPOINT).is_file()
-    return done and read_recipe(folder / _RECIPE).output == recipe.output
+    if not done:
+        return False
+    before = read_recipe(folder / _RECIPE)
+    return (before.output, before.metric) == (recipe.output, recipe.metric)
 
 
 def _objective_class(name: str) -> type[Objective]:
@@ -245,12 +258,13 @@ def _statistics(trainer: Trainer) -> Statistics:
 
 def _moments(level: Tensor) -> Tensor:
     """Count, sum and sum of squares of each channel, (3, C)."""
-    values = level.double().transpose(0, 1).flatten(1)
+    values = as_float64(level).transpose(0, 1).flatten(1)
     return torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)])
 
 
 def _metadata(
     recipe: Recipe,
+    tag: str,
     objective: Objective,
     sessions: Sequence[dict[str, Any]],
     data: RunData,
@@ -260,7 +274,7 @@ def _metadata(
     """Give what the checkpoint says of itself, without the backbone it refers to."""
     return {
         "metric": recipe.metric.name,
-        "tag": recipe.metric.tag,
+        "tag": tag,
         "config": objective.config(),
         "sizing": _sizing(recipe).to_dict(),
         "training": {
@@ -288,7 +302,7 @@ def _write_checkpoint(
 
 def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[str, Tensor], dict[str, str] | None]:
     """Leave out what a bundled backbone file, known by its SHA-256, holds already, number for number."""
-    known = digest(Path(backbone)) if backbone else ""
+    known = file_sha256(backbone, error=WeightsError) if backbone else ""
     entry = next((base for base in read_manifest().bases if base.sha256 == known), None)
     if entry is None:
         return state, None

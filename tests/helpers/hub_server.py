@@ -197,7 +197,7 @@ class HubServer:
                 origins = frozenset({_http._url_origin(self.endpoint)})
                 stack.enter_context(mock.patch.object(_http, "_HUB_ORIGINS", origins))
             stack.enter_context(url_template(f"{self.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"))
-            close = getattr(_http, "close_session", None) or _http.reset_sessions
+            close = getattr(_http, "close_session" if hasattr(_http, "close_session") else "reset_sessions")
             stack.callback(close)
             close()
             yield

@@ -625,7 +625,7 @@ def test_lists_of_any_kind_and_size(tmp_path):
     with pytest.raises(InputError, match="empty"):
         to_image_list([])
     with pytest.raises(InputError, match="a dict is not"):
-        to_image_list({})  # type: ignore[arg-type]
+        to_image_list({})
     with pytest.raises(InputError, match="a batch of 2"):
         read_image(torch.rand(2, 3, 4, 5))
 

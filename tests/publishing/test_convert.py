@@ -17,8 +17,8 @@ from iqametrics.errors import WeightsError
 from iqametrics.nn.clip_text import ClipTextTower
 from iqametrics.nn.resnet import ResNet50
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
-from iqametrics.weights import convert as module
-from iqametrics.weights.convert import KINDS, convert
+from iqametrics.publishing import convert as module
+from iqametrics.publishing.convert import KINDS, convert
 
 pytestmark = pytest.mark.slow
 
@@ -137,10 +137,10 @@ class TestRefused:
 
     def test_a_conversion_that_changes_a_value(self, resnet, target, monkeypatch):
         # The mutant: what is written is not what was loaded.
-        save = module.save_file
+        save = module.to_bytes
         monkeypatch.setattr(
             module,
-            "save_file",
+            "to_bytes",
             lambda state, *args, **kw: save({**state, "conv1.weight": -state["conv1.weight"]}, *args, **kw),
         )
         with pytest.raises(WeightsError, match="outputs are not the same"):
