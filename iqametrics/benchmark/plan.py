@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from iqametrics.baselines import is_installed
 from iqametrics.baselines.paper_rows import PaperRow, paper_row
-from iqametrics.benchmark.sources import Source
 from iqametrics.benchmark.tables import AVERAGE, Cell, Protocol, Table, choose
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import DataError
 
 Size = Literal["paper", "lite"]
@@ -321,13 +321,14 @@ def cache_folder(folder: Path) -> Path:
     return folder.resolve() / "cache"
 
 
-def overrides(job: Job, source: Source, device: str, cache: Path) -> list[str]:
+def overrides(job: Job, source: LabelledImages, device: str, cache: Path) -> list[str]:
     """Give the changes of a job's recipe: its data, its split, its variant, where its cache is.
 
     The recipes of the paper's size state shares and grouping themselves; those at lite size are for any data, so the
     protocol is put into them.
     """
-    texts = [*source.overrides(), *job.changes, f'train.device="{device}"']
+    data = [f"data.{key}={json.dumps(value)}" for key, value in source.to_table().items()]
+    texts = [*data, *job.changes, f'train.device="{device}"']
     if job.split is not None:
         texts.append(f"split.seed={job.split}")
     if job.size != "lite":
@@ -335,30 +336,29 @@ def overrides(job: Job, source: Source, device: str, cache: Path) -> list[str]:
     texts.append(f"cache.folder={json.dumps(str(cache))}")
     if job.protocol == "official":
         return [*texts, 'split.by="official"']
-    by = "reference" if _mode(source.layout or job.train) == "fr" else "image"
+    by = "reference" if _mode(source.dataset or job.train) == "fr" else "image"
     validation = 0.2 if job.protocol == "6:2:2" else 0.08
     return [*texts, f'split.by="{by}"', f"split.validation={validation}", "split.test=0.2"]
 
 
-def command(job: Job, sources: Mapping[str, Source], folder: Path, device: str) -> str:
+def unlisted(dataset: str) -> LabelledImages:
+    """Stand in for a dataset that the data file does not list, in a command that is shown."""
+    return LabelledImages(dataset=dataset, root=f"ROOT-OF-{dataset}")
+
+
+def command(job: Job, sources: Mapping[str, LabelledImages], folder: Path, device: str) -> str:
     """Write the command that does the same by hand; of a trained job, its training."""
     if job.recipe:
-        source = sources.get(job.train) or Source(name=job.train, root=f"ROOT-OF-{job.train}", layout=job.train)
+        source = sources.get(job.train) or unlisted(job.train)
         words = ["iqametrics", "train", job.recipe]
         for text in overrides(job, source, device, cache_folder(folder)):
             words += ["--set", text]
         return shlex.join([*words, "--output", str(folder / "jobs" / job.id / "train"), "--resume"])
     target = job.targets[0]
-    source = sources.get(target.dataset) or Source(name="", root=f"ROOT-OF-{target.dataset}", layout=target.dataset)
-    data = ["--csv", source.csv] if source.csv else ["--dataset", source.layout]
-    words = [
-        "iqametrics",
-        "evaluate",
-        "--metric",
-        job.finished_metric,
-        *data,
-        *(["--root", source.root] if source.root else []),
-    ]
+    source = sources.get(target.dataset) or unlisted(target.dataset)
+    data = ["--csv", source.csv] if source.csv else ["--dataset", source.dataset]
+    root = ["--root", source.root] if source.root else []
+    words = ["iqametrics", "evaluate", "--metric", job.finished_metric, *data, *root]
     return shlex.join([*words, "--split", target.part, "--device", device])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from iqametrics.common.suggest import did_you_mean
 from iqametrics.datasets import biq2021, clive, csiq, flive, kadid10k, koniq10k, live, spaq, tid2013
+from iqametrics.datasets.made import made_labels as made_labels  # where docs/datasets.md says that it is
 from iqametrics.datasets.release import DatasetSpec, Release
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
@@ -93,11 +94,6 @@ def name_some(files: Sequence[Path], root: str | os.PathLike[str]) -> str:
     return ", ".join(os.path.relpath(file, root) for file in files[:_NAMED_AT_MOST]) + (
         ", ..." if len(files) > _NAMED_AT_MOST else ""
     )
-
-
-def made_labels(root: str | os.PathLike[str]) -> bool:
-    """Whether `iqametrics synthesize` made this folder: its labels are no opinions of these very images."""
-    return (Path(root) / kadid10k.MADE_FILE).is_file()
 
 
 def _refuse_twins(samples: Sequence[Sample], name: str, root: str | os.PathLike[str]) -> None:

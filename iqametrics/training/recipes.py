@@ -4,12 +4,14 @@ A recipe may open with `extends = "other.toml"`, a path from its own folder or t
 tables are then merged over those of the other, key by key; lists are replaced.
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from iqametrics.common.suggest import did_you_mean
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -113,6 +115,33 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def changes_for_images(path: Path, images: LabelledImages, *, tag: str) -> list[str]:
+    """Return what changes in a recipe when its images are replaced.
+
+    Args:
+        path: Path of the recipe.
+        images: Images in place of the recipe's own.
+        tag: What to call the checkpoint, if the recipe calls it by its own dataset; "" for the name of the run.
+
+    Returns:
+        `table.key=value` each: what the checkpoint is called, if the recipe calls it by its own dataset, and a split
+        that keeps distorted versions of one reference together where there are references, and bursts where none are.
+
+    Raises:
+        DataError: If there is no dataset of that name.
+    """
+    tables = read_tables(path)
+    by = tables.get("split", {}).get("by")
+    meant = tables.get("data", {}).get("dataset")
+    changes = [f"metric.tag={json.dumps(tag)}"] if meant not in (None, "", tag) else []
+    if images.mode == "fr" and by != "reference":
+        changes.append("split.by=reference")
+    # A dataset without references cannot be split by them; in photographs that nobody knows, bursts must be expected.
+    if (images.mode == "nr" and by == "reference") or (images.mode is None and meant and by == "image"):
+        changes.append("split.by=near-duplicates")
+    return changes
 
 
 def locate(tables: Mapping[str, Any], base: Path) -> dict[str, Any]:
