@@ -6,6 +6,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, NoReturn
 
+from iqametrics.cli.output import printable
 from iqametrics.common.devices import AUTO, DEVICES
 from iqametrics.errors import UnknownMetricError
 from iqametrics.registry import LiteCheckpointWarning, create_metric, split_name
@@ -17,7 +18,8 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_BELOW = 3
-EXIT_INTERRUPTED = 130
+EXIT_SIGNAL = 128
+"""To this, the number of the signal that ended the command is added: 130 for Ctrl-C, 143 for SIGTERM."""
 EXIT_BROKEN_PIPE = 141
 
 
@@ -33,12 +35,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""
-        self.exit(EXIT_USAGE, f"iqametrics: error: {message} (see {self.prog} --help)\n")
+        self.exit(EXIT_USAGE, f"iqametrics: error: {printable(message)} (see {self.prog} --help)\n")
 
 
 def complain(message: str) -> None:
-    """Write one line on stderr."""
-    print(f"iqametrics: {message}", file=sys.stderr)
+    """Write one line on stderr, whatever names of files or words of a checkpoint stand in it."""
+    print(f"iqametrics: {printable(message)}", file=sys.stderr)
 
 
 def positive(text: str) -> int:
