@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from iqametrics.common.devices import find_device
 from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
+from iqametrics.naming import HUB, SUFFIX, MetricName, parse_name
 from iqametrics.spec import MetricSpec, Mode
-from iqametrics.weights.header import read_metadata
-from iqametrics.weights.hub import HUB, fetch, fetch_checkpoint, parse_reference
-from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest, verified_bytes
+from iqametrics.weights.hub import parse_reference
+from iqametrics.weights.locate import Source, check_metric, open_source, own_entry, read_entry, read_own, source_of
+from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +56,8 @@ class MetricInfo:
         differentiable: Whether the score has a useful gradient.
         paper: Title, venue and year.
         paper_url: Where the paper is.
-        checkpoint: Manifest entry of the checkpoint (file, bytes, sha256, ...); None where there is none.
+        checkpoint: Manifest entry of the checkpoint (file, bytes, sha256, ...), or the like of one where a file was
+            named (its source is "file", or "hub"); None where there is none.
         metadata: What the checkpoint says of itself (config, sizing, training, licence, results, sources); for one on
             the Hub, what the manifest says of it (config, training, licence, results): nothing is fetched for this.
     """
@@ -129,32 +131,48 @@ def metric_spec(name: str) -> MetricSpec:
     """Give the constants of a metric.
 
     Args:
-        name: Its name, with or without a tag.
+        name: Its name, with or without a tag or file.
 
     Raises:
         UnknownMetricError: There is no such metric or checkpoint.
     """
-    return split_name(name)[0]
+    return find_metric(name)[0]
 
 
-def split_name(name: str) -> tuple[MetricSpec, str | None]:
-    """Split "metric" or "metric.tag" and look both up.
+def find_metric(name: str) -> tuple[MetricSpec, MetricName]:
+    """Read a metric's name, with or without tag or file, and look up the metric and the tag; no file is looked at.
 
     Raises:
         UnknownMetricError: There is no such metric, or it has no such checkpoint.
         MissingExtraError: It is a metric of a package that is not installed.
+        WeightsError: It takes no weights, or the reference to the Hub is not of the right form.
     """
-    if "/" in str(name):
-        return _baselines().resolve(name), None
+    named = parse_name(name)
+    if "/" in named.metric:
+        spec = _baselines().resolve(named.metric)
+        _refuse_weights(spec, named.weights)
+        return spec, named
     specs = _specs()
-    metric, _, tag = str(name).partition(".")
-    if metric not in specs:
-        raise UnknownMetricError(_unknown("metric", metric, specs, "list_metrics()"))
-    if tag:
-        find_checkpoint(metric, tag)
-    elif "." in str(name):
-        raise UnknownMetricError(f"{name!r} has a dot but no checkpoint after it; leave out the dot")
-    return specs[metric], tag or None
+    if named.metric not in specs:
+        raise UnknownMetricError(_unknown("metric", named.metric, specs, "list_metrics()"))
+    if named.weights is not None:
+        _check_weights(named, named.weights)
+    elif named.tag is not None:
+        find_checkpoint(named.metric, named.tag)
+    return specs[named.metric], named
+
+
+def check_name(name: str) -> None:
+    """Refuse in milliseconds what `create_metric` would refuse, as far as a name, a tag or a file's header show it.
+
+    Raises:
+        UnknownMetricError: There is no such metric, or it has no such checkpoint.
+        MissingExtraError: It is a metric of a package that is not installed.
+        WeightsError: The file is missing, damaged, no checkpoint, or that of another metric.
+    """
+    named = find_metric(name)[1]
+    if named.weights is not None:
+        read_own(named)
 
 
 def checkpoint_tags(metric: str) -> list[str]:
@@ -191,22 +209,27 @@ def metric_info(name: str) -> MetricInfo:
     """Tell all that is known of a metric, without importing torch.
 
     Args:
-        name: Its name, with a tag for a checkpoint other than the default one.
+        name: Its name, with a tag or a file for a checkpoint other than the default one, as for `create_metric`.
 
     Raises:
         UnknownMetricError: There is no such metric or checkpoint.
-        WeightsError: The checkpoint's file is missing or damaged.
+        WeightsError: The checkpoint's file is missing or damaged, or on the Hub and not fetched.
     """
-    spec, tag = split_name(name)
+    spec, named = find_metric(name)
     entries = read_manifest(WEIGHTS_FOLDER).of_metric(spec.name)
-    entry = next((e for e in entries if (e.default if tag is None else e.tag == tag)), None)
+    entry: CheckpointEntry | None
+    metadata: dict[str, Any] = {}
+    if named.weights is not None:
+        entry, metadata = own_entry(named)
+    elif entry := next((e for e in entries if (e.default if named.tag is None else e.tag == named.tag)), None):
+        metadata = read_entry(entry, WEIGHTS_FOLDER)
     constants = {key: value for key, value in asdict(spec).items() if key != "factory"}
     return MetricInfo(
         **constants,
         tag=entry.tag if entry else None,
         tags=tuple(e.tag for e in entries),
         checkpoint=entry,
-        metadata=_metadata(entry) if entry else {},
+        metadata=metadata,
     )
 
 
@@ -221,8 +244,9 @@ def create_metric(
     """Make a metric, ready to score.
 
     Args:
-        name: "bpclip-fr", "bpclip-nr", "pfd-iqa" (see `list_metrics`), with or without a tag: "pfd-iqa.lite"; or a
-            metric of piq or pyiqa: "piq/fsim".
+        name: "bpclip-fr", "bpclip-nr", "pfd-iqa" (see `list_metrics`), with or without a checkpoint: its tag
+            ("pfd-iqa.lite"), a file ("pfd-iqa=mine.safetensors") or one on the Hub ("pfd-iqa=hub:ORG/NAME@REVISION");
+            or a metric of piq or pyiqa: "piq/fsim". In "pfd-iqa.mine=FILE" the tag is what the file shall be called.
         weights: "default", the tag of a checkpoint ("lite"), the path of a .safetensors file, a published checkpoint as
             "hub:ORG/NAME@REVISION" with the 40 digits of a commit (and ":FILE" where the file is not
             "model.safetensors"), or None for the architecture of the paper's size with random weights (tag
@@ -239,28 +263,23 @@ def create_metric(
     Warns:
         LiteCheckpointWarning: "default" gave a lite checkpoint. Ask for it by name to be rid of the warning.
     """
-    spec, tag = split_name(name)
+    spec, named = find_metric(name)
+    if weights != "default" and (named.tag is not None or named.weights is not None):
+        raise UnknownMetricError(f"{name!r} names a checkpoint and weights={weights!r} another; leave out one")
     if "/" in spec.name:
         return _finished(_make_baseline(spec, weights), device, dtype, as_loss)
-    if tag is not None:
-        if weights != "default":
-            raise UnknownMetricError(f"{name!r} names a checkpoint and weights={weights!r} another; leave out one")
-        weights = tag
-    # What has no torch in it is checked first: a wrong tag or a missing file should not cost seconds.
-    entry = _manifest_entry(spec.name, weights)
-    if weights == "default" and entry is not None and entry.tag == LITE:
+    source = _chosen(spec, named, weights)
+    if weights == "default" and named.tag is None and isinstance(source, CheckpointEntry) and source.tag == LITE:
         warnings.warn(
             f"{spec.name}: this is the small checkpoint {spec.name}.{LITE}, not the model of the paper's size; ask for "
             f"{spec.name}.{LITE} by name to be rid of this warning",
             LiteCheckpointWarning,
             stacklevel=2,
         )
-    content = None if weights is None else _read_weights(entry, weights)
+    # What has no torch in it is checked first: a wrong tag or a missing file should not cost seconds.
+    content = None if source is None else open_source(spec.name, source, WEIGHTS_FOLDER)
     factory = _import_factory(spec)
-    if content is None:
-        metric = factory.untrained(spec)
-    else:
-        metric = _from_bytes(factory, spec, content, str(weights) if entry is None else entry.file)
+    metric = factory.untrained(spec) if content is None else _from_content(factory, spec, content, named.tag)
     return _finished(metric, device, dtype, as_loss)
 
 
@@ -292,37 +311,32 @@ def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:
     return f"unknown {what} {name!r}; {hint}known: {', '.join(known) or 'none'} (see {where})"
 
 
-def _manifest_entry(metric: str, weights: str | os.PathLike[str] | None) -> CheckpointEntry | None:
-    """Find the manifest entry that `weights` means; None where it means a file of the user's or nothing."""
-    if weights is None or not isinstance(weights, str) or weights.endswith(".safetensors") or weights.startswith(HUB):
-        return None
+def _chosen(spec: MetricSpec, named: MetricName, weights: str | os.PathLike[str] | None) -> Source | None:
+    """Find what the name and `weights` mean: a manifest entry, a reference to the Hub, a file, or no weights."""
+    if named.weights is not None:
+        return source_of(named.weights)
+    if weights is None or (isinstance(weights, str) and weights.startswith(HUB)):
+        return weights
+    if not isinstance(weights, str) or weights.endswith(SUFFIX):
+        return Path(weights)
     if Path(weights).name != weights:
-        raise WeightsError(f"{weights}: is neither a checkpoint's tag nor a .safetensors file; give one of these")
-    return find_checkpoint(metric, None if weights == "default" else weights)
+        raise WeightsError(f"{weights}: is neither a checkpoint's tag nor a {SUFFIX} file; give one of these")
+    return find_checkpoint(spec.name, named.tag if weights == "default" else weights)
 
 
-def _read_weights(entry: CheckpointEntry | None, weights: str | os.PathLike[str]) -> bytes:
-    if entry is not None and entry.source == "bundled":
-        return verified_bytes(entry.file, entry.sha256, WEIGHTS_FOLDER)
-    if entry is not None:
-        path = fetch_checkpoint(entry)
-    elif str(weights).startswith(HUB):
-        path = fetch(parse_reference(str(weights))).path
-    else:
-        path = Path(weights)
-    read_metadata(path)  # refuses what is no checkpoint before the whole file is read
-    return path.read_bytes()
-
-
-def _metadata(entry: CheckpointEntry) -> dict[str, Any]:
-    if entry.source == "bundled":
-        return read_metadata(WEIGHTS_FOLDER / entry.file)
-    return {
-        "config": entry.config,
-        "training": {"data": entry.training_data},
-        "licence": entry.licence,
-        "results": entry.results,
-    }
+def _check_weights(named: MetricName, weights: str) -> None:
+    """Check how weights are written, and that they are not called what a checkpoint of the manifest is called."""
+    tags = checkpoint_tags(named.metric)
+    if weights.startswith(HUB):
+        parse_reference(weights)
+    elif weights in tags and not Path(weights).exists():
+        raise WeightsError(f"{weights}: is no file; for the checkpoint of that name write {named.metric}.{weights}")
+    if named.tag in tags:
+        raise UnknownMetricError(
+            f"{named.metric}.{named.tag} is a checkpoint of its own; call {weights} by another tag, or leave it out"
+        )
+    if named.tag is not None and not re.fullmatch(r"[\w.+-]{1,100}", named.tag):
+        raise UnknownMetricError(f"{named.tag!r} is no tag; use letters, digits, dots, hyphens and underscores")
 
 
 def _import_factory(spec: MetricSpec) -> "type[Metric]":
@@ -330,15 +344,18 @@ def _import_factory(spec: MetricSpec) -> "type[Metric]":
     return getattr(importlib.import_module(module), name)
 
 
-def _from_bytes(factory: "type[Metric]", spec: MetricSpec, content: bytes, source: str) -> "Metric":
-    from iqametrics.weights.checkpoint import parse_checkpoint
+def _from_content(
+    factory: "type[Metric]", spec: MetricSpec, content: tuple[str, Path | bytes], label: str | None
+) -> "Metric":
+    from iqametrics.weights.checkpoint import load_checkpoint, parse_checkpoint
 
-    metadata, tensors = parse_checkpoint(content, source=source, folder=WEIGHTS_FOLDER)
-    if metadata["metric"] != spec.name:
-        raise WeightsError(
-            f"{source}: is a checkpoint of {metadata['metric']}, not of {spec.name}; ask for that metric"
-        )
-    return factory.from_checkpoint(spec, metadata, tensors, metadata["tag"])
+    source, stored = content
+    if isinstance(stored, Path):
+        metadata, tensors = load_checkpoint(stored, folder=WEIGHTS_FOLDER)
+    else:
+        metadata, tensors = parse_checkpoint(stored, source=source, folder=WEIGHTS_FOLDER)
+    check_metric(spec.name, metadata, source)
+    return factory.from_checkpoint(spec, metadata, tensors, label or metadata["tag"])
 
 
 def _baselines() -> ModuleType:
@@ -348,10 +365,15 @@ def _baselines() -> ModuleType:
 
 def _make_baseline(spec: MetricSpec, weights: str | os.PathLike[str] | None) -> "Metric":
     if weights != "default":
-        package = spec.name.partition("/")[0]
-        raise WeightsError(f"{spec.name} has the weights that {package} gives it; leave out weights={str(weights)!r}")
+        _refuse_weights(spec, str(weights))
     metric: Metric = _import_factory(spec).from_package(spec)  # type: ignore[attr-defined]
     return metric
+
+
+def _refuse_weights(spec: MetricSpec, weights: str | None) -> None:
+    if weights is not None:
+        package = spec.name.partition("/")[0]
+        raise WeightsError(f"{spec.name} has the weights that {package} gives it; leave out {weights!r}")
 
 
 def _finished(

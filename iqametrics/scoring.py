@@ -393,17 +393,11 @@ def _apply(metric: Metric, images: list[Tensor], refs: list[ReferenceFeatures]) 
     try:
         batch = torch.stack(images)
         scores = metric(batch, ReferenceFeatures.cat(refs)) if refs else metric(batch)
-        return [_finite(score) for score in scores.tolist()]
+        return list(scores.tolist())
     except (IqaError, RuntimeError, MemoryError) as error:
         if len(images) == 1:
             return [_one_line(error)]
     return [result for index, image in enumerate(images) for result in _apply(metric, [image], refs[index : index + 1])]
-
-
-def _finite(score: float) -> float | str:
-    if score - score == 0:
-        return score
-    return f"the score is {score}; the checkpoint or the dtype does not suit this image, try float32"
 
 
 def _one_line(error: BaseException) -> str:

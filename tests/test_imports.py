@@ -17,11 +17,11 @@ PACKAGE = Path(__file__).resolve().parent.parent / "iqametrics"
 # Lowest first. A module may import from its own layer and from those below.
 LAYERS = [
     {"errors"},
-    {"common", "spec"},
+    {"common", "spec", "naming"},
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective"},
     {"registry", "scoring"},
-    {"bpclip", "pfd_iqa", "baselines", "gate"},
+    {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
     {"training", "benchmark", "compat"},
     {"__init__"},
     {"cli", "__main__"},

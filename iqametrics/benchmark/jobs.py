@@ -84,7 +84,7 @@ class Executor:
 
         # Jobs of one metric follow each other, and some take long to load.
         if self._metric is None or self._metric[0] != job.row:
-            metric = create_metric(job.metric, weights=job.weights or "default", device=self.device)
+            metric = create_metric(job.finished_metric, device=self.device)
             self._metric = (job.row, metric)
         figures = {job.place(target): self._measure(self._metric[1], job, target, rows) for target in job.targets}
         return {"figures": figures, "selection": "not trained", "passes": None, "trained_on": _trained_on(job)}
@@ -179,10 +179,8 @@ def _name(path: Path, source: Source) -> str:
 def _trained_on(job: Job) -> list[str]:
     """Say what a finished metric's checkpoint was trained on, as far as it tells."""
     from iqametrics.registry import metric_info
-    from iqametrics.weights.header import read_metadata
 
-    metadata = read_metadata(Path(job.weights)) if job.weights else metric_info(job.metric).metadata
-    training = metadata.get("training")
+    training = metric_info(job.finished_metric).metadata.get("training")
     data = training.get("data") if isinstance(training, dict) else None
     return [str(name) for name in data] if isinstance(data, list) else []
 

@@ -75,7 +75,7 @@ class Job:
         table: id of the table, or "compare".
         row: row of the table, or name of the metric.
         metric: what is trained, or the finished metric that scores.
-        weights: file of the finished metric's checkpoint, "" for the one that its name means.
+        weights: file of the finished metric's checkpoint, or where on the Hub it is; "" for what its name means.
         size: "paper", "lite", or "finished" where nothing is trained.
         recipe: name of the recipe; "" where nothing is trained.
         changes: `table.key=value` changes of the recipe that make the row.
@@ -102,6 +102,11 @@ class Job:
     def datasets(self) -> list[str]:
         """Datasets that have to be there."""
         return list(dict.fromkeys(name for name in (self.train, *(t.dataset for t in self.targets)) if name))
+
+    @property
+    def finished_metric(self) -> str:
+        """Name for `create_metric` of a metric that is not trained."""
+        return f"{self.metric}={self.weights}" if self.weights else self.metric
 
     def place(self, target: Target) -> str:
         """Return the name of the column that holds the results of a target, in the form of `Cell.place`."""
@@ -162,8 +167,7 @@ def plan_comparison(
     """List the jobs of a comparison of finished metrics: each metric on each dataset that it can be run on.
 
     Args:
-        metrics: names for `create_metric`, one without a checkpoint's tag meaning the default checkpoint, or
-            NAME=FILE for a checkpoint of one's own.
+        metrics: names for `create_metric`, with or without a checkpoint's tag or file.
         datasets: names of sources.
         part: which images, as `datasets.protocol.select` reads it.
         no_references: those of the datasets on which no full-reference metric can be run.
@@ -171,18 +175,23 @@ def plan_comparison(
     Raises:
         UnknownMetricError: there is no such metric or checkpoint.
     """
-    from iqametrics.registry import metric_info, metric_spec
+    from iqametrics.registry import find_metric, metric_info
+    from iqametrics.weights.locate import source_of
 
     jobs = []
     for text in dict.fromkeys(metrics):
-        name, _, file = text.partition("=")
-        row = f"{metric_spec(name).name}={file}" if file else metric_info(name).full_name
-        full_reference = metric_spec(name).mode == "fr"
+        spec, named = find_metric(text)
+        if named.weights is None:
+            row = metric = metric_info(text).full_name
+            weights = ""
+        else:
+            # As typed: of two files, either may have any tag.
+            row, metric, weights = text, spec.name, str(source_of(named.weights, whole=True))
+        full_reference = spec.mode == "fr"
         for dataset in dict.fromkeys(datasets):
             if full_reference and dataset in no_references:
                 continue
             targets = (Target(dataset=dataset, part=part),)
-            metric, weights = (name, str(Path(file).resolve())) if file else (row, "")
             jobs.append(_job(COMPARE, row, metric, (), "", "8:2", None, targets, size="finished", weights=weights))
     return list({job.id: job for job in jobs}.values())
 
@@ -342,8 +351,14 @@ def command(job: Job, sources: Mapping[str, Source], folder: Path, device: str) 
     target = job.targets[0]
     source = sources.get(target.dataset) or Source(name="", root=f"ROOT-OF-{target.dataset}", layout=target.dataset)
     data = ["--csv", source.csv] if source.csv else ["--dataset", source.layout]
-    metric = f"{job.metric}={job.weights}" if job.weights else job.metric
-    words = ["iqametrics", "evaluate", "--metric", metric, *data, *(["--root", source.root] if source.root else [])]
+    words = [
+        "iqametrics",
+        "evaluate",
+        "--metric",
+        job.finished_metric,
+        *data,
+        *(["--root", source.root] if source.root else []),
+    ]
     return shlex.join([*words, "--split", target.part, "--device", device])
 
 

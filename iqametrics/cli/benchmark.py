@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, list_tables, paper_table
 from iqametrics.cli.benchmark_cost import add_cost_parser
-from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, complain, positive
+from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, METRIC, METRIC_HELP, UsageError, complain, positive
 from iqametrics.cli.output import open_rows
 from iqametrics.common.devices import AUTO, DEVICES
 from iqametrics.common.files import write_file
@@ -84,9 +84,7 @@ def _add_run(parts: Any) -> None:
         help="change a value of every recipe, for a trial (train.epochs=1); may be repeated",
     )
     compare = parser.add_argument_group("the table compare")
-    compare.add_argument(
-        "--metrics", nargs="+", default=[], metavar="NAME", help="finished metrics; NAME=FILE for own weights"
-    )
+    compare.add_argument("--metrics", nargs="+", default=[], metavar=METRIC, help=f"finished metrics: {METRIC_HELP}")
     compare.add_argument("--split", default="all", metavar="TEXT", help="all (default), official or random:SEED:PART")
     compare.add_argument(
         "--images",
@@ -244,7 +242,7 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
         if not args.metrics:
             raise UsageError("compare needs --metrics, the names of finished metrics")
         for name in args.metrics:
-            check_metric_name(name.partition("=")[0])
+            check_metric_name(name)
         names = choose(args.datasets, list(sources), "dataset")
         bare = [name for name in names if sources[name].no_references]
         return plan_comparison(args.metrics, names, args.split, bare)

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from iqametrics.cli.common import (
     EXIT_FAILED,
     EXIT_OK,
+    METRIC,
+    METRIC_HELP,
     UsageError,
     add_compute_options,
     check_metric_name,
     complain,
-    make_metric,
+    make_metrics,
 )
 from iqametrics.cli.output import TableWriter, open_rows
 from iqametrics.cli.score import score_with_progress
@@ -74,9 +76,8 @@ def add_parser(commands: Any) -> None:
         "--metric",
         action="append",
         required=True,
-        metavar="NAME[=WEIGHTS]",
-        help="metric, with or without a checkpoint's tag, or with a checkpoint file (bpclip-nr=my.safetensors); may be "
-        "repeated",
+        metavar=METRIC,
+        help=f"{METRIC_HELP}; may be repeated",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--csv", type=Path, metavar="FILE", help="the CSV file")
@@ -101,17 +102,16 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     _check(args)
     question = read_question(args)
-    named = [_named(text) for text in args.metric]
-    for name, _ in named:
+    for name in args.metric:
         if metric_spec(name).mode == "fr" and any(sample.reference is None for sample in question.samples):
             remedy = "fill in the column reference" if args.csv else "choose a no-reference metric"
             raise DataError(f"{args.csv or args.dataset}: {name} compares with a reference; {remedy}")
-    metrics = [make_metric(name, args.device, args.dtype, weights=weights) for name, weights in named]
+    metrics = make_metrics(args.metric, args.device, args.dtype)
     repeated = [name for name, count in Counter(metric.full_name for metric in metrics).items() if count > 1]
     if repeated:
         raise UsageError(f"two of the metrics are {repeated[0]}, so their rows could not be told apart; leave out one")
-    for metric, (name, weights) in zip(metrics, named, strict=True):
-        note_on_training_images(metric.full_name, name, weights, question.facts)
+    for metric, name in zip(metrics, args.metric, strict=True):
+        note_on_training_images(metric.full_name, name, question.facts)
     _note_on_a_part(question.facts)
     rows = _score(args, metrics, question)
     record = _report(metrics, rows, question)
@@ -125,20 +125,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work before anything slow is imported."""
-    for text in args.metric:
-        check_metric_name(_named(text)[0])
+    for name in args.metric:
+        check_metric_name(name)
     if args.save is not None and (args.save.is_dir() or not args.save.parent.is_dir()):
         raise UsageError(f"--save {args.save} is a folder or lies in one that does not exist; give a file")
     if args.dataset is not None and args.root is None:
         raise UsageError(f"--dataset {args.dataset} needs --root, the folder into which it was unpacked")
-
-
-def _named(text: str) -> tuple[str, str]:
-    """Name and weights of a metric on the command line."""
-    name, equals, weights = text.partition("=")
-    if equals and not weights:
-        raise UsageError(f"--metric {text}: no weights after the equals sign; leave it out or name a file")
-    return name, weights or "default"
 
 
 def read_question(args: argparse.Namespace) -> Question:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iqametrics.cli.common import EXIT_OK, UsageError, complain, finite, positive
+from iqametrics.naming import CUSTOM
 
 
 def add_parser(commands: Any) -> None:
@@ -132,7 +133,8 @@ def _data(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any] | None, 
     if args.csv:
         data: dict[str, Any] = {"csv": str(args.csv.resolve()), "root": root}
         data |= {"mos_range": list(args.mos_range)} if args.mos_range else {}
-        return data, _for_other_images(path, "custom", references=None)
+        # Its usual folder is called after the recipe, and so perhaps by a dataset that is not seen now.
+        return data, _for_other_images(path, "" if args.output else CUSTOM, references=None)
     if args.dataset:
         from iqametrics.datasets.catalogue import dataset_spec
 
@@ -147,7 +149,7 @@ def _for_other_images(path: Path, tag: str, *, references: bool | None) -> list[
 
     Args:
         path: of the recipe.
-        tag: what to call the checkpoint, if the recipe calls it by its own dataset.
+        tag: what to call the checkpoint, if the recipe calls it by its own dataset; "" for the name of the run.
         references: whether the images have references, whose distorted versions must stay together; None if unknown.
     """
     from iqametrics.training.recipes import read_tables
@@ -155,7 +157,7 @@ def _for_other_images(path: Path, tag: str, *, references: bool | None) -> list[
     tables = read_tables(path)
     by = tables.get("split", {}).get("by")
     meant = tables.get("data", {}).get("dataset")
-    changes = [f"metric.tag={tag}"] if meant not in (None, "", tag) else []
+    changes = [f"metric.tag={json.dumps(tag)}"] if meant not in (None, "", tag) else []
     if references and by != "reference":
         changes.append("split.by=reference")
     # A dataset without references cannot be split by them; in photographs that nobody knows, bursts must be expected.

@@ -178,6 +178,12 @@ class PfdIqaConfig(EncoderConfig):
                 f"start_step = {self.start_step} must lie from sampling_steps = {self.sampling_steps} up to, "
                 f"but not including, timesteps = {self.timesteps}"
             )
+        denoisings = self.n_crops * self.n_samples * self.sampling_steps
+        if denoisings > _MAXIMUM_DENOISINGS:
+            raise RecipeError(
+                f"n_crops * n_samples * sampling_steps = {denoisings} steps of denoising for one image are impossible; "
+                f"give {_MAXIMUM_DENOISINGS} at most"
+            )
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise RecipeError(
                 f"beta_start = {self.beta_start}, beta_end = {self.beta_end}: give 0 < beta_start <= beta_end < 1"
@@ -204,7 +210,15 @@ _MINIMUM = {
     "seed": 0,
 }
 # Fields that the sizes of the tensors do not bound: a hostile checkpoint could otherwise cost hours or all memory.
-_MAXIMUM = {"frozen_levels": LEVELS, "timesteps": 100_000, "n_crops": 10_000, "n_samples": 1000, "seed": 2**40}
+_MAXIMUM = {
+    "frozen_levels": LEVELS,
+    "timesteps": 100_000,
+    "n_crops": 100,
+    "n_samples": 100,
+    "sampling_steps": 100,
+    "seed": 2**40,
+}
+_MAXIMUM_DENOISINGS = 2500
 
 
 def _check_value(name: str, value: Any) -> None:

@@ -26,10 +26,10 @@ _Table = TypeVar("_Table")
 
 @dataclass(frozen=True, kw_only=True)
 class MetricTable:
-    """Which metric is trained: `name` as registered (or "pfd-teacher"), `tag` of the checkpoint, e.g. "lite"."""
+    """Which metric is trained: `name` as registered (or "pfd-teacher"), the checkpoint's `tag` ("": the run's name)."""
 
     name: str
-    tag: str = "custom"
+    tag: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +280,7 @@ def _plain(value: Any) -> Any:
 
 def _check_tag(tag: str) -> None:
     """Refuse now what the checkpoint's metadata could not hold when all is trained."""
-    if not tag.isprintable() or "/" in tag or not 0 < len(tag) <= 100:
+    if not tag.isprintable() or "/" in tag or len(tag) > 100:
         raise RecipeError(f"metric.tag = {tag[:100]!r} is no name; give a word such as 'mine'")
 
 

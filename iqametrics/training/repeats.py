@@ -82,7 +82,7 @@ def write_summary(folder: Path, runs: list[dict[str, Any]]) -> Path:
     first = runs[0]
     summary: dict[str, Any] = {
         "metric": first["metric"],
-        "tag": first["tag"],
+        "tag": first["tag"].removesuffix("-split-00"),
         "splits": len(runs),
         "split": {key: value for key, value in first["split"].items() if key != "seed"},
         "selection": first["selection"],

@@ -26,6 +26,7 @@ from iqametrics.common.digest import file_sha256
 from iqametrics.common.files import remove_parts
 from iqametrics.errors import RecipeError, TrainingError, WeightsError
 from iqametrics.metric import Sizing
+from iqametrics.naming import run_tag
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
@@ -56,7 +57,12 @@ OBJECTIVES = {
 
 _RECIPE = "recipe.toml"
 # A resumed run may differ in these: they change the speed or the description, not the weights.
-_FREE = {"train": {"device", "workers"}, "cache": {"folder"}, "output": {"licence", "sources", "dtype"}}
+_FREE = {
+    "metric": {"tag"},
+    "train": {"device", "workers"},
+    "cache": {"folder"},
+    "output": {"licence", "sources", "dtype"},
+}
 _STATISTICS_IMAGES = 128
 _STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -127,7 +133,8 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     if ranks.first:
         write_predictions(folder, recipe, data, scores)
         results = {name: measure(held_out[name], values) for name, values in scores.items()}
-        metadata = _metadata(recipe, objective, sessions, data, results, epoch)
+        tag = recipe.metric.tag or run_tag(folder, recipe.metric.name)
+        metadata = _metadata(recipe, tag, objective, sessions, data, results, epoch)
         _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, metadata)
         write_results(folder, metadata, sum(row["seconds"] for row in trainer.progress.history))
     ranks.wait()
@@ -150,7 +157,10 @@ def _open_folder(folder: Path, recipe: Recipe, sessions: Sequence[dict[str, Any]
 def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Whether a folder holds a finished run of a recipe, whose checkpoint describes itself as the recipe now says."""
     done = (folder / RESULTS).is_file() and (folder / CHECKPOINT).is_file()
-    return done and read_recipe(folder / _RECIPE).output == recipe.output
+    if not done:
+        return False
+    before = read_recipe(folder / _RECIPE)
+    return (before.output, before.metric) == (recipe.output, recipe.metric)
 
 
 def _objective_class(name: str) -> type[Objective]:
@@ -254,6 +264,7 @@ def _moments(level: Tensor) -> Tensor:
 
 def _metadata(
     recipe: Recipe,
+    tag: str,
     objective: Objective,
     sessions: Sequence[dict[str, Any]],
     data: RunData,
@@ -263,7 +274,7 @@ def _metadata(
     """Give what the checkpoint says of itself, without the backbone it refers to."""
     return {
         "metric": recipe.metric.name,
-        "tag": recipe.metric.tag,
+        "tag": tag,
         "config": objective.config(),
         "sizing": _sizing(recipe).to_dict(),
         "training": {

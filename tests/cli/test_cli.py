@@ -163,6 +163,13 @@ class TestScore:
         assert len(rows(path.read_text())) == 2
         assert list(tmp_path.iterdir()) == [path]
 
+    @pytest.mark.skipif(os.name == "nt", reason="links")
+    def test_an_output_through_a_link(self, run, tmp_path):
+        (tmp_path / "link.json").symlink_to("scores.json")
+        assert run("score", "dist", *NR, *JSON, "--output", tmp_path / "link.json")[0] == 0
+        assert len(rows((tmp_path / "scores.json").read_text())) == 2
+        assert (tmp_path / "link.json").is_symlink()
+
     @pytest.mark.parametrize("form", ["table", "csv", "json", "jsonl"])
     def test_interrupt_keeps_what_was_done(self, run, tmp_path, monkeypatch, form):
         original = score.to_record

@@ -368,3 +368,21 @@ def test_full_reference_pairs_are_cropped_alike(tmp_path):
     )
     with pytest.raises(DataError, match="another size than its reference"):
         run.train(recipe, ["train.epochs=1"], tmp_path / "run2")
+
+
+def test_a_checkpoint_is_called_after_its_run_unless_the_recipe_names_it(tmp_path, monkeypatch):
+    recipe = write_recipe(tmp_path)
+
+    def tag(folder, *overrides, resume=False):
+        run.train(recipe, ["train.epochs=1", *overrides], folder, resume=resume)
+        metadata, tensors = load_checkpoint(folder / "checkpoint.safetensors")
+        assert json.loads((folder / "results.json").read_text())["tag"] == metadata["tag"]
+        return metadata["tag"], {name: tensors[name].clone() for name in tensors}
+
+    first, weights = tag(tmp_path / "my run", "metric.tag=")
+    assert first == "my-run"
+    # Resumed with another name, the checkpoint is written again with it, and with the same weights.
+    second, again = tag(tmp_path / "my run", "metric.tag=other", resume=True)
+    assert second == "other"
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert tag(tmp_path / "third", "metric.tag=lite")[0] == "lite"

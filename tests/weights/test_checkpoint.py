@@ -84,6 +84,11 @@ class TestRoundTrip:
             save_checkpoint(path, {"w": torch.tensor([value])}, metadata("fake-nr"), dtype=torch.float16)
         assert list(tmp_path.iterdir()) == []
 
+    def test_its_mode_is_that_of_any_new_file(self, saved):
+        """Others of the group may read a model, as they may read the files beside it."""
+        (saved.parent / "neighbour").touch()
+        assert saved.stat().st_mode == (saved.parent / "neighbour").stat().st_mode
+
     def test_a_failed_write_leaves_the_old_file(self, saved):
         before = saved.read_bytes()
         with pytest.raises(WeightsError, match="cannot be written"):
@@ -112,7 +117,7 @@ class TestRoundTrip:
 
     def test_read_metadata_needs_no_torch(self, saved):
         code = (
-            "import sys; from iqametrics.weights.header import read_metadata; "
+            "import sys; from iqametrics.weights.untrusted import read_metadata; "
             f"print(read_metadata({str(saved)!r})['tag'], 'torch' in sys.modules)"
         )
         answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
