@@ -215,7 +215,7 @@ def _score(args: argparse.Namespace, metrics: "Sequence[Metric]", question: Ques
     from iqametrics.scoring import Item
 
     items = [Item(str(s.image), None if s.reference is None else str(s.reference)) for s in question.samples]
-    stream = score_with_progress(list(metrics), items, args)
+    stream = score_with_progress(list(metrics), items, args, total=len(items))
     if args.save is None:
         rows = list(stream)
     else:

@@ -17,9 +17,9 @@ _REMEDY = "give --output FILE where the command has it, or another stdout"
 
 @contextmanager
 def prepared_streams() -> Iterator[None]:
-    """Make the three streams safe to use; what cannot be written to them at the end is thrown away.
+    r"""Make the three streams safe to use; what cannot be written to them at the end is thrown away.
 
-    A character that the encoding of stdout lacks is written as an escape such as \\u65e5. A name that is not UTF-8 goes
+    A character that the encoding of stdout lacks is written as an escape such as \u65e5. A name that is not UTF-8 goes
     out as it came in. A stdout that cannot be written is a DataError, a stderr that cannot is ignored.
     """
     before = sys.stdin, sys.stdout, sys.stderr
@@ -110,7 +110,7 @@ def _occupy_standard_descriptors() -> None:
 
 
 def _discard_what_is_left(stream: TextIO | None) -> None:
-    """Empty a stream's buffer, to nowhere if need be: Python would complain about it at exit, with a status of its own."""
+    """Empty a stream's buffer, to nowhere if need be: at exit Python would complain and change the status."""
     if stream is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""How a process is asked to stop: Ctrl-C, SIGTERM and SIGHUP end it alike, between two steps and never within a write."""
+"""How a process is asked to stop: Ctrl-C, SIGTERM and SIGHUP end it alike, and never within a write."""
 
 import os
 import signal

@@ -18,6 +18,7 @@ from iqametrics.cli.output import CsvWriter
 from iqametrics.gate.baseline import read_baseline
 
 FAKES = [sys.executable, fake_cli.__file__]
+SCORE = [*FAKES, "score", "--metric", "fake-nr"]
 OURS = [sys.executable, "-m", "iqametrics"]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the shell and the signals of POSIX")
 
@@ -87,7 +88,7 @@ class TestStdout:
         if not os.path.exists("/dev/full") and "full" in command:
             pytest.skip("no /dev/full here")
         picture(tmp_path / "a.png")
-        done = shell(command, tmp_path, *FAKES, "score", "a.png", "--metric", "fake-nr", "--format", form)
+        done = shell(command, tmp_path, *SCORE, "a.png", "--format", form)
         assert (done.returncode, done.stderr.count(b"\n")) == (status, 1 if told else 0)
         assert told in done.stderr
         if status == 0:
@@ -152,7 +153,7 @@ class TestEnd:
     def test_rows_so_far_are_written(self, tmp_path, number, status, form):
         """The list on stdin stays open, so that the run waits for the next name when the signal comes."""
         picture(tmp_path / "a.png")
-        command = [*FAKES, "score", "-", "--metric", "fake-nr", "--format", form, "--output", "out"]
+        command = [*SCORE, "-", "--format", form, "--output", "out"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         with subprocess.Popen(
             command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE
@@ -172,7 +173,7 @@ class TestEnd:
     def test_nohup_is_respected(self, tmp_path):
         picture(tmp_path / "a.png")
         line = "trap '' HUP; \"$@\" & kill -HUP $!; wait $!"
-        done = shell(line, tmp_path, *FAKES, "score", "a.png", "--metric", "fake-nr")
+        done = shell(line, tmp_path, *SCORE, "a.png")
         assert done.returncode == 0
 
 
