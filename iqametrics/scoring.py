@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from iqametrics.errors import InputError, IqaError
-from iqametrics.images import check_pair, read_image
+from iqametrics.images import check_sizes, read_image
 from iqametrics.metric import Metric, ReferenceFeatures, Sizing
 
 MAX_HELD_BYTES = 2**29
@@ -365,7 +365,7 @@ class _Scoring:
             raise InputError(item.reference_error or f"{item.image}: has no reference; give one")
         size, features = self.references.get(item.reference)
         # The sizes in the files are compared: preprocessing could make different ones equal.
-        check_pair(_shaped(slot.picture.result().size), _shaped(size), item.image)
+        check_sizes(slot.picture.result().size, size, item.image)
         return features
 
     def _rows(self, slot: _Slot) -> Iterator[Row]:
@@ -380,11 +380,6 @@ class _Scoring:
                 score=result if isinstance(result, float) else None,
                 error=None if good else str(result),
             )
-
-
-def _shaped(size: tuple[int, int]) -> Tensor:
-    """Return a placeholder of an image's shape that takes no memory."""
-    return torch.empty(()).expand(3, *size)
 
 
 def _decode(path: str, sizings: frozenset[Sizing], content: bytes | None) -> _Picture:

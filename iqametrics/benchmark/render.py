@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 
@@ -139,10 +140,8 @@ def _pair(dataset: str, pair: Comparison) -> list[str]:
         pair.a,
         pair.b,
         f"{pair.difference:+.4f}",
-        _interval(pair.low, pair.high),
-        f"{pair.p_bootstrap:.4f}",
-        f"{pair.p_bootstrap_holm:.4f}",
-        f"{pair.p_williams_holm:.4f}",
+        _interval(pair.low, pair.high) or "none",
+        *(_number(p, 4) or "none" for p in (pair.p_bootstrap, pair.p_bootstrap_holm, pair.p_williams_holm)),
     ]
 
 
@@ -152,11 +151,11 @@ def _spread(value: float | None, std: float | None, digits: int) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+    return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+    return f"{_number(low, 4)} to {_number(high, 4)}" if _number(low, 4) and _number(high, 4) else ""
 
 
 def _row(cells: Sequence[str], tag: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 
 from iqametrics.cli import benchmark, compare, datasets, evaluate, info, score, synthesize, train, weights
@@ -16,11 +17,13 @@ from iqametrics.cli.common import (
     Parser,
     UsageError,
     complain,
+    tell_in_one_line,
 )
 from iqametrics.cli.settings import with_settings
 from iqametrics.cli.streams import prepared_streams
 from iqametrics.common.interrupts import stoppable
 from iqametrics.errors import IqaError
+from iqametrics.plugins import PluginWarning
 
 
 class _Version(argparse.Action):
@@ -79,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     try:
         args = build_parser().parse_args(with_settings(argv))
-        status: int = args.run(args)
+        with warnings.catch_warnings():
+            tell_in_one_line(PluginWarning)
+            status: int = args.run(args)
     except SystemExit as leaving:  # --help, --version, or a usage error that has been told
         status = leaving.code if isinstance(leaving.code, int) else EXIT_OK
     sys.stdout.flush()

@@ -1,11 +1,9 @@
 """Whether the scores that a run was trained on are people's opinions or were made by formulas."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from iqametrics.datasets.kadid10k import MADE_FILE
-from iqametrics.datasets.synthetic import LABELS_FILE, RECIPE_FILE
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.publishing.card import LABELS
 
 
@@ -28,10 +26,5 @@ def _of_recipe(recipe: Mapping[str, Any]) -> str | None:
     data = recipe.get("data")
     if not isinstance(data, Mapping):
         return None
-    file = Path(str(data.get("csv") or ""))
-    folder = Path(str(data.get("root") or "")) if data.get("dataset") else file.parent
-    # `iqametrics synthesize` leaves its own recipe beside the labels, and a mark where they look like KADID-10k's.
-    if (folder / MADE_FILE).is_file() or (file.name == LABELS_FILE and (folder / RECIPE_FILE).is_file()):
-        return "made"
-    # The datasets that the package knows are scored by people; but a folder that is gone may have been a made one.
-    return "human" if data.get("dataset") and data.get("root") and folder.is_dir() else None
+    csv, dataset, root = (str(data.get(key) or "") for key in ("csv", "dataset", "root"))
+    return LabelledImages(csv=csv, dataset=dataset, root=root).label_kind if csv or dataset else None

@@ -351,7 +351,7 @@ class TestRunFolder:
     def test_made_labels_are_known_by_their_folder(self, run, tmp_path, made, words):
         (run / "recipe.toml").write_text(f'[data]\ncsv = "{tmp_path}/labels.csv"\n')
         if made:
-            (tmp_path / "recipe.json").write_text("{}")
+            (tmp_path / "recipe.json").write_text('{"version": 1, "seed": 0, "crops": 1, "references": []}')
         assert words in send(run, dry_run=True).card
 
     @pytest.mark.parametrize(
