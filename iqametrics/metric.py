@@ -59,6 +59,7 @@ class Metric(nn.Module):
         sizing: The size at which it looks at images.
         tag: Name of the checkpoint.
         as_loss: Whether calls return a loss with gradients in place of scores.
+        alias: What it is called in place of name and tag, where two checkpoints have the same; None where they do not.
     """
 
     spec: ClassVar[MetricSpec]
@@ -70,6 +71,7 @@ class Metric(nn.Module):
         self.sizing = sizing
         self.tag = tag
         self.as_loss = False
+        self.alias: str | None = None
         self.requires_grad_(False)
         self.eval()
 
@@ -142,7 +144,7 @@ class Metric(nn.Module):
     @property
     def full_name(self) -> str:
         """Name with the checkpoint's tag, e.g. "pfd-iqa.lite"."""
-        return f"{self.spec.name}.{self.tag}"
+        return self.alias or f"{self.spec.name}.{self.tag}"
 
     @property
     def mode(self) -> Mode:
@@ -200,14 +202,36 @@ class Metric(nn.Module):
             gradient goes to the references.
 
         Raises:
-            InputError: An image cannot be scored; a reference is missing, superfluous or of another size.
+            InputError: An image cannot be scored, or its score would not be a finite number; a reference is missing,
+                superfluous or of another size.
         """
         with nullcontext() if self.as_loss else torch.no_grad():
-            scores = self._scores(to_image_list(dist), ref)
+            scores = self.checked(self._scores(to_image_list(dist), ref))
         if not self.as_loss:
             return scores
         low, high = self.score_range
         return (high - scores).mean() if self.higher_is_better else (scores - low).mean()
+
+    def score_with_gradient(
+        self,
+        dist: ImageSource | Sequence[ImageSource],
+        ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None = None,
+    ) -> Tensor:
+        """Score images, with gradients to them, for a loss of your own; the metric is made with `as_loss=True`.
+
+        Args:
+            dist: As for a call of the metric.
+            ref: As for a call of the metric; no gradient goes to it.
+
+        Returns:
+            (N,) scores as the metric means them: higher or lower is better, see `higher_is_better`.
+
+        Raises:
+            InputError: As for a call of the metric; also, the metric was made to score.
+        """
+        if not self.as_loss:
+            raise InputError(f"{self.name} was made to score; make it with as_loss=True to have gradients")
+        return self._scores(to_image_list(dist), ref)
 
     @torch.no_grad()
     def encode_reference(self, ref: ImageSource) -> ReferenceFeatures:
@@ -224,6 +248,22 @@ class Metric(nn.Module):
         if len(images) != 1:
             raise InputError(f"encode_reference takes one image, not {len(images)}; call it once a reference")
         return self._encode(images)
+
+    def checked(self, values: Tensor) -> Tensor:
+        """Return what was computed of N images, (N,), unless one of the values is no finite number.
+
+        Raises:
+            InputError: One is NaN or infinite: weights that are each finite can give that, and so can half precision.
+        """
+        finite = values.isfinite()
+        if not finite.all():
+            index = int(finite.logical_not().nonzero()[0])
+            which = f"image {index}" if len(values) > 1 else "the image"
+            raise InputError(
+                f"{self.full_name} gives {values[index].item()} for {which}; the checkpoint or the dtype does not suit "
+                "it, try float32"
+            )
+        return values
 
     def extra_repr(self) -> str:
         """Name and sizing, for `print(metric)`."""

@@ -1,7 +1,7 @@
 """What BPCLIP minimises: the squared error of eq. 10, with an optional loss on the order of pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
-from iqametrics.objective import Batch, Objective, Statistics, check_init, require_backbone
+from iqametrics.objective import Batch, Objective, Statistics, check_init, read_loss, require_backbone
 from iqametrics.weights.checkpoint import fill, load_checkpoint
 
 _MODES = {"bpclip-fr": "fr", "bpclip-nr": "nr"}
@@ -24,8 +24,8 @@ class BpclipLossConfig:
     """Weights of the parts of the loss; the defaults are the paper's.
 
     Attributes:
-        mse_weight: weight of the mean squared error between score and opinion score.
-        rank_weight: weight of the pairwise hinge `rank_loss`, which the paper does not have.
+        mse_weight: Weight of the mean squared error between predicted and opinion scores.
+        rank_weight: Weight of the pairwise hinge `rank_loss`, which the paper does not have.
     """
 
     mse_weight: float = 1.0
@@ -36,16 +36,9 @@ class BpclipLossConfig:
         """Read a TOML table.
 
         Raises:
-            RecipeError: if a key is unknown, a value is no number or negative, or both weights are zero.
+            RecipeError: If a key is unknown, a value is no number or negative, or both weights are zero.
         """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise RecipeError(f"unknown loss keys: {', '.join(unknown)}; known are {', '.join(known)}")
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise RecipeError(f"{name} = {value!r} is no weight; give a number from 0 up")
-        config = cls(**values)
+        config = read_loss(cls, values)
         if config.mse_weight == config.rank_weight == 0:
             raise RecipeError("mse_weight and rank_weight are both 0, so nothing would be learnt; raise one")
         return config
@@ -55,9 +48,9 @@ class BpclipObjective(Objective):
     """BPCLIP in training, eq. 10: mean squared error on opinion scores in [0, 1], higher is better.
 
     Args:
-        model: the network.
-        loss: weights of the loss's parts.
-        fine_tuning: whether the model comes trained; its level statistics and score bias then stay as they are.
+        model: The network.
+        loss: Weights of the loss's parts.
+        fine_tuning: Whether the model is already trained; its level statistics and score bias then stay as they are.
     """
 
     model: Bpclip
@@ -75,14 +68,15 @@ class BpclipObjective(Objective):
 
         Args:
             metric_name: "bpclip-fr" or "bpclip-nr", which decides the mode.
-            model: fields of `BpclipConfig` without `mode`, and optionally a table `loss` of `BpclipLossConfig`'s.
-            init: `backbone`, a safetensors file of the backbone, needed where levels are frozen, and `anchors`, one
-                with a tensor "anchors" (K, C_t), or open_clip's file of a CLIP model, needed with text anchors; or
-                `checkpoint`, a checkpoint of this method and config, to be trained further.
+            model: Fields of `BpclipConfig` without `mode`, and optionally a table `loss` with fields of
+                `BpclipLossConfig`.
+            init: Files to start from. Either `backbone`, a safetensors file of the backbone, needed where levels are
+                frozen, and `anchors`, a safetensors file with a tensor "anchors" (K, C_t) or open_clip's file of a
+                CLIP model, needed with text anchors; or `checkpoint`, a checkpoint of this method and config.
 
         Raises:
-            RecipeError: if a name or a value is not known or impossible, or a starting file is needed and not given.
-            WeightsError: if a file cannot be read or does not fit.
+            RecipeError: If a name or a value is not known or impossible, or a starting file is needed and not given.
+            WeightsError: If a file cannot be read or does not fit.
         """
         if metric_name not in _MODES:
             raise RecipeError(f"metric {metric_name!r} is not BPCLIP; choose one of {', '.join(_MODES)}")
@@ -108,8 +102,8 @@ class BpclipObjective(Objective):
         return cls(network, loss)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the weighted loss and its parts, `mse` and, where it has a weight, `rank`."""
-        # Under autocast the scores come in half precision; differences of scores are for float32.
+        """Compute the weighted loss and its parts: `mse`, and `rank` where it has a weight."""
+        # Under autocast the scores are in half precision; their differences need float32.
         scores = self.model.head(batch.dist, batch.ref).to(batch.mos.dtype)
         parts = {"mse": F.mse_loss(scores, batch.mos)}
         total = self.loss_config.mse_weight * parts["mse"]
@@ -121,7 +115,7 @@ class BpclipObjective(Objective):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
-        """Give scores (N,) of whole images; the model is left in the mode it was in."""
+        """Score whole images: (N,). The model stays in training or evaluation mode, whichever it was in."""
         training = self.model.training
         self.model.eval()
         scores = self.model.head(batch.dist, batch.ref)
@@ -130,11 +124,11 @@ class BpclipObjective(Objective):
 
     @torch.no_grad()
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
-        """Give all five levels, which the model standardises."""
+        """Compute all five levels, whose statistics the model standardises by."""
         return self.model.levels(trunk)
 
     def initialise(self, statistics: Statistics) -> None:
-        """Start the score at the mean opinion score and store the levels' statistics; not in fine-tuning."""
+        """Start the score at the mean opinion score and store the levels' statistics; do nothing in fine-tuning."""
         if self.fine_tuning:
             return
         with torch.no_grad():
@@ -143,12 +137,12 @@ class BpclipObjective(Objective):
 
 
 def rank_loss(scores: Tensor, mos: Tensor, source: Tensor) -> Tensor:
-    """Give the mean of max(0, p_j - p_i) over the pairs of one source in which i has the higher opinion score.
+    """Average max(0, p_j - p_i) over the pairs of one source in which i has the higher opinion score.
 
     Args:
-        scores: predictions p, (N,).
-        mos: opinion scores, (N,).
-        source: which scale an opinion score is on, (N,); pairs across sources do not count.
+        scores: Predictions p, (N,).
+        mos: Opinion scores, (N,).
+        source: Number of the scale that an opinion score is on, (N,); pairs across sources do not count.
 
     Returns:
         A scalar, 0 where every pair is in order or there is no pair.

@@ -1,22 +1,34 @@
-"""What the commands share: the parser's manners, options, and the making of metrics."""
+"""Shared by the commands: a parser that reports a mistake in one line, options, and the creation of metrics."""
 
 import argparse
 import math
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from iqametrics.cli.output import printable
+from iqametrics.common.devices import AUTO, DEVICES
 from iqametrics.errors import UnknownMetricError
-from iqametrics.registry import LiteCheckpointWarning, create_metric, split_name
+from iqametrics.naming import parse_name
+from iqametrics.registry import LiteCheckpointWarning, check_name, create_metric
 
 if TYPE_CHECKING:
     from iqametrics.metric import Metric
+
+METRIC = "NAME[.TAG][=FILE]"
+METRIC_HELP = (
+    "metric, with or without a checkpoint's tag (pfd-iqa.lite), a checkpoint file (pfd-iqa=my.safetensors) or one on "
+    "the Hub (pfd-iqa=hub:ORG/NAME@REVISION)"
+)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_BELOW = 3
-EXIT_INTERRUPTED = 130
+EXIT_SIGNAL = 128
+"""To this, the number of the signal that ended the command is added: 130 for Ctrl-C, 143 for SIGTERM."""
 EXIT_BROKEN_PIPE = 141
 
 
@@ -32,12 +44,26 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""
-        self.exit(EXIT_USAGE, f"iqametrics: error: {message} (see {self.prog} --help)\n")
+        self.exit(EXIT_USAGE, f"iqametrics: error: {printable(message)} (see {self.prog} --help)\n")
 
 
 def complain(message: str) -> None:
-    """Write one line on stderr."""
-    print(f"iqametrics: {message}", file=sys.stderr)
+    """Write one line on stderr, whatever names of files or words of a checkpoint stand in it."""
+    print(f"iqametrics: {printable(message)}", file=sys.stderr)
+
+
+def tell_in_one_line(category: type[Warning]) -> None:
+    """Show warnings of a kind as one line each on stderr; within `warnings.catch_warnings`, which ends it."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, kind: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(kind, category):
+            complain(f"note: {message}")
+        else:
+            usual(message, kind, *where, **more)
+
+    warnings.simplefilter("always", category)
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def positive(text: str) -> int:
@@ -59,9 +85,7 @@ def finite(text: str) -> float:
 def add_compute_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that score."""
     group = parser.add_argument_group("computing")
-    group.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute (default: auto)"
-    )
+    group.add_argument("--device", choices=DEVICES, default=AUTO, help="where to compute (default: auto)")
     group.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="what in (default: float32)"
     )
@@ -72,25 +96,41 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_metric_name(name: str) -> None:
-    """Refuse an unknown metric, in milliseconds.
+    """Refuse an unknown metric or a file that is no checkpoint of it, in milliseconds.
 
     Raises:
         UsageError: There is no such metric or checkpoint.
+        WeightsError: The file is missing, damaged, no checkpoint, or that of another metric.
     """
     try:
-        split_name(name)
+        check_name(name)
     except UnknownMetricError as error:
         raise UsageError(str(error)) from error
 
 
-def make_metric(name: str, device: str, dtype: str, *, weights: str = "default") -> "Metric":
+def make_metrics(names: Sequence[str], device: str, dtype: str, *, quiet: bool = False) -> "list[Metric]":
+    """Make metrics, each with a name of its own in the output as far as they are different.
+
+    Of several with the same tag, those given by a file are called as on the command line. `quiet` leaves out that
+    one is the lite checkpoint.
+    """
+    metrics = [_make_metric(name, device, dtype, quiet=quiet) for name in names]
+    count = Counter(metric.full_name for metric in metrics)
+    for metric, name in zip(metrics, names, strict=True):
+        if count[metric.full_name] > 1 and parse_name(name).weights is not None:
+            metric.alias = name
+    return metrics
+
+
+def _make_metric(name: str, device: str, dtype: str, *, quiet: bool) -> "Metric":
     """Make a metric, with its warnings as lines on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LiteCheckpointWarning)
-        metric = create_metric(name, weights=weights, device=device, dtype=dtype)
+        metric = create_metric(name, device=device, dtype=dtype)
     for warning in caught:
         if issubclass(warning.category, LiteCheckpointWarning):
-            complain(f"note: {warning.message}")
+            if not quiet:
+                complain(f"note: {warning.message}")
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return metric

@@ -9,6 +9,7 @@ from typing import Any
 from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, complain
 from iqametrics.cli.output import FORMATS, open_rows
 from iqametrics.cli.weights_publish import add_convert_parser, add_publish_parser
+from iqametrics.common.digest import file_sha256
 from iqametrics.errors import WeightsError
 from iqametrics.weights import hub
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, is_sha256, read_manifest
@@ -32,7 +33,7 @@ DAMAGED, UNREADABLE, BAD_RECORD = "damaged", "unreadable", "bad record"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class WeightFile:
     """A weight file that has a name.
 
     Attributes:
@@ -221,10 +222,10 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="form of the output (default: table)")
 
 
-def _items() -> list[Item]:
+def _items() -> list[WeightFile]:
     manifest = read_manifest(WEIGHTS_FOLDER)
     bases = [
-        Item(
+        WeightFile(
             name=base.name,
             what="base",
             licence=None,
@@ -239,9 +240,9 @@ def _items() -> list[Item]:
     return [*map(_checkpoint, manifest.checkpoints), *bases, *map(_starting, list_starting())]
 
 
-def _checkpoint(entry: CheckpointEntry) -> Item:
+def _checkpoint(entry: CheckpointEntry) -> WeightFile:
     bundled = entry.source == "bundled"
-    return Item(
+    return WeightFile(
         name=entry.full_name,
         what="checkpoint",
         licence=entry.licence,
@@ -253,14 +254,14 @@ def _checkpoint(entry: CheckpointEntry) -> Item:
     )
 
 
-def _starting(name: str) -> Item:
+def _starting(name: str) -> WeightFile:
     entry = starting_entry(name)
     problem = None
     try:
         file = hub_file(entry)
     except WeightsError as error:  # one bad record must not hide all other files
         file, problem = hub_file(entry, recorded=False), str(error)
-    return Item(
+    return WeightFile(
         name=name,
         what="starting",
         licence=entry.licence,
@@ -273,11 +274,11 @@ def _starting(name: str) -> Item:
     )
 
 
-def _find(name: str) -> Item:
+def _find(name: str) -> WeightFile:
     """The item of a name, or of a reference to the Hub."""
     if name.startswith(hub.HUB):
         file = hub.parse_reference(name)
-        return Item(
+        return WeightFile(
             name=name, what="checkpoint", licence=None, sha256=None, bytes=None, bundled=None, on_hub=file, entry=None
         )
     items = {item.name: item for item in _items()}
@@ -288,7 +289,7 @@ def _find(name: str) -> Item:
     return items[name]
 
 
-def _found(item: Item) -> Path:
+def _found(item: WeightFile) -> Path:
     path = item.path()
     if path is None:
         remedy = "reinstall iqametrics" if item.on_hub is None else f"run `iqametrics weights fetch {item.name}`"
@@ -305,14 +306,14 @@ def _fetch_starting(name: str, force: bool) -> Path:
     return path
 
 
-def _check(item: Item, path: Path | None) -> str:
+def _check(item: WeightFile, path: Path | None) -> str:
     if path is None:
         return item.state()
     known = item.sha256 or path.resolve().name
     if not is_sha256(known):
         return "not pinned"
     try:
-        found = hub.digest(path)
+        found = file_sha256(path, error=WeightsError)
     except WeightsError:
         return UNREADABLE
     if found != known:
@@ -320,14 +321,14 @@ def _check(item: Item, path: Path | None) -> str:
     return "ok" if item.sha256 else "ok, not pinned"
 
 
-def _pinned(item: Item) -> str:
+def _pinned(item: WeightFile) -> str:
     if item.on_hub is None or not isinstance(item.entry, StartingEntry) or item.entry.is_pinned:
         return "yes"
     pin = None if item.problem else read_pin(item.name)
     return "no" if pin is None else "by you" if pin.trusted else "recorded"
 
 
-def _megabytes(item: Item, path: Path | None, as_text: bool) -> float | str | None:
+def _megabytes(item: WeightFile, path: Path | None, as_text: bool) -> float | str | None:
     size = item.bytes if item.bytes is not None else path.stat().st_size if path else None
     if size is None:
         return None

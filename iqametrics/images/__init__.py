@@ -15,27 +15,30 @@
     quiet.py      libraries that write to stderr by themselves
     check.py      shapes, dtypes and ranges of tensors and arrays
     sizing.py     the size at which a checkpoint looks at images
-    read.py       the two functions that everything else calls: read_image and to_image_list
+    read.py       what everything else calls: read_image, to_image_list and image_size
 
 `docs/images.md` has one table of what happens to each kind of input.
 """
 
 from iqametrics.images.budget import MAX_PIXELS
-from iqametrics.images.check import check_pair, check_tensor
-from iqametrics.images.files import IMAGE_SUFFIXES, is_file, is_folder, list_images
-from iqametrics.images.read import ImageSource, read_image, to_image_list
+from iqametrics.images.check import check_pair, check_sizes, check_tensor
+from iqametrics.images.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_images, list_unread, walk_pictures
+from iqametrics.images.read import ImageSource, image_size, read_image, to_image_list
 from iqametrics.images.sizing import Sizing
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "UNREAD_SUFFIXES",
     "ImageSource",
     "Sizing",
     "check_pair",
+    "check_sizes",
     "check_tensor",
-    "is_file",
-    "is_folder",
+    "image_size",
     "list_images",
+    "list_unread",
     "read_image",
     "to_image_list",
+    "walk_pictures",
 ]

@@ -41,7 +41,7 @@ def decode_stream(stream: IO[bytes], name: str) -> Pixels:
         ImageReadError: Not an image, damaged, cut short, of more than one frame, of a kind that is not read, or with
             more pixels than allowed.
     """
-    with _damage_told(name):
+    with damage_told(name):
         if ImageFile.LOAD_TRUNCATED_IMAGES:
             raise InputError(f"{name}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and hides damage; set it to False")
         prefix = stream.read(64)
@@ -65,7 +65,7 @@ def decode_image(image: Image.Image, name: str) -> Pixels:
     An image that Pillow opened and did not decode yet is decoded as its file would be. Of one that is decoded, what
     Pillow is known to read wrong is refused.
     """
-    with _damage_told(name):
+    with damage_told(name):
         stream = getattr(image, "fp", None)
         waiting = bool(getattr(image, "tile", None))
         if _is_closed(image, stream, waiting):
@@ -110,7 +110,7 @@ def _check_loaded(image: Any, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _damage_told(name: str) -> Iterator[None]:
+def damage_told(name: str) -> Iterator[None]:
     """Turn what the decoders raise on damaged data into our error.
 
     That is anything: OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError, KeyError, OverflowError,

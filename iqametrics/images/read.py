@@ -1,10 +1,10 @@
-"""The two functions that everything else calls to get at pictures."""
+"""The functions that everything else calls to get at pictures."""
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from iqametrics.errors import ImageReadError, InputError
 from iqametrics.images.check import check_array, check_tensor
 from iqametrics.images.decode import decode_image, decode_stream
 from iqametrics.images.pillow import Pixels
+from iqametrics.images.size import stream_size
 
 ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
@@ -22,6 +23,7 @@ ImageSource: TypeAlias = (
 """Whatever one picture can be given as."""
 
 _PIXELS_AT_ONCE = 2**16
+_T = TypeVar("_T")
 
 
 def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
@@ -61,12 +63,22 @@ def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
         name = label or "image bytes"
         return _pixels_to_tensor(decode_stream(io.BytesIO(source), name), name)
     if isinstance(source, str | os.PathLike):
-        return _read_file(source, label or str(os.fspath(source)))
+        name = label or str(os.fspath(source))
+        return _pixels_to_tensor(_from_file(source, name, decode_stream), name)
     if callable(getattr(source, "read", None)):
         return _read_stream(source, label or _own_name(source) or "image file")
     raise InputError(
         f"{label or 'image'}: a {type(source).__name__} is not an image; give a path, bytes, PIL image, array or tensor"
     )
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Read the height and width that `read_image` would give, from the file's header alone.
+
+    Raises:
+        ImageReadError: As for `read_image`, as far as the header shows it.
+    """
+    return _from_file(path, str(path), stream_size)
 
 
 def to_image_list(source: ImageSource | Sequence[ImageSource]) -> list[Tensor]:
@@ -112,20 +124,19 @@ def _own_name(source: object) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _read_file(source: str | os.PathLike[str], name: str) -> Tensor:
+def _from_file(source: str | os.PathLike[str], name: str, read: Callable[[IO[bytes], str], _T]) -> _T:
     try:
         path = Path(source)
         if not path.is_file():
             raise ImageReadError(f"{name}: {_why_no_file(path)}")
         with path.open("rb") as stream:
-            pixels = decode_stream(stream, name)
+            return read(stream, name)
     except OSError as error:
         raise ImageReadError(f"{name}: cannot be opened ({error.strerror}); check its name and rights") from error
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise ImageReadError(f"{name}: is not a path ({error}); give a str or pathlib.Path") from error
-    return _pixels_to_tensor(pixels, name)
 
 
 def _read_stream(stream: Any, name: str) -> Tensor:

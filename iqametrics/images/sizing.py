@@ -9,7 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iqametrics.errors import InputError, WeightsError
-from iqametrics.images.budget import MAX_PIXELS
+
+MAX_ENLARGED_SIDE = 1024
+"""Greatest `min_side` and `short_side`: a checkpoint could otherwise ask for gigabytes to look at a thumbnail."""
+
+_MAX_ENLARGED_PIXELS = 2**24
 
 _ROUNDING = 1e-5
 """How far outside [0, 1] the weights of a resize, which add up to 1, can bring a picture that is black or white."""
@@ -32,9 +36,13 @@ class Sizing:
     short_side: int | None = None
 
     def __post_init__(self) -> None:
-        sides = [side for side in (self.min_side, self.short_side, self.max_side) if side is not None]
+        sides = [self.min_side, *(side for side in (self.short_side, self.max_side) if side is not None)]
         if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
             raise ValueError(f"sides {sides} are not all whole numbers from 1 up")
+        if max(self.min_side, self.short_side or 1) > MAX_ENLARGED_SIDE:
+            raise ValueError(
+                f"min_side and short_side are {MAX_ENLARGED_SIDE} at most, since small images grow to them"
+            )
         if sides != sorted(sides):
             raise ValueError(
                 f"sizing needs min_side <= short_side <= max_side, not {self.min_side}, {self.short_side} and "
@@ -64,7 +72,7 @@ class Sizing:
         """Give the height and width at which an image of this height and width is looked at.
 
         Raises:
-            InputError: The image is so narrow that it would grow beyond all bounds (only without `max_side`).
+            InputError: The image is so narrow that it would grow beyond all bounds.
 
         Examples:
             >>> Sizing(64, 1024).fit(3000, 4000), Sizing(64, 1024).fit(32, 48), Sizing(64).fit(600, 800)
@@ -77,7 +85,7 @@ class Sizing:
         if self.max_side is not None:
             scale = min(scale, self.max_side / longer)
         fitted = (max(self.min_side, round(height * scale)), max(self.min_side, round(width * scale)))
-        if scale > 1 and fitted[0] * fitted[1] > MAX_PIXELS:
+        if fitted[0] * fitted[1] > max(height * width, _MAX_ENLARGED_PIXELS):
             raise InputError(
                 f"an image of {width}x{height} is too narrow to be scaled up to a shorter side of "
                 f"{self.short_side or self.min_side}; crop it"

@@ -1,5 +1,7 @@
 """Batch normalisation whose statistics and affine parameters stay as they were loaded."""
 
+from functools import lru_cache
+
 from torch import nn
 
 
@@ -7,7 +9,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d that always normalises by its stored statistics.
 
     It is an ordinary `nn.BatchNorm2d` in evaluation mode (same parameters, buffers and state dict), except that
-    `train()` cannot take it out of that mode and that its affine parameters ask for no gradient.
+    `train()` cannot take it out of that mode and that its affine parameters need no gradient.
     """
 
     def __init__(self, source: nn.BatchNorm2d) -> None:
@@ -24,20 +26,40 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 def freeze_batch_norm(module: nn.Module) -> nn.Module:
-    """Replace each BatchNorm2d of a module by one that training leaves alone.
+    """Replace each BatchNorm2d of a module by one that training does not change.
 
-    Freezing holds the running statistics and the affine parameters, and survives any later `.train()`. The names in
-    the state dict stay the same, so checkpoints fit before and after. A later `module.requires_grad_(True)` asks for
-    gradients of the affine parameters again: freeze last.
+    Running statistics and affine parameters stay as they are, whatever `.train()` is called later. The names in
+    the state dict stay the same, so checkpoints fit before and after. A later `module.requires_grad_(True)` makes
+    the affine parameters trainable again: freeze last.
 
     Args:
-        module: a network, changed in place, or a single BatchNorm2d, of which a frozen twin is returned.
+        module: A network, changed in place, or a single BatchNorm2d, of which a frozen twin is returned.
 
     Returns:
         The module, for chaining.
     """
-    if isinstance(module, nn.BatchNorm2d):
+    if type(module) is nn.BatchNorm2d:
         return FrozenBatchNorm2d(module)
+    if isinstance(module, nn.BatchNorm2d):
+        # A kind of its own, which does more (timm's have the activation in them): it stays what it is, but frozen.
+        module.__class__ = _frozen(type(module))  # type: ignore[arg-type]
+        return module.requires_grad_(False).eval()
     for name, child in module.named_children():
         setattr(module, name, freeze_batch_norm(child))
     return module
+
+
+class _Frozen(nn.Module):
+    def train(self, mode: bool = True) -> "_Frozen":
+        return super().train(False)
+
+
+@lru_cache(maxsize=16)
+def _frozen(kind: type[nn.BatchNorm2d]) -> type[nn.BatchNorm2d]:
+    if issubclass(kind, FrozenBatchNorm2d | _Frozen):
+        return kind
+
+    class Frozen(_Frozen, kind):  # type: ignore[misc, valid-type]
+        pass
+
+    return Frozen

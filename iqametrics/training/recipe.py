@@ -8,68 +8,72 @@ working folder).
 """
 
 import dataclasses
-import difflib
 import json
-import math
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from iqametrics.common.fields import read_fields
+from iqametrics.common.suggest import did_you_mean
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import RecipeError
+from iqametrics.nn.levels import CELL
 from iqametrics.training.recipes import apply_overrides, find_recipe, is_recipe, locate, read_tables
 
-CELL = 32
-"""Pixels of one cell of the coarsest level; crops of cached features lie on this grid."""
 _INIT_PATHS = ("backbone", "anchors", "teacher", "checkpoint")
 _Table = TypeVar("_Table")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricTable:
-    """Which metric is trained: `name` as registered (or "pfd-teacher"), `tag` of the checkpoint, e.g. "lite"."""
+    """Which metric is trained: `name` as registered (or "pfd-teacher"), the checkpoint's `tag` ("": the run's name)."""
 
     name: str
-    tag: str = "custom"
+    tag: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtraData:
-    """Further images that join the training part, never the held-out ones.
-
-    Attributes:
-        csv: the file; `dataset`, `root` and `mos_range` as in `DataTable`.
-        dataset: name of a dataset, in place of a CSV.
-        root: folder that its names start from; the CSV's own folder if empty.
-        mos_range: (worst, best) of its scores.
-        weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
-    """
-
-    csv: str = ""
-    dataset: str = ""
-    root: str = ""
-    mos_range: tuple[float, float] | None = None
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataTable:
-    """The images and their scores: a CSV file or one of the datasets that the package knows, one of the two.
+class ImagesTable:
+    """Images and their scores: a CSV file or one of the datasets that the package knows, one of the two.
 
     Attributes:
         csv: `image,mos[,reference,kind,level,distortion,split,group,mos_std]`.
         dataset: name of a dataset, see `iqametrics datasets list`.
         root: folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
         mos_range: (worst, best) of the scores, mapped onto (0, 1); none takes them as they are.
-        extra: further CSVs, `[[data.extra]]`.
     """
 
     csv: str = ""
     dataset: str = ""
     root: str = ""
     mos_range: tuple[float, float] | None = None
+
+    @property
+    def images(self) -> LabelledImages:
+        """The images that the table names."""
+        return LabelledImages(csv=self.csv, dataset=self.dataset, root=self.root, mos_range=self.mos_range)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraData(ImagesTable):
+    """Further images that join the training part, never the held-out ones.
+
+    Attributes:
+        weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
+    """
+
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataTable(ImagesTable):
+    """The main images, which are dealt to training, validation and test part.
+
+    Attributes:
+        extra: further images, `[[data.extra]]`.
+    """
+
     extra: tuple[ExtraData, ...] = ()
 
 
@@ -124,7 +128,7 @@ class TrainTable:
         eval_batch_size: whole images at a time in validation.
         amp: precision of the forward pass: "none" (float32), "bfloat16", or "float16" with a loss scaler.
         accumulate: parts that a batch is cut into, one forward and backward pass each, to save memory.
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
         workers: threads that prepare batches.
     """
 
@@ -221,6 +225,11 @@ class Recipe:
     output: OutputTable = OutputTable()
 
     @property
+    def images(self) -> list[LabelledImages]:
+        """The main images and the further ones."""
+        return [self.data.images, *(extra.images for extra in self.data.extra)]
+
+    @property
     def min_side(self) -> int:
         """Shorter side that every image has at least."""
         return self.sizing.min_side or self.train.crop
@@ -256,7 +265,7 @@ def parse_recipe(tables: Mapping[str, Any], base: Path) -> Recipe:
     Raises:
         RecipeError: as for `read_recipe`.
     """
-    recipe = _build(Recipe, locate(tables, base), "recipe")
+    recipe = read_fields(Recipe, locate(tables, base), "recipe", error=RecipeError, top=True)
     _check(recipe)
     return recipe
 
@@ -281,67 +290,9 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _build(cls: type[_Table], values: Any, where: str) -> _Table:
-    """Fill a dataclass from a table, checking names and types."""
-    if not isinstance(values, Mapping):
-        raise RecipeError(f"{where} = {values!r}: should be a table; write [{where}]")
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise RecipeError(f"{where}: unknown key {key!r}; {hint}")
-    for name, f in known.items():
-        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise RecipeError(f"{where}: {name} is missing; add it")
-    prefix = "" if cls is Recipe else f"{where}."
-    return cls(**{key: _convert(value, hints[key], prefix + key) for key, value in values.items()})
-
-
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    """Check a TOML value against a type hint and give it in that type."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _convert(value, args[0], where)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where)
-    if origin is tuple:
-        return _convert_list(value, args, where)
-    if origin is Literal:
-        if value not in args:
-            raise RecipeError(f"{where} = {value!r}: choose one of {', '.join(map(repr, args))}")
-        return value
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise RecipeError(f"{where} = {value!r}: should be a table")
-        return {key: _convert(item, args[1], f"{where}.{key}") for key, item in value.items()}
-    return value if hint is Any else _convert_plain(value, hint, where)
-
-
-def _convert_plain(value: Any, hint: type, where: str) -> Any:
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise RecipeError(f"{where} = {value!r}: should be of type {hint.__name__}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"{where} = {value}: give a finite number")
-    return value
-
-
-def _convert_list(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise RecipeError(f"{where} = {value!r}: should be a list")
-    if args[-1] is Ellipsis:
-        args = (args[0],) * len(value)
-    if len(value) != len(args):
-        raise RecipeError(f"{where} = {value!r}: should have {len(args)} entries")
-    return tuple(_convert(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, args, strict=True)))
-
-
 def _check_tag(tag: str) -> None:
     """Refuse now what the checkpoint's metadata could not hold when all is trained."""
-    if not tag.isprintable() or "/" in tag or not 0 < len(tag) <= 100:
+    if not tag.isprintable() or "/" in tag or len(tag) > 100:
         raise RecipeError(f"metric.tag = {tag[:100]!r} is no name; give a word such as 'mine'")
 
 
@@ -370,7 +321,8 @@ def _check(recipe: Recipe) -> None:
         _require(0 <= getattr(train, name) < 1, f"train.{name}", getattr(train, name), "give 0 up to, but not, 1")
     for name in ("validation", "test"):
         _require(0 <= getattr(split, name) < 1, f"split.{name}", getattr(split, name), "give 0 up to, but not, 1")
-    _require(split.validation + split.test < 1, "split.validation + split.test", 1, "leave something to train on")
+    held_out = split.validation + split.test
+    _require(held_out < 1, "split.validation + split.test", f"{held_out:g}", "leave something to train on")
     if split.by not in ("column", "official") and not split.validation and train.selection == "best-val":
         raise RecipeError("split.validation = 0 leaves nothing to select by; give a share or train.selection = 'last'")
     for number, extra in enumerate(recipe.data.extra):
@@ -385,7 +337,7 @@ def _check(recipe: Recipe) -> None:
 
 def _check_data(data: DataTable) -> None:
     """Each set of images comes from a CSV or from a dataset, one of the two."""
-    tables: dict[str, DataTable | ExtraData] = {"data": data}
+    tables: dict[str, ImagesTable] = {"data": data}
     tables |= {f"data.extra[{number}]": extra for number, extra in enumerate(data.extra)}
     for where, table in tables.items():
         if not (table.csv or table.dataset):
@@ -397,13 +349,14 @@ def _check_data(data: DataTable) -> None:
             raise RecipeError(f"{where}.csv and {where}.dataset are both given; leave one out")
         if table.dataset and not table.root:
             raise RecipeError(f"{where}.root is missing: give --root DIR, the folder that {table.dataset} is in")
+        if table.dataset and table.mos_range is not None:
+            raise RecipeError(f"{where}.mos_range: is for a CSV, the range of {table.dataset} is known; leave it out")
 
 
 def _check_init(recipe: Recipe) -> None:
     for key in recipe.init:
         if key not in _INIT_PATHS:
-            close = difflib.get_close_matches(key, _INIT_PATHS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_INIT_PATHS)}"
+            hint = did_you_mean(key, _INIT_PATHS) or f"known are {', '.join(_INIT_PATHS)}"
             raise RecipeError(f"init: unknown key {key!r}; {hint}")
     if recipe.teacher and not is_recipe(recipe.init.get("teacher", "")):
         raise RecipeError("[teacher] changes a teacher's recipe, but init.teacher is none; leave it out")

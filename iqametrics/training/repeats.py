@@ -20,8 +20,8 @@ from typing import Any
 from tqdm import tqdm
 
 from iqametrics.errors import RecipeError, TrainingError
-from iqametrics.training.files import write_atomic
 from iqametrics.training.recipe import Recipe
+from iqametrics.training.resume import write_run_file
 from iqametrics.training.run import is_finished, train_recipe
 from iqametrics.training.starting import RESULTS
 
@@ -54,7 +54,7 @@ def train_repeats(recipe: Recipe, output: Path | str, *, splits: int = 10, resum
     folder = Path(output)
     # Under torchrun the others may come when the first process has begun to write; it alone also sums up.
     first = os.environ.get("RANK", "0") == "0"
-    if first and not resume and folder.exists() and any(folder.iterdir()):
+    if first and not resume and folder.is_dir() and any(folder.iterdir()):
         raise TrainingError(f"{folder}: already holds files; go on with --resume or give another --output")
     runs = []
     for seed in range(splits):
@@ -82,7 +82,7 @@ def write_summary(folder: Path, runs: list[dict[str, Any]]) -> Path:
     first = runs[0]
     summary: dict[str, Any] = {
         "metric": first["metric"],
-        "tag": first["tag"],
+        "tag": first["tag"].removesuffix("-split-00"),
         "splits": len(runs),
         "split": {key: value for key, value in first["split"].items() if key != "seed"},
         "selection": first["selection"],
@@ -94,8 +94,8 @@ def write_summary(folder: Path, runs: list[dict[str, Any]]) -> Path:
     summary["runs"] = [
         {key: run.get(key) for key in ("split", "epoch", "images", "commit", "date", "seconds")} for run in runs
     ]
-    write_atomic(folder / TABLE, _table(summary))
-    write_atomic(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    write_run_file(folder / TABLE, _table(summary))
+    write_run_file(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return folder / SUMMARY
 
 

@@ -9,23 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iqametrics.evaluation import evaluate
-from iqametrics.training.data import Item, RunData, relative_name
-from iqametrics.training.files import write_atomic
+from iqametrics.datasets.labelled import LabelledImages
+from iqametrics.evaluation.measure import measure
+from iqametrics.training.data import RunData, RunImage
 from iqametrics.training.recipe import Recipe
+from iqametrics.training.resume import write_run_file
 from iqametrics.training.starting import RESULTS
 
 PREDICTIONS = "predictions.csv"
 
 
-def measure(items: list[Item], scores: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Give the agreement of scores with the opinions, with an interval over the groups of the split."""
-    groups = [item.group for item in items]
-    alike = len(set(groups)) == 1
-    mos = [item.sample.mos for item in items]
-    measured = evaluate(scores, mos, groups=None if alike else groups).to_dict()
-    # Images of one group are no sample to resample: there is a figure, but no interval.
-    return measured | ({"srcc_low": None, "srcc_high": None} if alike else {})
+def measure_part(
+    images: LabelledImages, part: list[RunImage], scores: npt.NDArray[np.float64]
+) -> dict[str, int | float | bool | None]:
+    """Give the agreement of scores with the opinions on a held-out part of the run's main images."""
+    samples = [item.sample for item in part]
+    return measure(scores.tolist(), [sample.mos for sample in samples], groups=images.interval_groups(samples))
 
 
 def write_predictions(folder: Path, recipe: Recipe, data: RunData, scores: dict[str, npt.NDArray[np.float64]]) -> None:
@@ -37,12 +36,13 @@ def write_predictions(folder: Path, recipe: Recipe, data: RunData, scores: dict[
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "reference", "part", "group", "mos", "score"])
-    root = recipe.data.root or str(Path(recipe.data.csv).parent)
+    images = recipe.data.images
     for part, values in scores.items():
-        for item, score in zip(getattr(data, part), values, strict=True):
-            files = [relative_name(path, root) for path in (item.sample.image, item.sample.reference)]
-            writer.writerow([*files, part, item.group, f"{item.sample.mos:.6f}", f"{score:.6f}"])
-    write_atomic(folder / PREDICTIONS, text.getvalue())
+        samples = [item.sample for item in getattr(data, part)]
+        for sample, group, score in zip(samples, images.interval_groups(samples), values, strict=True):
+            files = [images.name_of(path) for path in (sample.image, sample.reference)]
+            writer.writerow([*files, part, group, f"{sample.mos:.6f}", f"{score:.6f}"])
+    write_run_file(folder / PREDICTIONS, text.getvalue())
 
 
 def write_results(folder: Path, metadata: dict[str, Any], seconds: float) -> None:
@@ -64,4 +64,4 @@ def write_results(folder: Path, metadata: dict[str, Any], seconds: float) -> Non
         **{name: training[name] for name in ("images", "commit", "changed_since_commit", "hardware", "date")},
         "seconds": round(seconds, 2),
     }
-    write_atomic(folder / RESULTS, json.dumps(record, indent=1) + "\n")
+    write_run_file(folder / RESULTS, json.dumps(record, indent=1) + "\n")

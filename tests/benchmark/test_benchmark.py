@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from benchmark_fake import PLACE, PLAN, execute, figures, jobs, result
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from places import DATA
 
 from iqametrics import registry
 from iqametrics.benchmark.jobs import SCORES, Executor, read_scores
@@ -30,13 +30,14 @@ from iqametrics.benchmark.plan import (
     plan_table,
     unfilled_rows,
 )
-from iqametrics.benchmark.render import FORMATS, render
+from iqametrics.benchmark.render import render
 from iqametrics.benchmark.report import judge, make_report
 from iqametrics.benchmark.run import job_folder, open_run, planned_jobs, read_plan, run_jobs
-from iqametrics.benchmark.sources import Source, read_sources
+from iqametrics.benchmark.sources import read_sources
 from iqametrics.benchmark.tables import AVERAGE, list_tables, paper_table
 from iqametrics.cli.main import main
 from iqametrics.datasets.catalogue import dataset_spec, list_datasets
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.datasets.protocol import SIX_TWO_TWO, random_parts
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
@@ -104,7 +105,7 @@ class TestPlan:
         for job in planned:
             assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
             if job.recipe:
-                source = Source(name=job.train, root="/data", layout=job.train)
+                source = LabelledImages(root="/data", dataset=job.train)
                 recipe = read_recipe(find_recipe(job.recipe), overrides(job, source, "cpu", Path("/cache")))
                 assert recipe.metric.name == job.metric
                 assert (recipe.data.dataset, recipe.data.root) == (job.train, "/data")
@@ -184,7 +185,7 @@ class TestPlan:
             plan_table(paper_table("bpclip-fig5"))
 
     def test_commands(self):
-        sources = {"live": Source(name="live", root="/data/li ve", layout="live")}
+        sources = {"live": LabelledImages(root="/data/li ve", dataset="live")}
         trained, finished = (
             plan_table(paper_table("bpclip-table2"), rows=[row], datasets=["live"], splits=1)[0]
             for row in ("BPCLIP", "PSNR")
@@ -200,7 +201,7 @@ class TestPlan:
 
     def test_passes(self):
         """200 epochs of 60% of LIVE's 779 images; a trial of three epochs is counted as what it is."""
-        live = {"rows": ["BPCLIP"], "datasets": ["live"], "splits": 1}
+        live: dict[str, Any] = {"rows": ["BPCLIP"], "datasets": ["live"], "splits": 1}
         table = paper_table("bpclip-table2")
         assert image_passes(plan_table(table, **live)[0]) == 467 * 200
         assert image_passes(plan_table(table, **live, changes=["train.epochs=3"])[0]) == 467 * 3
@@ -215,9 +216,9 @@ class TestSources:
         path = tmp_path / "data.toml"
         path.write_text('[datasets.live]\nroot = "LIVE"\n[datasets.mine]\ncsv = "a/b.csv"\nmos_range = [1, 5]\n')
         live, mine = read_sources(path).values()
-        assert (live.root, live.layout, live.csv) == (str(tmp_path / "LIVE"), "live", "")
-        assert (mine.csv, mine.layout, mine.mos_range) == (str(tmp_path / "a/b.csv"), "", (1.0, 5.0))
-        assert mine.overrides() == (f'data.csv="{tmp_path}/a/b.csv"', "data.mos_range=[1.0, 5.0]")
+        assert (live.root, live.dataset, live.csv) == (str(tmp_path / "LIVE"), "live", "")
+        assert (mine.csv, mine.dataset, mine.mos_range) == (str(tmp_path / "a/b.csv"), "", (1.0, 5.0))
+        assert mine.to_table() == {"csv": f"{tmp_path}/a/b.csv", "mos_range": [1.0, 5.0]}
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -243,7 +244,7 @@ class TestSources:
     def test_only_listed_images(self, photos, tmp_path):
         names = tmp_path / "few.txt"
         names.write_text("# held out\nsub/P1.png\np3.png\n")
-        source = Source(name="mine", csv=str(photos), images=str(names))
+        source = LabelledImages(csv=str(photos), images=str(names))
         assert [sample.image.name for sample in source.load()] == ["p1.png", "p3.png"]
         names.write_text("p1.png\nnone.png\n")
         with pytest.raises(DataError, match=r"1 of its names are not in the dataset, e\.g\. none\.png"):
@@ -315,22 +316,6 @@ class TestReport:
         assert lines["BPCLIP", "kadid10k", "srcc"].verdict == "not run"
         assert lines["DeepQA", "live", "srcc"].note == "nothing here can run it"
         assert len(lines) == len(paper_table("bpclip-table2").cells)
-
-    @pytest.mark.parametrize("form", FORMATS)
-    def test_golden(self, tmp_path, form):
-        planned = plan_table(paper_table("bpclip-table5"), rows=["BPCLIP", "BRISQUE"])
-        plan = {"table": "bpclip-table5", "size": "paper", "changes": [], "labels": {"koniq10k": "human"}}
-        open_run(tmp_path, plan, planned, resume=False)
-
-        def done(job, folder):
-            if job.row == "BRISQUE":
-                raise DataError("pyiqa is <not> installed & cannot be had")
-            figure = {"n": 2015, "srcc": 0.9304, "plcc": 0.9522, "plcc_logistic": 0.9531}
-            return {**PLACE, "figures": {"koniq10k": figure}, "images": {"koniq10k": 10073}, "selection": "best-val"}
-
-        run_jobs(planned, tmp_path, done, lambda text: None)
-        text = render(make_report(tmp_path), form, {"a <plot>": "data:image/png;base64,AA=="})
-        assert text == (DATA / f"benchmark_report.{form}").read_text(encoding="utf-8")
 
     def test_averages(self, tmp_path):
         planned = plan_table(paper_table("pfd-table5"), rows=["5"], splits=2)
@@ -444,7 +429,7 @@ class TestReport:
 class TestComparison:
     @pytest.fixture
     def compared(self, fake_metrics, photos, tmp_path):
-        sources = {"mine": Source(name="mine", csv=str(photos)), "twin": Source(name="twin", csv=str(photos))}
+        sources = {"mine": LabelledImages(csv=str(photos)), "twin": LabelledImages(csv=str(photos))}
         planned = plan_comparison(["fake-nr", "fake-nr.lite", "fake-nr.tiny"], ["mine", "twin"])
         folder = tmp_path / "run"
         plan = {"table": "compare", "size": "finished", "changes": [], "labels": {"mine": "human", "twin": "made"}}
@@ -477,13 +462,11 @@ class TestComparison:
         file.write_bytes((registry.WEIGHTS_FOLDER / lite.file).read_bytes())
         (job,) = plan_comparison([f"fake-nr={file}"], ["mine"])
         assert (job.metric, job.weights) == ("fake-nr", str(file))
-        Executor({"mine": Source(name="mine", csv=str(photos))}, "cpu", tmp_path)(job, tmp_path)
+        Executor({"mine": LabelledImages(csv=str(photos))}, "cpu", tmp_path)(job, tmp_path)
         expected = create_metric("fake-nr.lite")(str(tmp_path / "p3.png")).item()
         assert read_scores(tmp_path)[3]["score"] == pytest.approx(expected)
 
     def test_full_reference_metrics_keep_to_data_with_references(self, fake_metrics):
-        assert Source(name="x", root="y", layout="clive").no_references
-        assert not Source(name="x", root="y", layout="live").no_references
         planned = plan_comparison(["fake-fr.lite", "fake-nr.lite"], ["a", "b"], no_references=["b"])
         assert [job.id for job in planned] == ["fake-fr.lite-a-all", "fake-nr.lite-a-all", "fake-nr.lite-b-all"]
 
@@ -496,17 +479,16 @@ class TestComparison:
     def test_the_version_of_another_packages_metric_is_kept(self, photos, tmp_path):
         from importlib.metadata import version
 
-        pytest.importorskip("piq")
         table = photos.read_text().replace("image,", "image,reference,").replace(".png,", ".png,p7.png,")
         photos.write_text(table)
-        source = Source(name="live", csv=str(photos))
+        source = LabelledImages(csv=str(photos))
         (job,) = plan_comparison(["piq/psnr"], ["live"])
         body = Executor({"live": source}, "cpu", tmp_path)(job, tmp_path)
         assert body["packages"]["piq"] == version("piq")
 
     def test_an_image_that_cannot_be_scored_fails_the_job(self, fake_metrics, photos, tmp_path):
         (tmp_path / "p2.png").write_bytes(b"nothing")
-        executor = Executor({"mine": Source(name="mine", csv=str(photos))}, "cpu", tmp_path)
+        executor = Executor({"mine": LabelledImages(csv=str(photos))}, "cpu", tmp_path)
         with pytest.raises(DataError, match=r"1 of 8 images cannot be scored, first: .*p2\.png"):
             executor(plan_comparison(["fake-nr"], ["mine"])[0], tmp_path)
         with pytest.raises(DataError, match="images of this dataset have none"):
@@ -536,8 +518,8 @@ class TestTraining:
             return output
 
         monkeypatch.setattr("iqametrics.training.run.train_recipe", train_recipe)
-        monkeypatch.setattr(Source, "load", lambda self: samples)
-        executor = Executor({"live": Source(name="live", root="/data", layout="live")}, "cpu", tmp_path)
+        monkeypatch.setattr(LabelledImages, "load", lambda self, range_option: samples)
+        executor = Executor({"live": LabelledImages(root="/data", dataset="live")}, "cpu", tmp_path)
         return executor, test, seen
 
     def test_a_trained_job_takes_the_trainers_figures_and_resumes_it(self, trained, tmp_path):
@@ -550,15 +532,15 @@ class TestTraining:
 
     def test_a_dataset_to_test_on_is_read_before_the_training(self, trained, tmp_path, monkeypatch):
         executor, _, seen = trained
-        samples = executor.sources["live"].load()
+        samples = executor.sources["live"].load("")
 
-        def load(self):
-            if self.name == "csiq":
+        def load(self, range_option):
+            if self.dataset == "csiq":
                 raise DataError("csiq is not whole")
             return samples
 
-        monkeypatch.setattr(Source, "load", load)
-        executor.sources = {name: Source(name=name, root="/data", layout=name) for name in ("live", "csiq")}
+        monkeypatch.setattr(LabelledImages, "load", load)
+        executor.sources = {name: LabelledImages(root="/data", dataset=name) for name in ("live", "csiq")}
         (job,) = plan_table(paper_table("pfd-table2"), rows=["PFD-IQA"], datasets=["csiq"], splits=1)
         with pytest.raises(DataError, match="not whole"):
             executor(job, tmp_path)
@@ -679,8 +661,8 @@ class TestCommands:
         assert (found, message in err, err.count("\n")) == (status, True, 1)
 
 
+@pytest.mark.slow
 def test_plots_are_in_the_page_and_repeat(run):
-    pytest.importorskip("matplotlib")
     from iqametrics.benchmark.plots import address, scatter_plots
 
     job = jobs()[0]
@@ -697,7 +679,6 @@ def test_plots_are_in_the_page_and_repeat(run):
 
 
 def test_a_dataset_tested_on_after_two_trainings_has_two_plots(tmp_path):
-    pytest.importorskip("matplotlib")
     from iqametrics.benchmark.plots import scatter_plots
 
     planned = plan_table(paper_table("pfd-table2"), rows=["PFD-IQA"], datasets=["koniq10k"], splits=1)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import dataset_releases as releases
 import numpy as np
@@ -74,7 +75,7 @@ def test_a_part_must_be_declared(tmp_path, capsys):
 def test_flive_without_its_training_file_is_told(tmp_path):
     releases.flive(tmp_path, training=False)
     found = verify_dataset("flive", tmp_path, subset=True)
-    assert "no file here tells the official part train and validation" in found.notes
+    assert "no file here lists the official part train and validation" in found.notes
     assert "3 images belong to no part of the official split that is known here" in found.notes
     assert found.ok
 
@@ -127,7 +128,13 @@ def mini(tmp_path_factory):
         pixels = np.random.default_rng(index).integers(0, 256, (40, 56, 3), dtype=np.uint8)
         paths.append(root / f"{index}.png")
         Image.fromarray(pixels).save(paths[-1])
-    options = {"kinds": [1, 10, 16], "levels": [1, 5], "size": (48, 32), "layout": "kadid10k", "progress": False}
+    options: dict[str, Any] = {
+        "kinds": [1, 10, 16],
+        "levels": [1, 5],
+        "size": (48, 32),
+        "layout": "kadid10k",
+        "progress": False,
+    }
     synthesize(paths, root / "set", **options)
     return root / "set"
 

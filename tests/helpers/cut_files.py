@@ -1,29 +1,32 @@
 """One small file of each format and layout, to be cut."""
 
+import importlib
 import io
+from typing import Any
 
-import imagecodecs
 import numpy as np
 import pillow_heif
-import tifffile
 from PIL import Image, ImageCms
 from sweep import picture
 from sweep_others import bmp, bmp_rows, chunk, png, run_lengths
 
+imagecodecs: Any = importlib.import_module("imagecodecs")  # its types say less than is true
+tifffile: Any = importlib.import_module("tifffile")  # its types say less than is true
 
-def encoded(image, kind, **options):
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def tiff(values, **options):
+def tiff(values: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, values, metadata=None, **options)
     return buffer.getvalue()
 
 
-def cut_files():
+def cut_files() -> dict[str, bytes]:
     """Name -> bytes."""
     rgb, deep, rgba = picture(3, 255, 40, 48), picture(3, 65535, 40, 48), picture(4, 255, 40, 48)
     photo = Image.fromarray(rgb)

@@ -1,20 +1,23 @@
 """The sweep's files of other formats: written by hand, by Pillow and by imagecodecs; read by imagecodecs."""
 
+import importlib
 import io
 import itertools
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
-import imagecodecs
 import numpy as np
 from PIL import Image
 from sweep import STEP, Case, picture, shown
 
+imagecodecs: Any = importlib.import_module("imagecodecs")  # its types say less than is true
+
 ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
 
 
-def encode(image: Image.Image, kind: str, **options) -> bytes:
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -164,7 +167,7 @@ def pnm_cases() -> Iterator[Case]:
 # ---------------------------------------------------------------- BMP, GIF
 
 
-def bmp(width, height, bits, compression, palette, data, masks=b"") -> bytes:
+def bmp(width: int, height: int, bits: int, compression: int, palette: bytes, data: bytes, masks: bytes = b"") -> bytes:
     start = 14 + 40 + len(masks) + len(palette)
     head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, len(data), 0, 0, len(palette) // 4, 0)
     return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + head + masks + palette + data

@@ -1,13 +1,16 @@
 """The sweep's TIFF files, written by tifffile (and by hand where it packs no bits), and read back by it."""
 
+import importlib
 import io
 import itertools
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-import tifffile
 from sweep import STEP, Case, picture, shown
+
+tifffile: Any = importlib.import_module("tifffile")  # its types say less than is true
 
 COMPRESSIONS = (("none", 1), ("lzw", 1), ("lzw", 2), ("deflate", 1), ("deflate", 2), ("packbits", 1), ("zstd", 1))
 LAYOUTS = ("strips", "one strip", "tiles")
@@ -26,6 +29,9 @@ COLOURS = {
 DTYPES = ("u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8")
 
 
+Tags = dict[int, tuple[int, list[int]]]
+
+
 def tiff_cases(every: int = 1) -> Iterator[Case]:
     """All files, or of those that vary in everything one in so many."""
     for arguments in itertools.islice(combinations(), every // 2, None, every):
@@ -38,7 +44,7 @@ def tiff_cases(every: int = 1) -> Iterator[Case]:
     yield from jpeg_cases()
 
 
-def combinations() -> Iterator[tuple]:
+def combinations() -> Iterator[tuple[Any, ...]]:
     for order, big, (compression, predictor), layout, planar, colour, dtype in itertools.product(
         "<>", (False, True), COMPRESSIONS, LAYOUTS, (False, True), COLOURS, DTYPES
     ):
@@ -50,14 +56,16 @@ def combinations() -> Iterator[tuple]:
         yield order, big, compression, predictor, layout, planar, colour, dtype
 
 
-def tiff_case(order, big, compression, predictor, layout, planar, colour, dtype) -> Case:
+def tiff_case(
+    order: str, big: bool, compression: str, predictor: int, layout: str, planar: bool, colour: str, dtype: str
+) -> Case:
     channels, photometric, extra = COLOURS[colour]
     white = {"u": 2 ** min(8 * int(dtype[1]), 16) - 1, "i": 127, "f": 1}[dtype[0]]
     source = picture(channels, 65535 if dtype[0] == "f" else white)
     values = (source / 65535).astype(dtype) if dtype[0] == "f" else source.astype(dtype)
     if colour == "RGB premultiplied":
         values[..., :3] = np.minimum(values[..., :3], values[..., 3:])
-    expected = expected_of(colour, values, white)
+    expected: np.ndarray | None = expected_of(colour, values, white)
     if dtype[0] == "i" or dtype == "u4" or (dtype[0] == "f" and colour in ("white is zero", "CMYK")):
         expected = None
     buffer = io.BytesIO()
@@ -100,7 +108,7 @@ def expected_of(colour: str, values: np.ndarray, white: int) -> np.ndarray:
     return shown(unit, 1)
 
 
-def hand_tiff(order, width, height, bits, tags, data) -> bytes:
+def hand_tiff(order: str, width: int, height: int, bits: list[int], tags: Tags, data: bytes) -> bytes:
     """A TIFF of one strip; `tags` add to or replace the usual ones."""
     entries = {256: (3, [width]), 257: (3, [height]), 258: (3, bits), 259: (3, [1]), 262: (3, [1])}
     entries |= {273: (4, [8]), 277: (3, [len(bits)]), 278: (3, [height]), 279: (4, [len(data)])} | tags

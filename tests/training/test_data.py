@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,12 @@ from training_fake import write_dataset
 
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
+from iqametrics.training.checks import check_references
 from iqametrics.training.data import (
     DISTORTION_CLASSES,
-    Item,
-    check_references,
+    RunImage,
     epoch_views,
     image_files,
-    label_kind,
     load_data,
     split_samples,
     step_views,
@@ -42,8 +42,6 @@ def test_no_group_stands_on_two_sides(seed, by):
     parts = split_samples(samples, SplitTable(validation=0.2, test=0.2, by=by, seed=seed))
     assert sorted(item.sample.mos for part in parts for item in part) == [s.mos for s in samples]
     assert all(parts)
-    groups = [{item.group for item in part} for part in parts]
-    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
     key = {"reference": lambda s: s.reference, "distortion": lambda s: s.kind, "image": lambda s: s.image}[by]
     sides = [{key(item.sample) for item in part} for part in parts]
     assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
@@ -70,6 +68,7 @@ def test_near_duplicates_stay_together(tmp_path):
         assert not any(len({"7.png", "8.png"} & side) == 1 for side in sides)
 
 
+@pytest.mark.slow
 @given(
     looks=st.lists(st.integers(0, 9), min_size=12, max_size=12),
     references=st.lists(st.none() | st.integers(0, 4), min_size=12, max_size=12),
@@ -104,23 +103,6 @@ def test_strong_distortions_of_one_image_are_not_split_by_their_looks(tmp_path):
     assert not sides[0] & sides[1]
 
 
-@pytest.mark.parametrize(
-    ("beside", "table", "kind"),
-    [
-        ("", {"csv": "my.csv"}, None),
-        ("MADE-LABELS.txt", {"csv": "my.csv"}, "made"),
-        ("recipe.json", {"csv": "labels.csv"}, "made"),
-        ("recipe.json", {"csv": "my.csv"}, None),
-        ("", {"dataset": "kadid10k", "root": "."}, "human"),
-        ("MADE-LABELS.txt", {"dataset": "kadid10k", "root": "."}, "made"),
-    ],
-)
-def test_what_the_labels_are(tmp_path, beside, table, kind):
-    if beside:
-        (tmp_path / beside).write_text("{}")
-    assert label_kind(recipe(tmp_path, data=table).data) == kind
-
-
 def test_further_data_join_training_only_and_never_leak(tmp_path):
     write_dataset(tmp_path, count=20)
     (tmp_path / "extra.csv").write_text(
@@ -144,11 +126,11 @@ def test_further_data_join_training_only_and_never_leak(tmp_path):
 def test_distortion_classes_come_from_name_or_kind():
     expected = {"jpeg": "jpeg compression", "gaussian_blur": "blur", "overexposure": "overexposure"}
     for name, wanted in expected.items():
-        assert Item(sample(1, distortion=name)).distortion_class == DISTORTION_CLASSES.index(wanted)
+        assert RunImage(sample(1, distortion=name)).distortion_class == DISTORTION_CLASSES.index(wanted)
     # KADID-10k's type 9 is JPEG 2000, which is LIQE's first name.
-    assert Item(sample(1, kind=9)).distortion_class == 0
-    assert Item(sample(1, distortion="coffee stain")).distortion_class == -1
-    assert Item(sample(1)).distortion_class == -1
+    assert RunImage(sample(1, kind=9)).distortion_class == 0
+    assert RunImage(sample(1, distortion="coffee stain")).distortion_class == -1
+    assert RunImage(sample(1)).distortion_class == -1
 
 
 def test_missing_references_are_told(tmp_path):
@@ -159,7 +141,7 @@ def test_missing_references_are_told(tmp_path):
 
 
 def test_views_are_the_same_on_every_machine():
-    items = [Item(sample(i)) for i in range(10)]
+    items = [RunImage(sample(i)) for i in range(10)]
     train = TrainTable(views=2, flips=("h", "v"), seed=3)
     views = epoch_views(items, train, epoch=4)
     crops = [(view.item, view.top, view.left, view.flip_h, view.flip_v) for view in views]
@@ -172,7 +154,7 @@ def test_views_are_the_same_on_every_machine():
 
 
 def test_views_cover_the_room_evenly():
-    items = [Item(sample(i)) for i in range(4000)]
+    items = [RunImage(sample(i)) for i in range(4000)]
     views = epoch_views(items, TrainTable(flips=("h",)), epoch=0)
     assert not any(view.flip_v for view in views)
     for values in ([v.top for v in views], [v.left for v in views], [v.flip_h for v in views]):
@@ -185,7 +167,7 @@ def test_views_cover_the_room_evenly():
 
 
 def test_weights_are_frequencies():
-    items = [Item(sample(i), weight=weight) for i, weight in enumerate([1.0] * 500 + [0.25] * 500 + [2.5] * 500)]
+    items = [RunImage(sample(i), weight=weight) for i, weight in enumerate([1.0] * 500 + [0.25] * 500 + [2.5] * 500)]
     counts = Counter(view.item for view in epoch_views(items, TrainTable(), epoch=0))
     assert all(counts[i] == 1 for i in range(500))
     assert sum(counts[i] for i in range(500, 1000)) == pytest.approx(125, abs=40)
@@ -194,8 +176,9 @@ def test_weights_are_frequencies():
 
 @given(count=st.integers(1, 200), batch_size=st.integers(1, 40))
 def test_steps_are_even_and_lose_nothing(count, batch_size):
-    steps = step_views(list(range(count)), batch_size)
-    assert [view for step in steps for view in step] == list(range(count))
+    views: list[Any] = list(range(count))
+    steps = step_views(views, batch_size)
+    assert [view for step in steps for view in step] == views
     sizes = {len(step) for step in steps}
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
@@ -204,5 +187,5 @@ def test_steps_are_even_and_lose_nothing(count, batch_size):
 
 def test_files_are_named_once():
     reference = Path("r.png")
-    items = [Item(sample(i, reference=reference)) for i in range(3)]
+    items = [RunImage(sample(i, reference=reference)) for i in range(3)]
     assert [str(path) for path in image_files(items)] == ["0.png", "r.png", "1.png", "2.png"]

@@ -13,6 +13,7 @@ from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.objective import BpclipLossConfig
 from iqametrics.datasets.catalogue import dataset_spec, list_datasets
 from iqametrics.errors import RecipeError
+from iqametrics.methods import paper_tables
 from iqametrics.pfd_iqa.config import PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.objective import PfdLossConfig, TeacherLossConfig
 from iqametrics.training.recipe import read_recipe
@@ -20,7 +21,6 @@ from iqametrics.training.recipes import find_recipe, list_recipes, merge, read_t
 from iqametrics.training.starting import starting_path, teacher_recipe
 from iqametrics.weights.starting import list_starting, starting_entry
 
-PAPER_TABLES = ROOT / "iqametrics" / "benchmark" / "paper"
 FR = ["live", "csiq", "tid2013", "kadid10k"]
 PFD = [*FR, "clive", "koniq10k", "flive", "spaq"]
 OF_DATASETS = {
@@ -156,12 +156,12 @@ def test_a_teacher_follows_its_student(tmp_path):
 def test_the_expected_results_are_the_papers(name):
     """The table of the paper was typed in for `iqametrics benchmark` too, by somebody else."""
     if name.endswith("official"):
-        file, row = "bpclip-table5.csv", "BPCLIP"
+        table, row = "bpclip-table5", "BPCLIP"
     elif "pfd" in name:
-        file, row = "pfd-table1.csv", "PFD-IQA (ours)"
+        table, row = "pfd-table1", "PFD-IQA (ours)"
     else:
-        file, row = ("bpclip-table2.csv" if "fr" in name else "bpclip-table4.csv"), "BPCLIP"
-    lines = (PAPER_TABLES / file).read_text(encoding="utf-8").splitlines()
+        table, row = ("bpclip-table2" if "fr" in name else "bpclip-table4"), "BPCLIP"
+    lines = paper_tables()[table].file.read_text(encoding="utf-8").splitlines()
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     cells = {r["statistic"]: r for r in rows if r["row"] in (row, "PFD-IQA") and r["dataset"] == OF_DATASETS[name]}
     result = recipe_header(find_recipe(name))["Result"]
@@ -251,3 +251,13 @@ def test_the_header_goes_over_several_lines(tmp_path):
     write(tmp_path, mine="# Paper:    a paper\n#           of two lines: yes\n# Data:   d\n[x]\n# Cost: no\n")
     assert recipe_header(tmp_path / "mine.toml") == {"Paper": "a paper of two lines: yes", "Data": "d"}
     assert read_tables(tmp_path / "mine.toml") == {"x": {}}
+
+
+@pytest.mark.parametrize("name", ["bpclip-fr", "bpclip-nr", "pfd-iqa", "pfd-teacher"])
+def test_the_recipes_of_the_bundled_checkpoints_extend_the_packages(name):
+    """What they say themselves is what differs, and that the result is called lite."""
+    path = ROOT / "weights" / "lite" / f"{name}.toml"
+    recipe, packaged = read_recipe(path), read(f"lite/{name}")
+    assert (recipe.metric.name, recipe.metric.tag) == (name, "lite")
+    assert (recipe.model, recipe.sizing, recipe.split.by) == (packaged.model, packaged.sizing, packaged.split.by)
+    assert Path(recipe.data.csv).is_relative_to(ROOT / "weights" / "lite" / "data")
