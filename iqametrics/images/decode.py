@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from iqametrics.errors import ImageReadError, InputError
 from iqametrics.images import containers
@@ -162,6 +162,8 @@ def _jpeg(stream: IO[bytes], name: str) -> Pixels:
     if len(jpeg.sampling) not in (1, 3, 4):
         raise _unread(name, "JPEG", f"{len(jpeg.sampling)} channels")
     if jpeg.process == 0xC3:
+        if (features.version("libjpeg_turbo") or "0") < "3":
+            raise _unread(name, "JPEG", "lossless, which needs a newer Pillow")
         return _by_pillow(stream, name, "JPEG")
     check_scans(jpeg, data)
     watched = WatchedJpeg(data, jpeg)
@@ -234,7 +236,9 @@ def _tiff(stream: IO[bytes], name: str) -> Pixels:
             found.image.info["icc_profile"] = found.profile
         return oriented(pixels_of(found.image, name), found.orientation)
     with libtiff_silenced():
-        return _by_pillow(stream, name, "TIFF")
+        image = open_as("TIFF", stream, name)
+        check_header(image, name)
+        return pixels_of(image, name)  # of TIFFs Pillow applies the orientation itself
 
 
 def _jpeg2000(stream: IO[bytes], name: str) -> Pixels:

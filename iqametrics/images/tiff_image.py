@@ -11,7 +11,7 @@ from iqametrics.images import tiff
 from iqametrics.images.budget import check_size
 from iqametrics.images.extra import scaled, widened
 from iqametrics.images.tiff import Tiff, read_tiff
-from iqametrics.images.tiff_pixels import BYTE_CODECS, check_samples, read_samples
+from iqametrics.images.tiff_pixels import BYTE_CODECS, check_samples, has_codec, read_samples
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}
@@ -59,7 +59,7 @@ def read_tiff_image(stream: IO[bytes], name: str) -> TiffImage:
     if compression in (_JPEG, _WEBP, *_FAX):
         _check_pillow(header, name)
         return TiffImage(orientation, profile)
-    if compression not in BYTE_CODECS:
+    if compression not in BYTE_CODECS or not has_codec(compression):
         raise _unread(name, f"compression {compression} is not supported")
     if photometric not in _COLOURS:
         raise _unread(name, f"pixels of photometric kind {photometric} are not supported")

@@ -5,6 +5,7 @@ mode for what is deeper than 8 bits with more than one channel. Here Pillow's li
 the compression of bytes; how bytes become pixels (byte order, predictor, planes, tiles, depth) is done with NumPy.
 """
 
+import functools
 import io
 import struct
 import zlib
@@ -22,6 +23,8 @@ from iqametrics.images.tiff import Segment, Tiff
 NONE, LZW, DEFLATE, OLD_DEFLATE, PACK_BITS = 1, 5, 8, 32946, 32773
 BYTE_CODECS = (NONE, LZW, DEFLATE, OLD_DEFLATE, PACK_BITS, 50000, 34925)
 """Compressions of bytes, which know nothing of pixels; the last two are Zstandard and LZMA, where Pillow has them."""
+
+_OPTIONAL = {50000: "zstd", 34925: "lzma"}
 
 _CHUNK = 2**23
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
@@ -51,6 +54,18 @@ def check_samples(header: Tiff, name: str) -> None:
     else:
         return
     raise ImageReadError(f"{name}: is a TIFF of a kind that is not read ({problem}); save it with 8 or 16 bits first")
+
+
+@functools.cache
+def has_codec(compression: int) -> bool:
+    """Tell whether this Pillow's libtiff was built with a compression that is left out of some."""
+    if compression not in _OPTIONAL:
+        return True
+    try:
+        Image.new("L", (1, 1)).save(io.BytesIO(), "TIFF", compression=_OPTIONAL[compression])
+    except (OSError, RuntimeError, KeyError):
+        return False
+    return True
 
 
 def read_samples(header: Tiff, stream: IO[bytes]) -> np.ndarray:

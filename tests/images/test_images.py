@@ -307,13 +307,32 @@ def test_cmyk_with_a_profile_goes_by_the_profile():
     assert np.abs(pixels_of(read_image(encode(image, "TIFF"))) - (0, 1, 1)).max() == 0
 
 
+def turned(pixels, orientation):
+    """As the EXIF standard has it: where row 0 and column 0 of the file are in the picture."""
+    turns = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True)}
+    quarters, mirrored = turns.get(orientation, (1, False))
+    return np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_a_tiff_that_pillow_decodes(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain = encode(Image.fromarray(PHOTO), "TIFF", compression="jpeg")
+    data = encode(Image.fromarray(PHOTO), "TIFF", compression="jpeg", exif=exif)
+    expected = turned(pixels_of(read_image(plain)), orientation)
+    assert np.array_equal(pixels_of(read_image(data)), expected)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     for kind, options in (("PNG", {}), ("TIFF", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True})):
         data = encode(Image.fromarray(PHOTO), kind, exif=exif, **options)
-        upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+        upright = turned(PHOTO, orientation)
+        if kind == "JPEG":
+            upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
         assert np.array_equal(np.rint(pixels_of(read_image(data)) * 255), upright), kind
     chunk = png_chunk(b"eXIf", exif.tobytes()[6:])
     deep = PHOTO.astype(np.uint16) * 257
