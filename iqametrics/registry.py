@@ -1,6 +1,6 @@
 """Names of metrics and checkpoints, and what can be known or made from a name.
 
-Nothing here imports torch until `create_metric` is called: a method's package declares its metrics in `SPECS`, and
+Nothing here imports torch until `create_metric` is called: a method's package declares its metrics (`methods.py`), and
 its code is imported when a metric is first made.
 """
 
@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from iqametrics.common.devices import find_device
 from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
+from iqametrics.methods import metric_specs, named_class, register_method, unregister_metric
 from iqametrics.naming import HUB, SUFFIX, MetricName, parse_name
-from iqametrics.spec import MetricSpec, Mode
+from iqametrics.spec import Method, MetricSpec, Mode
 from iqametrics.weights.hub import parse_reference
 from iqametrics.weights.locate import Source, check_metric, open_source, own_entry, read_entry, read_own, source_of
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest
@@ -29,12 +29,20 @@ if TYPE_CHECKING:
 
     from iqametrics.metric import Metric
 
-METRIC_PACKAGES = ("iqametrics.bpclip", "iqametrics.pfd_iqa")
-"""Packages whose `SPECS` are the built-in metrics."""
+__all__ = [
+    "LiteCheckpointWarning",
+    "MetricInfo",
+    "checkpoint_tags",
+    "create_metric",
+    "find_checkpoint",
+    "list_metrics",
+    "metric_info",
+    "metric_spec",
+    "register_metric",
+    "unregister_metric",
+]
 
 LITE = "lite"
-
-_registered: dict[str, MetricSpec] = {}
 
 
 class LiteCheckpointWarning(UserWarning):
@@ -85,26 +93,17 @@ class MetricInfo:
         return {"full_name": self.full_name, **asdict(self)}
 
 
-def register_metric(spec: MetricSpec) -> None:
-    """Add a metric of your own; its factory is imported when it is first made.
+def register_metric(metric: MetricSpec | Method) -> None:
+    """Add a metric of your own, in this process; an installed package declares it for all (docs/extending.md).
 
     Args:
-        spec: The constants of the metric; `spec.factory` names a subclass of `iqametrics.metric.Metric`.
+        metric: The constants of the metric, whose `factory` names a subclass of `iqametrics.metric.Metric`; or a whole
+            method with its metrics, objectives, recipes and table rows, so that it can be trained and benchmarked too.
 
     Raises:
-        ValueError: The name is taken, or has a dot, a slash or a space in it.
+        ValueError: If a name is taken, or has a dot, a slash or a space in it.
     """
-    if spec.name in _specs():
-        raise ValueError(f"a metric named {spec.name!r} is registered already; choose another name")
-    _check_name(spec.name)
-    _registered[spec.name] = spec
-
-
-def unregister_metric(name: str) -> None:
-    """Take back what `register_metric` added."""
-    if name not in _registered:
-        raise UnknownMetricError(f"no metric {name!r} was registered with register_metric")
-    del _registered[name]
+    register_method(Method(metrics=(metric,)) if isinstance(metric, MetricSpec) else metric)
 
 
 def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[str]:
@@ -123,7 +122,7 @@ def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[s
     """
     if mode not in (None, "fr", "nr"):
         raise UnknownMetricError(f"unknown mode {mode!r}; use 'fr', 'nr' or None")
-    names = sorted(name for name, spec in _specs().items() if mode in (None, spec.mode))
+    names = sorted(name for name, spec in metric_specs().items() if mode in (None, spec.mode))
     return [*names, *_baselines().list_baselines(mode)] if baselines else names
 
 
@@ -152,7 +151,7 @@ def find_metric(name: str) -> tuple[MetricSpec, MetricName]:
         spec = _baselines().resolve(named.metric)
         _refuse_weights(spec, named.weights)
         return spec, named
-    specs = _specs()
+    specs = metric_specs()
     if named.metric not in specs:
         raise UnknownMetricError(_unknown("metric", named.metric, specs, "list_metrics()"))
     if named.weights is not None:
@@ -278,31 +277,9 @@ def create_metric(
         )
     # What has no torch in it is checked first: a wrong tag or a missing file should not cost seconds.
     content = None if source is None else open_source(spec.name, source, WEIGHTS_FOLDER)
-    factory = _import_factory(spec)
+    factory: type[Metric] = named_class(spec.factory)
     metric = factory.untrained(spec) if content is None else _from_content(factory, spec, content, named.tag)
     return _finished(metric, device, dtype, as_loss)
-
-
-def _specs() -> dict[str, MetricSpec]:
-    return {**_declared(METRIC_PACKAGES), **_registered}
-
-
-@lru_cache(maxsize=4)
-def _declared(packages: tuple[str, ...]) -> dict[str, MetricSpec]:
-    specs: dict[str, MetricSpec] = {}
-    for package in packages:
-        for spec in importlib.import_module(package).SPECS:
-            if spec.name in specs:
-                raise ValueError(f"{package} declares the metric {spec.name!r}, which another package declares too")
-            _check_name(spec.name)
-            specs[spec.name] = spec
-    return specs
-
-
-def _check_name(name: str) -> None:
-    # A dot begins the tag, and a name is part of file names.
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise ValueError(f"{name!r} is no name for a metric; use lower-case words and digits joined by hyphens")
 
 
 def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:
@@ -339,11 +316,6 @@ def _check_weights(named: MetricName, weights: str) -> None:
         raise UnknownMetricError(f"{named.tag!r} is no tag; use letters, digits, dots, hyphens and underscores")
 
 
-def _import_factory(spec: MetricSpec) -> "type[Metric]":
-    module, _, name = spec.factory.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def _from_content(
     factory: "type[Metric]", spec: MetricSpec, content: tuple[str, Path | bytes], label: str | None
 ) -> "Metric":
@@ -366,7 +338,7 @@ def _baselines() -> ModuleType:
 def _make_baseline(spec: MetricSpec, weights: str | os.PathLike[str] | None) -> "Metric":
     if weights != "default":
         _refuse_weights(spec, str(weights))
-    metric: Metric = _import_factory(spec).from_package(spec)  # type: ignore[attr-defined]
+    metric: Metric = named_class(spec.factory).from_package(spec)
     return metric
 
 

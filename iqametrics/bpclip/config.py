@@ -29,7 +29,7 @@ class BpclipConfig:
 
     Attributes:
         mode: "fr" compares with a reference (eq. 1), "nr" sees the distorted image only (eq. 2).
-        backbone: Name of a backbone with five levels, see `iqametrics.nn.backbones.build_backbone`.
+        backbone: "resnet50", "efficientnet_lite0" or "timm/NAME", see `iqametrics.nn.backbones.build_backbone`.
         frozen_levels: Number k of the lowest backbone levels that are not trained, 0 to 5.
         pixel_mean: Mean of red, green and blue, in [0, 1], that the backbone's weights expect.
         pixel_std: Standard deviation that goes with it.

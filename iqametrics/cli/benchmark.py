@@ -257,7 +257,7 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "LabelledImages"]) -> 
         raise DataError(f"[datasets.{part[0]}] has images =, and training takes whole datasets; leave the key out")
     _check_recipes(jobs, sources)
     planned = {job.row for job in jobs}
-    reasons = {row: why for row, why in unfilled_rows(table).items() if row not in planned}
+    reasons = {row: why for row, why in unfilled_rows(table, args.size).items() if row not in planned}
     idle = [f"{row} ({why})" for row, why in reasons.items() if not args.rows or row in args.rows]
     if idle and jobs:
         complain(f"note: these rows stay with the paper's numbers: {', '.join(idle)}")

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from iqametrics.cli.output import printable
 from iqametrics.common.devices import AUTO, DEVICES
@@ -49,6 +49,20 @@ class Parser(argparse.ArgumentParser):
 def complain(message: str) -> None:
     """Write one line on stderr, whatever names of files or words of a checkpoint stand in it."""
     print(f"iqametrics: {printable(message)}", file=sys.stderr)
+
+
+def tell_in_one_line(category: type[Warning]) -> None:
+    """Show warnings of a kind as one line each on stderr; within `warnings.catch_warnings`, which ends it."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, kind: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(kind, category):
+            complain(f"note: {message}")
+        else:
+            usual(message, kind, *where, **more)
+
+    warnings.simplefilter("always", category)
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def positive(text: str) -> int:

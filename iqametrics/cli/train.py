@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from iqametrics.cli.common import EXIT_OK, UsageError, complain, finite, positive
+from iqametrics.cli.common import EXIT_OK, UsageError, complain, finite, positive, tell_in_one_line
 from iqametrics.naming import CUSTOM
 
 
@@ -74,22 +74,22 @@ def run(args: argparse.Namespace) -> int:
         return _list()
     _check_usage(args)
     from iqametrics.training.recipe import read_recipe
-    from iqametrics.training.recipes import find_recipe
+    from iqametrics.training.recipes import find_recipe, list_recipes
+    from iqametrics.weights.starting import UnpinnedWarning
 
     first = os.environ.get("RANK", "0") == "0"  # torchrun starts this command several times
     path = find_recipe(args.recipe)
     if first and "/" not in args.recipe and path != Path(args.recipe):
-        complain(
-            f"note: {args.recipe} alone means the recipe lite/{args.recipe}, a small model; that of the paper's size "
-            f"is paper/{args.recipe}"
-        )
+        paper = f"paper/{args.recipe}"
+        other = f"; that of the paper's size is {paper}" if paper in list_recipes() else ""
+        complain(f"note: {args.recipe} alone means the recipe lite/{args.recipe}, a small model{other}")
     data, overrides = _data(args, path)
     if args.selection:
         overrides.append(f"train.selection={args.selection}")
     recipe = read_recipe(args.recipe, [*overrides, *args.overrides], data)
     output = args.output or Path("runs") / _run_name(args.recipe, path)
     with warnings.catch_warnings():
-        _tell_unpinned_in_one_line()
+        tell_in_one_line(UnpinnedWarning)
         if args.splits:
             from iqametrics.training.repeats import train_repeats
 
@@ -148,17 +148,3 @@ def _data(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any] | None, 
 def _run_name(recipe: str, path: Path) -> str:
     """Name the folder of a run: after the file, or the recipe's name with hyphens."""
     return path.stem if path == Path(recipe) else recipe.replace("/", "-")
-
-
-def _tell_unpinned_in_one_line() -> None:
-    from iqametrics.weights.starting import UnpinnedWarning
-
-    usual = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, UnpinnedWarning):
-            complain(f"note: {message}")
-        else:
-            usual(message, category, *where, **more)
-
-    warnings.showwarning = show

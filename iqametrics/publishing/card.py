@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from iqametrics.common.markup import markdown, plain
+from iqametrics.methods import metric_specs
 
 LABELS = ("human", "made")
 """What the scores of the data are: opinions of people about these images, or values that formulas gave."""
@@ -110,8 +111,10 @@ def hub_licence(licence: str) -> str | None:
 
 
 def is_full_reference(metadata: Mapping[str, Any]) -> bool:
-    """Whether the metric of a checkpoint compares with a reference, by its name."""
-    return str(metadata["metric"]).endswith("-fr")
+    """Whether the metric of a checkpoint compares with a reference; one that is not here is judged by its name."""
+    name = str(metadata["metric"])
+    spec = metric_specs().get(name)
+    return name.endswith("-fr") if spec is None else spec.mode == "fr"
 
 
 def named_data(metadata: Mapping[str, Any]) -> list[str]:

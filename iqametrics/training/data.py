@@ -14,9 +14,8 @@ from pathlib import Path
 from iqametrics.datasets.distortions import DISTORTIONS, EXTRA_DISTORTIONS
 from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.datasets.protocol import Parts, Shares, group_keys, official_parts, random_parts
-from iqametrics.datasets.sample import Sample
+from iqametrics.datasets.sample import LIQE_CLASSES, Sample
 from iqametrics.errors import DataError, TrainingError
-from iqametrics.pfd_iqa.prompts import DISTORTIONS as DISTORTION_CLASSES
 from iqametrics.training.checks import check_learnable, check_parts
 from iqametrics.training.recipe import Recipe, SplitTable, TrainTable
 
@@ -41,11 +40,11 @@ class RunImage:
 
     @property
     def distortion_class(self) -> int:
-        """Index into `DISTORTION_CLASSES`, -1 where unknown."""
+        """Index into `LIQE_CLASSES`, -1 where unknown."""
         name = self.sample.liqe_class or self.sample.distortion
-        if name not in DISTORTION_CLASSES:
+        if name not in LIQE_CLASSES:
             name = _CLASS_OF_NAME.get(name or "") or _CLASS_OF_KIND.get(self.sample.kind or 0)
-        return DISTORTION_CLASSES.index(name) if name in DISTORTION_CLASSES else -1
+        return LIQE_CLASSES.index(name) if name in LIQE_CLASSES else -1
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ RUN/results.json             the figures, and the rule that chose the epoch
 RUN/checkpoint.safetensors   the result, which describes itself
 """
 
-import importlib
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from iqametrics.common.devices import as_float64
 from iqametrics.common.digest import file_sha256
 from iqametrics.common.files import remove_parts
 from iqametrics.errors import RecipeError, TrainingError, WeightsError
+from iqametrics.methods import named_class, objectives
 from iqametrics.metric import Sizing
 from iqametrics.naming import run_tag
 from iqametrics.objective import Objective, Statistics
@@ -47,14 +47,6 @@ from iqametrics.training.resume import write_run_file
 from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
-
-OBJECTIVES = {
-    "bpclip-fr": "iqametrics.bpclip.objective:BpclipObjective",
-    "bpclip-nr": "iqametrics.bpclip.objective:BpclipObjective",
-    "pfd-iqa": "iqametrics.pfd_iqa.objective:PfdIqaObjective",
-    "pfd-teacher": "iqametrics.pfd_iqa.objective:PfdTeacherObjective",
-}
-"""What can be trained, and the class that says how."""
 
 _RECIPE = "recipe.toml"
 # A resumed run may differ in these: they change the speed or the description, not the weights.
@@ -165,10 +157,11 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
 
 
 def _objective_class(name: str) -> type[Objective]:
-    if name not in OBJECTIVES:
-        raise RecipeError(f"metric.name = {name!r} cannot be trained; choose one of {', '.join(OBJECTIVES)}")
-    module, _, attribute = OBJECTIVES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    known = objectives()
+    if name not in known:
+        raise RecipeError(f"metric.name = {name!r} cannot be trained; choose one of {', '.join(known)}")
+    objective: type[Objective] = named_class(known[name])
+    return objective
 
 
 def _check_folder(folder: Path, recipe: Recipe, *, resume: bool) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from iqametrics.common.files import write_file
-from iqametrics.errors import IqaError, WeightsError
+from iqametrics.errors import IqaError, MissingExtraError, WeightsError
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
 from iqametrics.weights.untrusted import (
     METADATA_KEY,
@@ -150,6 +150,7 @@ def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
 
     Raises:
         WeightsError: The config makes no model, or the tensors do not fit it.
+        MissingExtraError: The model needs a package that is not installed.
     """
     outline = _outline(tensors)
     # Twice, since building may make a tensor to derive a buffer from; and room for buffers that are not stored.
@@ -157,7 +158,7 @@ def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
     try:
         with counted_building(budget, source):
             model = build()
-    except WeightsError:
+    except (WeightsError, MissingExtraError):
         raise
     except (IqaError, TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, MemoryError) as error:
         reason = one_line(str(error).splitlines()[0] if str(error) else type(error).__name__)

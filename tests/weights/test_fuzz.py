@@ -18,8 +18,9 @@ from safetensors.torch import load, save, save_file
 
 from iqametrics import TrainingError, WeightsError, create_metric
 from iqametrics.errors import RecipeError
+from iqametrics.methods import named_class
 from iqametrics.publishing.card import card
-from iqametrics.registry import _import_factory, metric_spec
+from iqametrics.registry import metric_spec
 from iqametrics.training.recipe import parse_recipe
 from iqametrics.training.resume import Average, Progress, load_state, save_state
 from iqametrics.weights.checkpoint import load_checkpoint, read_metadata, save_checkpoint
@@ -211,7 +212,7 @@ NASTY = st.sampled_from(
 @pytest.fixture(scope="module", params=["bpclip-fr", "bpclip-nr", "pfd-iqa"])
 def real(request):
     spec = metric_spec(request.param)
-    return _import_factory(spec), spec, *load_checkpoint(WEIGHTS_FOLDER / f"{request.param}.lite.safetensors")
+    return named_class(spec.factory), spec, *load_checkpoint(WEIGHTS_FOLDER / f"{request.param}.lite.safetensors")
 
 
 class TestRecords:

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import fakes
 import pytest
@@ -14,9 +15,10 @@ from PIL import Image
 from iqametrics import InputError, WeightsError, create_metric
 from iqametrics.cli.main import main
 from iqametrics.errors import RecipeError
+from iqametrics.methods import named_class
 from iqametrics.metric import Sizing
 from iqametrics.pfd_iqa.config import PfdIqaConfig, PfdTeacherConfig
-from iqametrics.registry import _import_factory, metric_spec
+from iqametrics.registry import metric_spec
 from iqametrics.weights import checkpoint as module
 from iqametrics.weights.checkpoint import load_checkpoint, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER
@@ -49,7 +51,7 @@ def lite(name, *, sizing=None, **config):
     spec = metric_spec(name)
     record, tensors = load_checkpoint(WEIGHTS_FOLDER / f"{name}.lite.safetensors")
     record = {**record, "config": {**record["config"], **config}, "sizing": sizing or record["sizing"]}
-    return _import_factory(spec).from_checkpoint(spec, record, tensors, "lite")
+    return named_class(spec.factory).from_checkpoint(spec, record, tensors, "lite")
 
 
 class TestSizing:
