@@ -425,11 +425,11 @@ def test_synthesize_is_handed_its_arguments(run, folder, monkeypatch, tmp_path):
 
 
 def test_items_are_lazy_on_stdin(folder):
-    def lines():
-        yield str(folder / "dist" / "a2.png") + "\n"
+    def paths():
+        yield str(folder / "dist" / "a2.png")
         raise AssertionError("read too far")
 
-    assert next(iter(Inputs(["-"], stdin=lines()))).image.endswith("a2.png")
+    assert next(iter(Inputs(["-"], stdin=paths()))).image.endswith("a2.png")
 
 
 def python(*arguments, **keywords):

@@ -135,8 +135,8 @@ class TestMemory:
         sparse(path, 3 * GIB)
         code = (
             "import re, sys; sys.path.insert(0, sys.argv[2]); import fakes\n"
-            "from iqametrics import registry, WeightsError, create_metric\n"
-            "for spec in fakes.SPECS: registry._registered[spec.name] = spec\n"
+            "from iqametrics import WeightsError, create_metric, methods\n"
+            "methods._registered.append(fakes.METHOD)\n"
             "try: create_metric('fake-nr=' + sys.argv[1])\n"
             "except WeightsError as error: print(error)\n"
             # Not getrusage: its peak begins with that of the process that started this one.
