@@ -136,7 +136,7 @@ class TestMemory:
         code = (
             "import re, sys; sys.path.insert(0, sys.argv[2]); import fakes\n"
             "from iqametrics import WeightsError, create_metric, methods\n"
-            "methods._registered.append(fakes.METHOD)\n"
+            "methods.register_method(fakes.METHOD)\n"
             "try: create_metric('fake-nr=' + sys.argv[1])\n"
             "except WeightsError as error: print(error)\n"
             # Not getrusage: its peak begins with that of the process that started this one.
