@@ -132,8 +132,8 @@ class TestMemory:
         sparse(path, 3 * GIB)
         code = (
             "import resource, sys; sys.path.insert(0, sys.argv[2]); import fakes\n"
-            "from iqametrics import registry, WeightsError, create_metric\n"
-            "for spec in fakes.SPECS: registry._registered[spec.name] = spec\n"
+            "from iqametrics import WeightsError, create_metric, register_metric\n"
+            "register_metric(fakes.FakeNr.spec)\n"
             "try: create_metric('fake-nr=' + sys.argv[1])\n"
             "except WeightsError as error: print(error)\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024))"
