@@ -135,8 +135,8 @@ class TestMemory:
         sparse(path, 3 * GIB)
         code = (
             "import re, sys; sys.path.insert(0, sys.argv[2]); import fakes\n"
-            "from iqametrics import WeightsError, create_metric, methods\n"
-            "methods.register_method(fakes.METHOD)\n"
+            "from iqametrics import WeightsError, create_metric, register_metric\n"
+            "register_metric(fakes.FakeNr.spec)\n"
             "try: create_metric('fake-nr=' + sys.argv[1])\n"
             "except WeightsError as error: print(error)\n"
             # Not getrusage: its peak begins with that of the process that started this one.
