@@ -98,8 +98,10 @@ def use(site, work):
     return run
 
 
-TRAIN = ("train", "toy-nr", "--dataset", "toy-set", "--root", "toy", "--set", "metric.tag=mine")
-TRAIN = (*TRAIN, "--set", "train.epochs=60", "--set", "train.save_every=1", "--set", "train.workers=1")
+TRAIN = (
+    *("train", "toy-nr", "--dataset", "toy-set", "--root", "toy", "--set", "metric.tag=mine"),
+    *("--set", "train.epochs=60", "--set", "train.save_every=1", "--set", "train.workers=1"),
+)
 
 
 @pytest.fixture(scope="module")
