@@ -12,16 +12,17 @@ class PictureServer:
         picture: Bytes of the picture.
     """
 
-    def __init__(self, picture):
-        self.picture, self.requests, self.done = picture, [], threading.Event()
+    def __init__(self, picture: bytes) -> None:
+        self.picture, self.done = picture, threading.Event()
+        self.requests: list[tuple[str, dict[str, str]]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
+            def do_GET(self) -> None:
                 outer.requests.append((self.path, dict(self.headers)))
                 outer.answer(self)
 
-            def log_message(self, *_):
+            def log_message(self, *_: object) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -29,12 +30,15 @@ class PictureServer:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
-    def answer(self, handler):
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
         path = handler.path.partition("?")[0]
         length = {"Content-Length": str(len(self.picture))}
         bodies = {"/page.png": b"<html>sign in first</html>", "/empty.png": b"", "/large.png": b"\0" * 5000}
         # Headers, what comes again and again, and the pause between.
-        drips = {"/endless.png": ({}, b"\0" * 4000, 0), "/slow.png": (length, b"\0", 0.05)}
+        drips: dict[str, tuple[dict[str, str], bytes, float]] = {
+            "/endless.png": ({}, b"\0" * 4000, 0),
+            "/slow.png": (length, b"\0", 0.05),
+        }
         if path.startswith("/to/"):
             self.head(handler, 302, {"Location": path.removeprefix("/to/").replace("|", ":")})
         elif path == "/gone.png":
@@ -53,17 +57,17 @@ class PictureServer:
         else:
             self.body(handler, bodies.get(path, self.picture))
 
-    def body(self, handler, content):
+    def body(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
         self.head(handler, 200, {"Content-Length": str(len(content))})
         handler.wfile.write(content)
 
-    def head(self, handler, status, headers):
+    def head(self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
         handler.send_response(status)
         for name, value in headers.items():
             handler.send_header(name, value)
         handler.end_headers()
 
-    def drip(self, handler, part, pause):
+    def drip(self, handler: BaseHTTPRequestHandler, part: bytes, pause: float) -> None:
         try:
             while not self.done.is_set():
                 handler.wfile.write(part)
@@ -71,7 +75,7 @@ class PictureServer:
         except OSError:
             pass
 
-    def close(self):
+    def close(self) -> None:
         self.done.set()
         self.server.shutdown()
         self.server.server_close()
