@@ -2,14 +2,17 @@
 
 import argparse
 import math
+import os
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from iqametrics.cli.output import printable
 from iqametrics.common.devices import AUTO, DEVICES
+from iqametrics.common.files import is_in_place
 from iqametrics.errors import UnknownMetricError
 from iqametrics.naming import parse_name
 from iqametrics.registry import LiteCheckpointWarning, check_name, create_metric
@@ -64,6 +67,23 @@ def tell_in_one_line(category: type[Warning]) -> None:
 
     warnings.simplefilter("always", category)
     warnings.showwarning = show  # type: ignore[assignment]
+
+
+def check_output(path: Path | None, option: str) -> None:
+    """Refuse an output that cannot be written, before anything slow begins.
+
+    Raises:
+        UsageError: It is a folder, lies in none, or has a name that no file can have.
+    """
+    if path is None:
+        return
+    if os.path.isdir(path) or not os.path.isdir(path.parent):
+        raise UsageError(f"{option} {path} is a folder or lies in one that does not exist; give a file")
+    try:
+        is_in_place(path)
+    except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise UsageError(f"{option} {path}: cannot be written ({told}); give another file") from error
 
 
 def positive(text: str) -> int:
