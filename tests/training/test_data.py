@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_fake import write_dataset
 
-from iqametrics.datasets.sample import Sample
+from iqametrics.datasets.sample import LIQE_CLASSES, Sample
 from iqametrics.errors import DataError
 from iqametrics.training.checks import check_references
 from iqametrics.training.data import (
-    DISTORTION_CLASSES,
     RunImage,
     epoch_views,
     image_files,
@@ -67,6 +67,7 @@ def test_near_duplicates_stay_together(tmp_path):
         assert not any(len({"7.png", "8.png"} & side) == 1 for side in sides)
 
 
+@pytest.mark.slow
 @given(
     looks=st.lists(st.integers(0, 9), min_size=12, max_size=12),
     references=st.lists(st.none() | st.integers(0, 4), min_size=12, max_size=12),
@@ -117,14 +118,14 @@ def test_further_data_join_training_only_and_never_leak(tmp_path):
     assert len(added) == 14
     assert not held & {item.sample.image for item in data.train}
     assert {item.weight for item in added} == {0.5}
-    assert {item.distortion_class for item in added} == {DISTORTION_CLASSES.index("noise")}
+    assert {item.distortion_class for item in added} == {LIQE_CLASSES.index("noise")}
     assert max(item.sample.mos for item in added) == 1.0
 
 
 def test_distortion_classes_come_from_name_or_kind():
     expected = {"jpeg": "jpeg compression", "gaussian_blur": "blur", "overexposure": "overexposure"}
     for name, wanted in expected.items():
-        assert RunImage(sample(1, distortion=name)).distortion_class == DISTORTION_CLASSES.index(wanted)
+        assert RunImage(sample(1, distortion=name)).distortion_class == LIQE_CLASSES.index(wanted)
     # KADID-10k's type 9 is JPEG 2000, which is LIQE's first name.
     assert RunImage(sample(1, kind=9)).distortion_class == 0
     assert RunImage(sample(1, distortion="coffee stain")).distortion_class == -1
@@ -174,8 +175,9 @@ def test_weights_are_frequencies():
 
 @given(count=st.integers(1, 200), batch_size=st.integers(1, 40))
 def test_steps_are_even_and_lose_nothing(count, batch_size):
-    steps = step_views(list(range(count)), batch_size)
-    assert [view for step in steps for view in step] == list(range(count))
+    views: list[Any] = list(range(count))
+    steps = step_views(views, batch_size)
+    assert [view for step in steps for view in step] == views
     sizes = {len(step) for step in steps}
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
