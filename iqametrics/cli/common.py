@@ -26,6 +26,7 @@ METRIC_HELP = (
     "the Hub (pfd-iqa=hub:ORG/NAME@REVISION)"
 )
 
+MOST_THREADS = 256
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -94,6 +95,14 @@ def positive(text: str) -> int:
     return value
 
 
+def threads(text: str) -> int:
+    """Parse a number of threads, from 1 up to `MOST_THREADS`."""
+    value = positive(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_THREADS}, beyond which threads only wait")
+    return value
+
+
 def finite(text: str) -> float:
     """Parse a number other than NaN and infinity."""
     value = float(text)
@@ -112,7 +121,7 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch-size", type=positive, metavar="N", help="most images at once (default: 1 on a CPU, 8 elsewhere)"
     )
-    group.add_argument("--workers", type=positive, metavar="N", help="threads that read images (default: up to 4)")
+    group.add_argument("--workers", type=threads, metavar="N", help="threads that read images (default: up to 4)")
 
 
 def check_metric_name(name: str) -> None:
