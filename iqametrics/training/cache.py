@@ -169,7 +169,7 @@ class FeatureCache:
             raise TrainingError(f"{path}: is shorter than its index says; delete its folder and run again")
         # Once is enough: what decays does so between runs.
         if checksum is not None and (level, offset) not in self._verified:
-            if zlib.crc32(values.view(np.uint8)) != checksum:
+            if zlib.crc32(values.data) != checksum:
                 raise TrainingError(f"{path}: its features are not what was written; delete its folder and run again")
             self._verified.add((level, offset))
         return values.reshape(shape)
