@@ -19,6 +19,7 @@ from iqametrics.common.suggest import did_you_mean
 from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import RecipeError
 from iqametrics.nn.levels import CELL
+from iqametrics.training.bounds import check_bounds
 from iqametrics.training.recipes import apply_overrides, find_recipe, is_recipe, locate, read_tables
 
 _INIT_PATHS = ("backbone", "anchors", "teacher", "checkpoint")
@@ -301,6 +302,7 @@ def _check(recipe: Recipe) -> None:
     _check_data(recipe.data)
     _check_init(recipe)
     _check_tag(recipe.metric.tag)
+    check_bounds(recipe)
     for name in (
         "epochs",
         "batch_size",
