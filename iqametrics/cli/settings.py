@@ -1,12 +1,12 @@
-"""Options that stand in a file: `iqametrics.toml`, or `[tool.iqametrics]` of `pyproject.toml`.
+"""Options in a file: `iqametrics.toml`, or `[tool.iqametrics]` of `pyproject.toml`.
 
     [score]                          # in pyproject.toml: [tool.iqametrics.score]
     metric = ["bpclip-fr", "pfd-iqa"]
     fail-below = { bpclip-fr = 0.8, pfd-iqa = 0.5 }
     strict = true
 
-A key is the name of an option. What the command line gives replaces what the file gives; relative paths start from
-the file's folder. The file is that of `--config`, else the first of the two found in the working folder or one above.
+A key is the name of an option. The command line overrides the file, and relative paths start from the file's folder.
+The file is that of `--config`, else the first of the two found in the working folder or a folder above it.
 """
 
 import os
@@ -26,7 +26,7 @@ else:
 
 OWN, PROJECT = "iqametrics.toml", "pyproject.toml"
 COMMANDS = ("score", "compare")
-"""Commands whose options may stand in the file."""
+"""Commands whose options the file may set."""
 _EXCLUSIVE = ({"ref", "ref-dir"},)
 _ONE_EACH_RUN = {"help", "config", "output"}
 _PATHS = {"ref", "ref-dir", "baseline"}
@@ -39,7 +39,7 @@ def with_settings(argv: Sequence[str]) -> list[str]:
         argv: The arguments, the command first.
 
     Raises:
-        UsageError: The file cannot be read, or has something in it that is no option's value.
+        UsageError: If the file cannot be read, or sets what is no option or no value of one.
     """
     if not argv or argv[0] not in COMMANDS or {"--help", "-h"} & set(argv):
         return list(argv)
@@ -63,7 +63,7 @@ def with_settings(argv: Sequence[str]) -> list[str]:
 
 
 def _given(rest: Sequence[str]) -> set[str]:
-    """Names of the options on the command line, with those that exclude them."""
+    """Return the names of the options on the command line, and of those that exclude them."""
     names = {word[2:].partition("=")[0] for word in rest if word.startswith("--")}
     return names.union(*(group for group in _EXCLUSIVE if group & names))
 
@@ -91,7 +91,7 @@ def _tables(config: str | None) -> tuple[Path, Mapping[str, Any]]:
 
 
 def _settings_of(path: Path, tables: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the tables of ours; None where a pyproject.toml has none."""
+    """Return the tables of this program; None where a pyproject.toml has none."""
     if path.name == PROJECT:
         tables = tables.get("tool", {}).get("iqametrics")
         if tables is None:

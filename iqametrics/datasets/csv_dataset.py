@@ -86,7 +86,7 @@ def read_csv_opinions(path: str | Path, root: str | Path | None = None) -> tuple
 
 
 def image_names(path: Path) -> list[str]:
-    """Give the names in a CSV's column `image`, as far as the file can be read."""
+    """Return the names in a CSV's column `image`, as far as the file can be read."""
     names: list[str] = []
     with contextlib.suppress(DataError):  # told by whoever reads the scores
         names.extend(row["image"] for _, row in _rows(path))
