@@ -175,6 +175,11 @@ class Objective(nn.Module):
         """How many levels are frozen; 0 means that the trunk gives the images back and caching is pointless."""
         return int(self.model.config.frozen_levels)  # type: ignore[union-attr, arg-type]
 
+    @property
+    def trunk_strides(self) -> tuple[int, ...]:
+        """Pixels of the image to one value of each of the trunk's maps, for the crops of the feature cache."""
+        return tuple(2**level for level in range(1, self.frozen_levels + 1))
+
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
         """Give the maps (N, C_i, H_i, W_i) whose channel means and deviations `initialise` wants."""
         return [level for level in trunk if level.numel()]

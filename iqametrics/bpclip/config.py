@@ -33,6 +33,8 @@ class BpclipConfig:
         mode: "fr" compares with a reference (eq. 1), "nr" sees the distorted image only (eq. 2).
         backbone: name of a backbone with five levels, see `iqametrics.nn.backbones.build_backbone`.
         frozen_levels: number k of levels, 0 to 5, below which the backbone is not trained.
+        frozen_pooling: whether the gates and W_f of eq. 2 are not trained either, so that what the training stores of
+            an image is its gated window means, a fiftieth of its levels; "nr" with a frozen backbone only.
         pixel_mean: mean of red, green and blue, in [0, 1], that the backbone's weights expect.
         pixel_std: standard deviation that goes with it.
         width: width D of a token.
@@ -62,6 +64,7 @@ class BpclipConfig:
     mode: Mode
     backbone: str = "resnet50"
     frozen_levels: int = 0
+    frozen_pooling: bool = False
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     width: int = 256
@@ -96,6 +99,11 @@ class BpclipConfig:
             raise RecipeError(
                 f"pixel_mean = {self.pixel_mean}, pixel_std = {self.pixel_std} do not normalise RGB; "
                 "give three numbers each, deviations above 0"
+            )
+        if self.frozen_pooling and (self.mode == "fr" or self.frozen_levels < LEVELS):
+            raise RecipeError(
+                f"frozen_pooling = true needs mode = 'nr' and frozen_levels = {LEVELS}: a gate that sees a pair, or "
+                "features that still change, cannot be computed once; leave it out"
             )
         if not (self.information_branch or self.weight_branch):
             raise RecipeError("information_branch and weight_branch are both false; leave at least one of them on")

@@ -114,6 +114,9 @@ class Bpclip(nn.Module):
         self.pooling = nn.ModuleList(
             GatedLocalPooling(config, channels=count, level=number) for number, count in enumerate(channels, start=1)
         )
+        if config.frozen_pooling:
+            for pool in self.pooling:
+                pool.hold_gate()
         self.position = PositionEncoding(config.width, config.position_size)
         self.information = InformationBranch(config) if config.information_branch else None
         self.weight = WeightBranch(config) if config.weight_branch else None
@@ -215,7 +218,11 @@ class Bpclip(nn.Module):
     def encode(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> BpclipEncoding:
         """Compute everything up to the similarities; arguments as in `score_levels`."""
         self._check_pair(dist[-1], None if ref is None else ref[-1])
-        tokens, grid = self.pool(dist, ref)
+        return self.encode_gated(self.gated(dist, ref))
+
+    def encode_gated(self, means: list[Tensor]) -> BpclipEncoding:
+        """Go on from what `gated` gave to the similarities."""
+        tokens, grid = self._tokens(means)
         information = [] if self.information is None else self.information(tokens)
         weights = [] if self.weight is None else self.weight(tokens)
         combined = information or weights
@@ -227,15 +234,28 @@ class Bpclip(nn.Module):
         descriptors = features if self.similarity is None else self.similarity(features)
         return BpclipEncoding(information, weights if information else [], descriptors, grid)
 
-    def pool(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> tuple[list[Tensor], tuple[int, int]]:
-        """Give the tokens G_1..G_n with their positions, (N, L, D) each, and their grid H_n, W_n (eq. 1 and 2)."""
+    def gated(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> list[Tensor]:
+        """Give the gated window means of each level on the smallest level's grid (eq. 1 and 2 before the reduction).
+
+        Arguments as in `score_levels`.
+
+        Returns:
+            Five maps (N, C_i, H_n, W_n) without reference, (N, 3 C_i, H_n, W_n) with one.
+        """
         if self.standardise is not None:
             dist = self.standardise(dist)
             ref = None if ref is None else self.standardise(ref)
         refs = (
             [None] * LEVELS if ref is None else [held.expand_as(level) for held, level in zip(ref, dist, strict=True)]
         )
-        maps = [pool(level, held) for pool, level, held in zip(self.pooling, dist, refs, strict=True)]
+        return [pool.gated(level, held) for pool, level, held in zip(self.pooling, dist, refs, strict=True)]
+
+    def pool(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> tuple[list[Tensor], tuple[int, int]]:
+        """Give the tokens G_1..G_n with their positions, (N, L, D) each, and their grid H_n, W_n (eq. 1 and 2)."""
+        return self._tokens(self.gated(dist, ref))
+
+    def _tokens(self, means: list[Tensor]) -> tuple[list[Tensor], tuple[int, int]]:
+        maps = [pool.reduce(level) for pool, level in zip(self.pooling, means, strict=True)]
         grid = (maps[-1].shape[-2], maps[-1].shape[-1])
         position = self.position(*grid)
         return [level.flatten(2).transpose(1, 2) + position for level in maps], grid

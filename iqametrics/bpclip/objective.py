@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iqametrics.bpclip.anchors import load_anchors
-from iqametrics.bpclip.config import BpclipConfig
+from iqametrics.bpclip.config import LEVELS, BpclipConfig
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
@@ -92,6 +92,10 @@ class BpclipObjective(Objective):
         if values.setdefault("mode", _MODES[metric_name]) != _MODES[metric_name]:
             raise RecipeError(f"mode = {values['mode']!r} contradicts metric = {metric_name!r}; leave mode out")
         network = Bpclip(BpclipConfig.from_dict(values))
+        if network.config.frozen_pooling and "checkpoint" not in init:
+            raise RecipeError(
+                "init.checkpoint is missing: frozen_pooling = true would keep random gates; give a trained checkpoint"
+            )
         if "checkpoint" in init:
             fill(network, load_checkpoint(init["checkpoint"])[1], source=init["checkpoint"])
             return cls(network, loss, fine_tuning=True)
@@ -110,7 +114,7 @@ class BpclipObjective(Objective):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Give the weighted loss and its parts, `mse` and, where it has a weight, `rank`."""
         # Under autocast the scores come in half precision; differences of scores are for float32.
-        scores = self.model.head(batch.dist, batch.ref).to(batch.mos.dtype)
+        scores = self._scores(batch).to(batch.mos.dtype)
         parts = {"mse": F.mse_loss(scores, batch.mos)}
         total = self.loss_config.mse_weight * parts["mse"]
         if self.loss_config.rank_weight:
@@ -124,14 +128,43 @@ class BpclipObjective(Objective):
         """Give scores (N,) of whole images; the model is left in the mode it was in."""
         training = self.model.training
         self.model.eval()
-        scores = self.model.head(batch.dist, batch.ref)
+        scores = self._scores(batch)
         self.model.train(training)
         return scores
+
+    def _scores(self, batch: Batch) -> Tensor:
+        if self.model.config.frozen_pooling:
+            return self.model.score(self.model.encode_gated(batch.dist).descriptors)
+        return self.model.head(batch.dist, batch.ref)
+
+    def trunk(self, images: Tensor) -> list[Tensor]:
+        """Give the frozen levels, or with `frozen_pooling` their gated window means."""
+        levels = super().trunk(images)
+        if not self.model.config.frozen_pooling:
+            return levels
+        with torch.no_grad():
+            return self.model.gated(levels)
+
+    @property
+    def trunk_strides(self) -> tuple[int, ...]:
+        """Pixels a value of each of the trunk's maps; gated window means all lie on the smallest level's grid."""
+        if self.model.config.frozen_pooling:
+            return (2**LEVELS,) * LEVELS
+        return super().trunk_strides
+
+    def trunk_tensors(self) -> dict[str, Tensor]:
+        """Give the backbone's tensors and, with `frozen_pooling`, those of the gates and the levels' statistics."""
+        tensors = dict(super().trunk_tensors())
+        if self.model.config.frozen_pooling:
+            state = self.model.state_dict()
+            held = ("standardise.", "pooling.")
+            tensors |= {name: value for name, value in state.items() if name.startswith(held) and ".reduce." not in name}
+        return tensors
 
     @torch.no_grad()
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
         """Give all five levels, which the model standardises."""
-        return self.model.levels(trunk)
+        return trunk if self.model.config.frozen_pooling else self.model.levels(trunk)
 
     def initialise(self, statistics: Statistics) -> None:
         """Start the score at the mean opinion score and store the levels' statistics; not in fine-tuning."""

@@ -142,7 +142,7 @@ class FeatureCache:
         """Give a square crop: `cells` cells a side, from the cell (top, left); a cell is 32x32 pixels."""
         crops = []
         for level, whole in zip(self.levels, self.maps(path), strict=True):
-            scale = CELL >> level
+            scale = CELL // self.objective.trunk_strides[level - 1]
             rows, columns = slice(top * scale, (top + cells) * scale), slice(left * scale, (left + cells) * scale)
             crops.append(whole[:, rows, columns])
         return crops
