@@ -221,7 +221,7 @@ class HeldTeacher(torch.nn.Module):
 
 def starting_file(name: str, work: Path, batch: Batch) -> Path:
     """Write a random file in upstream format, once; the tests have the writers."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     import paper_files
 
     path = work / f"{name}.safetensors"

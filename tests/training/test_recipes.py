@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import ROOT
 
 from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.objective import BpclipLossConfig
@@ -19,7 +20,7 @@ from iqametrics.training.recipes import find_recipe, list_recipes, merge, read_t
 from iqametrics.training.starting import starting_path, teacher_recipe
 from iqametrics.weights.starting import list_starting, starting_entry
 
-PAPER_TABLES = Path(__file__).parent.parent / "iqametrics" / "benchmark" / "paper"
+PAPER_TABLES = ROOT / "iqametrics" / "benchmark" / "paper"
 FR = ["live", "csiq", "tid2013", "kadid10k"]
 PFD = [*FR, "clive", "koniq10k", "flive", "spaq"]
 OF_DATASETS = {

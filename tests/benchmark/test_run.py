@@ -4,12 +4,12 @@ import json
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from benchmark_fake import PLAN, execute, jobs, result
 from hypothesis import given
 from hypothesis import strategies as st
+from places import HELPERS
 
 from iqametrics.benchmark.render import FORMATS, render
 from iqametrics.benchmark.report import make_report
@@ -25,7 +25,7 @@ from iqametrics.benchmark.run import (
 )
 from iqametrics.errors import DataError, TrainingError
 
-SCRIPT = Path(__file__).with_name("benchmark_fake.py")
+SCRIPT = HELPERS / "benchmark_fake.py"
 
 
 def start(folder):

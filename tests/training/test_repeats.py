@@ -7,10 +7,10 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import training_fake
+from places import HELPERS
 
 from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.evaluation import evaluate
@@ -116,7 +116,7 @@ def test_killed_in_the_second_split_and_resumed(tmp_path):
     path = training_fake.write_recipe(tmp_path)
     out, overrides = tmp_path / "out", [*QUICK, "train.epochs=2"]
     arguments = [sys.executable, "-c", KILLED, str(path), str(out), *overrides]
-    process = subprocess.Popen(arguments, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(arguments, cwd=HELPERS, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (out / "split-01" / "last.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -14,6 +14,7 @@ from benchmark_fake import PLACE, PLAN, execute, figures, jobs, result
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from places import DATA
 
 from iqametrics import registry
 from iqametrics.benchmark.jobs import SCORES, Executor, read_scores
@@ -42,7 +43,6 @@ from iqametrics.errors import DataError
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.recipes import find_recipe
 
-GOLDEN = Path(__file__).parent / "data"
 IDS = [
     *(f"bpclip-table{number}" for number in range(2, 7)),
     "bpclip-fig5",
@@ -330,7 +330,7 @@ class TestReport:
 
         run_jobs(planned, tmp_path, done, lambda text: None)
         text = render(make_report(tmp_path), form, {"a <plot>": "data:image/png;base64,AA=="})
-        assert text == (GOLDEN / f"benchmark_report.{form}").read_text(encoding="utf-8")
+        assert text == (DATA / f"benchmark_report.{form}").read_text(encoding="utf-8")
 
     def test_averages(self, tmp_path):
         planned = plan_table(paper_table("pfd-table5"), rows=["5"], splits=2)

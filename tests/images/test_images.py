@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageFile, ImageOps, features
+from places import ROOT
 
 from iqametrics.errors import ImageReadError, InputError
 from iqametrics.images import check_pair, check_tensor, list_images, read_image, to_image_list
@@ -681,7 +682,7 @@ def test_twelve_megapixels_in_stated_memory(tmp_path):
         read_image("big.jpg")
         print(now("VmHWM") - before)
     """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 200

@@ -3,13 +3,13 @@
 import importlib.util
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import open_clip
 import pytest
 import timm
 import torch
 from nn_random import randomise
+from places import ROOT
 from safetensors.torch import load_file, save_file
 
 from iqametrics.cli.weights_publish import KINDS as CLI_KINDS
@@ -185,7 +185,7 @@ class TestPth:
 
     @pytest.fixture
     def tool(self, monkeypatch):
-        path = Path(__file__).parent.parent / "weights" / "pth_to_safetensors.py"
+        path = ROOT / "weights" / "pth_to_safetensors.py"
         spec = importlib.util.spec_from_file_location("pth_to_safetensors", path)
         tool = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(tool)

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,13 +10,13 @@ from fakes import metadata
 from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import ROOT
 
 from iqametrics import create_metric
 from iqametrics.weights.card import card, hub_licence
 from iqametrics.weights.header import read_metadata
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
-ROOT = Path(__file__).resolve().parent.parent
 FULL = {
     "data": ["scores.csv"],
     "images": {"train": 700, "validation": 100, "test": 211},

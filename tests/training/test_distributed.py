@@ -13,14 +13,13 @@ import torch
 import training_real
 from hypothesis import given
 from hypothesis import strategies as st
+from places import HELPERS, ROOT
 from safetensors.torch import load_file
 from training_fake import leave_curves_out, write_recipe
 
 from iqametrics.errors import RecipeError, TrainingError
 from iqametrics.training import distributed
 from iqametrics.training.data import View, portions
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -121,7 +120,7 @@ def launched(tmp_path_factory):
     (folder / "jobs.json").write_text(json.dumps([(recipe, f"two-{name}") for name, recipe in recipes.items()]))
     process = subprocess.run(
         [sys.executable, "-c", LAUNCHER, folder, *(str(free_port()) for _ in range(3))],
-        env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": f"{HELPERS}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from test_baselines import arguments, blurred, picture
+from pictures import arguments, blurred, picture
 
 from iqametrics import create_metric, list_metrics, metric_info
 

@@ -1,7 +1,7 @@
 """Metrics of other packages: their names, and piq's numbers against calling piq itself.
 
 pyiqa is not in the development extra; a small package that behaves as it does stands in for it here, and
-test_baselines_pyiqa.py runs the real one where it is installed.
+test_pyiqa.py runs the real one where it is installed.
 """
 
 import importlib
@@ -19,6 +19,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import arguments, blurred, picture
 from PIL import Image
 
 from iqametrics import (
@@ -40,32 +41,11 @@ OFFLINE = sorted(name for name, entry in PIQ.items() if not entry.downloads)
 JUDGING = [name for name in OFFLINE if name != "total_variation"]  # which likes what is blurred
 
 
-def picture(height=161, width=168, seed=0):
-    """A smooth picture with an edge and some noise, (3,H,W)."""
-    generator = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width]
-    waves = [np.sin(x / generator.uniform(5, 30) + y / generator.uniform(5, 30)) for _ in range(3)]
-    image = 128 + 60 * np.stack(waves) + 30 * (x > width * generator.uniform(0.3, 0.7))
-    return torch.from_numpy(np.clip(image + generator.normal(0, 8, image.shape), 0, 255) / 255).float()
-
-
-def blurred(image, times):
-    """Box filters of 3x3, again and again."""
-    for _ in range(times):
-        padded = torch.nn.functional.pad(image[None], (1, 1, 1, 1), mode="reflect")
-        image = torch.nn.functional.avg_pool2d(padded, 3, stride=1)[0]
-    return image
-
-
 @pytest.fixture(scope="module")
 def pairs():
     """Two distorted pictures and their references."""
     references = torch.stack([picture(seed=seed) for seed in (1, 2)])
     return torch.stack([blurred(references[0], 2), (references[1] * 0.9 + 0.03)]), references
-
-
-def arguments(metric, dist, ref):
-    return (dist, ref) if metric.mode == "fr" else (dist,)
 
 
 class TestNames:

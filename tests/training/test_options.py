@@ -11,6 +11,7 @@ import pytest
 import torch
 import training_fake
 import training_real
+from places import HELPERS, ROOT
 from safetensors.torch import load_file
 from training_fake import assert_same_weights, history, weights, write_recipe
 
@@ -303,7 +304,7 @@ def test_a_run_of_a_real_objective_killed_while_it_writes_ends_with_the_checkpoi
     training_real.write_starting_files(tmp_path)
     recipe = training_real.tables("pfd-teacher", save_every=1, epochs=2)
     whole = training_real.train(tmp_path, recipe, "whole")
-    paths = f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parent.parent}"
+    paths = f"{HELPERS}{os.pathsep}{ROOT}"
     process = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path, json.dumps(recipe)],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},

@@ -2,10 +2,10 @@
 
 import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 
 from iqametrics.weights.checkpoint import load_checkpoint, save_checkpoint
 from iqametrics.weights.manifest import read_manifest
@@ -13,7 +13,7 @@ from iqametrics.weights.manifest import read_manifest
 
 @pytest.fixture
 def tool(monkeypatch, tmp_path):
-    path = Path(__file__).parent.parent / "weights" / "bundle.py"
+    path = ROOT / "weights" / "bundle.py"
     spec = importlib.util.spec_from_file_location("bundle", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from iqametrics.benchmark.tables import AVERAGE, list_tables, paper_table
 
-FOLDER = Path(os.environ.get("IQAMETRICS_PAPERS") or Path(__file__).resolve().parents[2] / "shared/papers")
+FOLDER = Path(os.environ.get("IQAMETRICS_PAPERS") or ROOT.parent / "shared/papers")
 
 pytestmark = pytest.mark.skipif(
     not (FOLDER / "bpclip.md").is_file(),

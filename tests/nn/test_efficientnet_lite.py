@@ -1,12 +1,12 @@
 """EfficientNet-Lite0 against timm's `tf_efficientnet_lite0`, and the tool that converts the published weights."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 import timm
 import torch
 from nn_random import images, randomise
+from places import ROOT
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -16,8 +16,6 @@ from iqametrics.nn import efficientnet_lite
 from iqametrics.nn.backbones import build_backbone, freeze_levels, load_backbone
 from iqametrics.nn.efficientnet_lite import STAGES, EfficientNetLite0
 from iqametrics.nn.resnet import ResNet50
-
-ROOT = Path(__file__).parent.parent
 
 
 def timm_name(name):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import DATA, ROOT
 
 from iqametrics.datasets.protocol import (
     EIGHT_TWO,
@@ -25,8 +26,7 @@ from iqametrics.datasets.sample import Sample
 from iqametrics.datasets.splits import split_groups
 from iqametrics.errors import DataError
 
-ROOT = Path(__file__).resolve().parent.parent
-DIGESTS = json.loads((ROOT / "tests" / "data" / "split_digests.json").read_text())
+DIGESTS = json.loads((DATA / "split_digests.json").read_text())
 BOTH = [SIX_TWO_TWO, EIGHT_TWO]
 SEEDS = st.integers(-(2**40), 2**40)
 LABELS = os.environ.get("IQAMETRICS_LABELS")

@@ -4,12 +4,12 @@ import importlib.util
 import json
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from nn_random import randomise
+from places import ROOT
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -27,7 +27,6 @@ from iqametrics.objective import Statistics
 from iqametrics.training.recipe import read_recipe
 from iqametrics.weights.checkpoint import save_checkpoint
 
-ROOT = Path(__file__).parent.parent
 LITE = {"backbone": "efficientnet_lite0", "width": 16, "text_width": 8, "frozen_levels": 3, "logit_scale": 5.0}
 SIZING = Sizing(min_side=64, max_side=128)
 

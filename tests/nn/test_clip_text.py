@@ -91,7 +91,7 @@ def test_a_wrong_tower_fails_the_comparison(pair, mutant):
 
 @pytest.mark.parametrize("name", CLIP_TEXT_CONFIGS)
 def test_sizes_are_open_clips(name):
-    """Their outputs at this size are compared in test_nn_upstream.py."""
+    """Their outputs at this size are compared in test_upstream.py."""
     sizes = open_clip.get_model_config(name)
     text = sizes["text_cfg"]
     assert sizes["quick_gelu"]

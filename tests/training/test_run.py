@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import training_fake
+from places import HELPERS
 from safetensors.torch import load_file, save_file
 from training_fake import assert_same_weights, history, weights, write_dataset, write_recipe
 
@@ -121,7 +122,7 @@ while True:
 def test_a_run_killed_again_and_again_ends_with_the_weights_of_an_unbroken_one(tmp_path):
     recipe = write_recipe(tmp_path, frozen=2, cached=True)
     whole = run.train(recipe, [], tmp_path / "whole")
-    paths = [Path(__file__).parent, recipe, tmp_path / "killed"]
+    paths = [HELPERS, recipe, tmp_path / "killed"]
     root = str(Path(run.__file__).parents[2])
     process = subprocess.run(
         [sys.executable, "-c", KILLER, *map(str, paths)],
