@@ -32,6 +32,8 @@ class Batch:
         seeds: (N,) int64 on the CPU, for what is drawn at random for each image; None where nobody cares.
         counts: how many images each process holds of this batch, in the order of their ranks, where a batch is spread
             over processes; empty where it is not.
+        chains: (N, 2) int64, as `iqametrics.ranking.order_loss` takes them, where the batch holds versions of images
+            that nobody has scored: their `mos` is a rank. None where every image has an opinion score.
     """
 
     dist: list[Tensor]
@@ -42,6 +44,7 @@ class Batch:
     keys: tuple[str, ...] = ()
     seeds: Tensor | None = None
     counts: tuple[int, ...] = ()
+    chains: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.mos)
@@ -57,6 +60,7 @@ class Batch:
             source=self.source[rows],
             keys=self.keys[rows],
             seeds=None if self.seeds is None else self.seeds[rows],
+            chains=None if self.chains is None else self.chains[rows],
         )
 
     def generators(self) -> list[torch.Generator]:
@@ -104,6 +108,7 @@ class Batch:
             mos=self.mos.to(device),
             distortion=self.distortion.to(device),
             source=self.source.to(device),
+            chains=None if self.chains is None else self.chains.to(device),
         )
 
 
@@ -138,11 +143,13 @@ class Objective(nn.Module):
         needed_levels: numbers (1 for the finest) of the trunk's levels that `loss` and `predict` read; None for all.
             Only these are stored by the feature cache.
         needs_reference: whether `ref` must be given.
+        learns_order: whether the loss reads `chains`; without that, ranks would be taken for opinion scores.
     """
 
     model: nn.Module
     needed_levels: tuple[int, ...] | None = None
     needs_reference: bool = False
+    learns_order: bool = False
 
     @classmethod
     def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "Objective":

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "iqametrics"
 LAYERS = [
     {"errors", "spec", "config"},
     {"images", "evaluation", "nn"},
-    {"metric", "weights", "datasets", "objective"},
+    {"metric", "weights", "datasets", "objective", "ranking"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines"},
     {"training", "benchmark"},

@@ -134,9 +134,7 @@ def seed_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _row(
-    out: Path, group: str, image: np.ndarray, rank: float, kind: str, strength: object
-) -> tuple[object, ...]:
+def _row(out: Path, group: str, image: np.ndarray, rank: float, kind: str, strength: object) -> tuple[object, ...]:
     name = f"images/{group}_{kind or 'crop'}{'' if strength == '' else f'_{strength}'}.png"
     if not (out / name).exists():
         pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)

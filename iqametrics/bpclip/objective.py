@@ -14,6 +14,7 @@ from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
 from iqametrics.objective import Batch, Objective, Statistics, check_init, require_backbone
+from iqametrics.ranking import order_loss
 from iqametrics.weights.checkpoint import fill, load_checkpoint
 
 _MODES = {"bpclip-fr": "fr", "bpclip-nr": "nr"}
@@ -26,10 +27,15 @@ class BpclipLossConfig:
     Attributes:
         mse_weight: weight of the mean squared error between score and opinion score.
         rank_weight: weight of the pairwise hinge `rank_loss`, which the paper does not have.
+        order_weight: weight of the hinge on versions of one image, `iqametrics.ranking.order_loss`, which the paper
+            does not have either; for data whose `labels` are "order".
+        order_margin: how far apart the scores of ranks 0 and 1 should be at least.
     """
 
     mse_weight: float = 1.0
     rank_weight: float = 0.0
+    order_weight: float = 0.0
+    order_margin: float = 0.4
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "BpclipLossConfig":
@@ -46,8 +52,8 @@ class BpclipLossConfig:
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                 raise RecipeError(f"{name} = {value!r} is no weight; give a number from 0 up")
         config = cls(**values)
-        if config.mse_weight == config.rank_weight == 0:
-            raise RecipeError("mse_weight and rank_weight are both 0, so nothing would be learnt; raise one")
+        if config.mse_weight == config.rank_weight == config.order_weight == 0:
+            raise RecipeError("mse_weight, rank_weight and order_weight are all 0: nothing would be learnt; raise one")
         return config
 
 
@@ -68,6 +74,7 @@ class BpclipObjective(Objective):
         self.model = model
         self.loss_config = loss or BpclipLossConfig()
         self.needs_reference = model.config.mode == "fr"
+        self.learns_order = self.loss_config.order_weight > 0
 
     @classmethod
     def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "BpclipObjective":
@@ -112,15 +119,32 @@ class BpclipObjective(Objective):
         return cls(network, loss)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the weighted loss and its parts, `mse` and, where it has a weight, `rank`."""
+        """Give the weighted loss and its parts, `mse` and, where they have a weight, `rank` and `order`."""
         # Under autocast the scores come in half precision; differences of scores are for float32.
         scores = self._scores(batch).to(batch.mos.dtype)
+        if batch.chains is not None:
+            return self._loss_with_order(scores, batch, batch.chains)
         parts = {"mse": F.mse_loss(scores, batch.mos)}
         total = self.loss_config.mse_weight * parts["mse"]
         if self.loss_config.rank_weight:
             everyone = (batch.gather(values) for values in (scores, batch.mos, batch.source))
             parts["rank"] = batch.of_all(rank_loss(*everyone))
             total = total + self.loss_config.rank_weight * parts["rank"]
+        return total, {name: part.detach() for name, part in parts.items()}
+
+    def _loss_with_order(self, scores: Tensor, batch: Batch, chains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the loss of a batch in which some images have a rank in place of an opinion score."""
+        config = self.loss_config
+        scores, mos, source, chains = (batch.gather(values) for values in (scores, batch.mos, batch.source, chains))
+        scored = chains[:, 0] < 0
+        # A sum over nobody is 0 and has a gradient, a mean over nobody has none.
+        parts = {"mse": (scores - mos).square()[scored].sum() / scored.sum().clamp(min=1)}
+        if config.rank_weight:
+            parts["rank"] = rank_loss(scores[scored], mos[scored], source[scored])
+        if config.order_weight:
+            parts["order"] = order_loss(scores, mos, chains, margin=config.order_margin)
+        parts = {name: batch.of_all(part) for name, part in parts.items()}
+        total = torch.stack([getattr(config, f"{name}_weight") * part for name, part in parts.items()]).sum()
         return total, {name: part.detach() for name, part in parts.items()}
 
     @torch.no_grad()
@@ -158,7 +182,9 @@ class BpclipObjective(Objective):
         if self.model.config.frozen_pooling:
             state = self.model.state_dict()
             held = ("standardise.", "pooling.")
-            tensors |= {name: value for name, value in state.items() if name.startswith(held) and ".reduce." not in name}
+            tensors |= {
+                name: value for name, value in state.items() if name.startswith(held) and ".reduce." not in name
+            }
         return tensors
 
     @torch.no_grad()

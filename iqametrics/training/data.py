@@ -19,6 +19,7 @@ from iqametrics.datasets.sample import Sample
 from iqametrics.datasets.synthetic import LABELS_FILE, RECIPE_FILE
 from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.pfd_iqa.prompts import DISTORTIONS as DISTORTION_CLASSES
+from iqametrics.ranking import number_chains
 from iqametrics.training.recipe import DataTable, ExtraData, Recipe, SplitTable, TrainTable
 
 _CLASS_OF_KIND = {kind.id: kind.liqe_class for kind in (*DISTORTIONS.values(), *EXTRA_DISTORTIONS.values())}
@@ -36,12 +37,14 @@ class Item:
         source: number of its CSV or dataset, 0 for the main one.
         weight: how often it is drawn, relative to the main one's images.
         group: what it was kept together with by the split.
+        chain: row of `iqametrics.ranking.order_loss`'s `chains` where `mos` is a rank among versions of one image.
     """
 
     sample: Sample
     source: int = 0
     weight: float = 1.0
     group: str = ""
+    chain: tuple[int, int] | None = None
 
     @property
     def distortion_class(self) -> int:
@@ -130,10 +133,25 @@ def load_data(recipe: Recipe) -> RunData:
     for source, extra in enumerate(table.extra, start=1):
         samples = _read(extra, f"data.extra[{source - 1}]")
         digests |= {} if extra.csv else {source_name(extra): _digest(samples, extra.root)}
-        train += [
-            Item(sample, source, extra.weight) for sample in samples if not {sample.image, sample.reference} & held
-        ]
+        kept = [sample for sample in samples if not {sample.image, sample.reference} & held]
+        if extra.labels == "order":
+            train += _chained(kept, source, extra.weight)
+        else:
+            train += [Item(sample, source, extra.weight) for sample in kept]
     return RunData(train, validation, test, digests)
+
+
+def _chained(samples: Sequence[Sample], source: int, weight: float) -> list[Item]:
+    """Make items of versions of images.
+
+    Raises:
+        DataError: one does not say which image it is a version of.
+    """
+    for sample in samples:
+        if sample.group is None:
+            raise DataError(f"{sample.image}: has no group, but is to be ordered among others; fill the column in")
+    chains = number_chains([((source, sample.group), sample.distortion) for sample in samples])
+    return [Item(sample, source, weight, chain=chain) for sample, chain in zip(samples, chains, strict=True)]
 
 
 def source_name(table: DataTable | ExtraData) -> str:
@@ -259,6 +277,19 @@ def check_references(recipe: Recipe, data: RunData) -> None:
             )
 
 
+def check_order(recipe: Recipe, *, learns_order: bool) -> None:
+    """Make sure that ranks are not taken for opinion scores.
+
+    Raises:
+        RecipeError: data are labelled by order, and the loss does not read it.
+    """
+    if not learns_order and any(extra.labels == "order" for extra in recipe.data.extra):
+        raise RecipeError(
+            f"data.extra.labels = 'order': the loss of {recipe.metric.name} takes no order as it stands; for BPCLIP set "
+            "model.loss.order_weight, for others leave these data out"
+        )
+
+
 def _check_parts(train: list[Item], validation: list[Item], test: list[Item], recipe: Recipe, csv: str) -> None:
     if not train:
         raise DataError(f"{csv}: no image is left to train on; change [split]")
@@ -282,10 +313,11 @@ def epoch_views(items: Sequence[Item], train: TrainTable, epoch: int) -> list[Vi
     drawn: list[tuple[bytes, View]] = []
     for index, item in enumerate(items):
         times = train.views * item.weight
-        digest = hashlib.blake2b(f"{train.seed}/{epoch}/{index}/times".encode(), digest_size=8).digest()
+        name = _draw_name(index, item)
+        digest = hashlib.blake2b(f"{train.seed}/{epoch}/{name}/times".encode(), digest_size=8).digest()
         count = math.floor(times) + (_unit(digest) < times - math.floor(times))
         for view in range(count):
-            digest = hashlib.blake2b(f"{train.seed}/{epoch}/{index}/{view}".encode(), digest_size=32).digest()
+            digest = hashlib.blake2b(f"{train.seed}/{epoch}/{name}/{view}".encode(), digest_size=32).digest()
             flips = digest[24]
             drawn.append(
                 (
@@ -301,6 +333,11 @@ def epoch_views(items: Sequence[Item], train: TrainTable, epoch: int) -> list[Vi
                 )
             )
     return [view for _, view in sorted(drawn, key=lambda pair: (pair[0], pair[1].item))]
+
+
+def _draw_name(index: int, item: Item) -> str:
+    """Name what is drawn for an item; versions of one image share place, crop and flips, so that a step compares them."""
+    return str(index) if item.chain is None else f"{item.source} chain {item.chain[0]}"
 
 
 def step_views(views: Sequence[View], batch_size: int) -> list[Sequence[View]]:

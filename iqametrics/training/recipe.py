@@ -45,6 +45,8 @@ class ExtraData:
         root: folder that its names start from; the CSV's own folder if empty.
         mos_range: (worst, best) of its scores.
         weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
+        labels: "scores", or "order" for versions of images that nobody has scored: `mos` is then a rank that is
+            compared within a `group`, and there among images of one `distortion` and with those of none.
     """
 
     csv: str = ""
@@ -52,6 +54,7 @@ class ExtraData:
     root: str = ""
     mos_range: tuple[float, float] | None = None
     weight: float = 1.0
+    labels: Literal["scores", "order"] = "scores"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,15 @@ from iqametrics.metric import Sizing
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
-from iqametrics.training.data import RunData, check_references, image_files, label_kind, load_data, source_name
+from iqametrics.training.data import (
+    RunData,
+    check_order,
+    check_references,
+    image_files,
+    label_kind,
+    load_data,
+    source_name,
+)
 from iqametrics.training.distributed import Ranks, joined
 from iqametrics.training.environment import (
     check_inputs,
@@ -103,6 +111,7 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     torch.manual_seed(recipe.train.seed)
     objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(ranks.device)
     objective.to(memory_format=torch.channels_last)
+    check_order(recipe, learns_order=objective.learns_order)
     if objective.needs_reference:
         check_references(recipe, data)
     now = this_session([*_csv_files(recipe), *init.values()], data.digests, processes=ranks.count)
