@@ -1,4 +1,4 @@
-"""Measure how metrics behave where users decide: order under damage, pictures that nobody would call good, use as a loss.
+"""Measure how metrics behave where users decide: order under damage, pictures nobody would call good, use as a loss.
 
     python benchmarks/behaviour.py PHOTOGRAPHS --metric bpclip-nr --metric bpclip-fr --metric piq/ssim
     python benchmarks/behaviour.py data/biq2021/train_subset.csv --only benchmarks/splits/biq2021-lite-heldout.txt \
@@ -52,7 +52,9 @@ def main() -> None:
     for name in args.metric:
         metric = create_metric(name)
         found = behaviour(metric, photographs)
-        found["as_loss"] = as_loss(metric, photographs[: args.loss_photographs], args.loss_steps)
+        if metric.differentiable:
+            loss = create_metric(name, as_loss=True)
+            found["as_loss"] = as_loss(metric, loss, photographs[: args.loss_photographs], args.loss_steps)
         if args.pairs is not None:
             found["agreement"] = agreement(metric, args.pairs)
         report["metrics"][name] = found
@@ -176,23 +178,23 @@ def harmless(score: Scorer, photographs: Sequence[Image]) -> dict[str, float]:
     }
 
 
-def as_loss(metric: Metric, photographs: Sequence[Image], steps: int) -> dict[str, Any]:
-    """Start from damaged photographs and follow the metric's gradient by Adam.
+def as_loss(metric: Metric, loss: Metric, photographs: Sequence[Image], steps: int) -> dict[str, Any]:
+    """Start from damaged photographs and follow the gradient of the metric as a loss, by Adam.
 
     Returns:
         For each start the PSNR before and after, in dB, on how many photographs it rose, and the score before, after
-        and of the photograph itself; empty for a metric without gradient.
+        and of the photograph itself.
     """
-    if not metric.differentiable:
-        return {}
-    sign = 1 if metric.higher_is_better else -1
-    found = {}
+    score = scorer(metric)
+    found: dict[str, Any] = {}
     for name, damage in pictures.STARTS.items():
         rows = []
         for number, whole in enumerate(photographs):
             photograph = whole[:_LOSS_SIDE, :_LOSS_SIDE]
             start = np.clip(damage(photograph, np.random.default_rng(number)), 0, 1)
-            rows.append(_restore(metric, sign, tensor(photograph), tensor(start), steps))
+            end = _descend(loss, tensor(start), tensor(photograph), steps)
+            psnrs = [psnr(image, photograph) for image in (start, end)]
+            rows.append((*psnrs, *(score([image], photograph)[0] for image in (start, end, photograph))))
         before, after, *scores = np.array(rows).T
         found[name] = {
             "psnr": [float(before.mean()), float(after.mean())],
@@ -203,31 +205,22 @@ def as_loss(metric: Metric, photographs: Sequence[Image], steps: int) -> dict[st
     return found
 
 
-def _restore(
-    metric: Metric, sign: int, photograph: torch.Tensor, start: torch.Tensor, steps: int
-) -> tuple[float, float, float, float, float]:
-    """Give the PSNR before and after, and the scores before, after and of the photograph."""
-    references = (photograph,) if metric.mode == "fr" else ()
+def _descend(loss: Metric, start: torch.Tensor, photograph: torch.Tensor, steps: int) -> Image:
+    """Give what Adam makes of a picture, of which the loss has a gradient."""
+    references = (photograph,) if loss.mode == "fr" else ()
     image = start.clone().requires_grad_()
     adam = torch.optim.Adam([image], lr=0.01)
-    scores = []
     for _ in range(steps):
         adam.zero_grad()
-        value = sign * metric(image.clamp(0, 1), *references).sum()
-        (-value).backward()
+        loss(image.clamp(0, 1), *references).backward()
         adam.step()
-        scores.append(float(value.detach()))
-    with torch.no_grad():
-        restored = image.clamp(0, 1)
-        last = sign * float(metric(restored, *references))
-        best = sign * float(metric(photograph, *references))
-    return psnr(start, photograph), psnr(restored, photograph), scores[0], last, best
+    end: Image = image.detach().clamp(0, 1)[0].permute(1, 2, 0).numpy()
+    return end
 
 
-def psnr(image: torch.Tensor, photograph: torch.Tensor) -> float:
+def psnr(image: Image, photograph: Image) -> float:
     """Give the peak signal-to-noise ratio in dB; 100 at most."""
-    error = float((image - photograph).square().mean())
-    return float(-10 * np.log10(max(error, 1e-10)))
+    return float(-10 * np.log10(max(float(np.square(image - photograph).mean()), 1e-10)))
 
 
 def agreement(metric: Metric, folder: Path) -> dict[str, float]:

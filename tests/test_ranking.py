@@ -46,4 +46,6 @@ def test_nothing_to_compare_costs_nothing_and_has_a_gradient():
     scores = torch.rand(3, requires_grad=True)
     loss = order_loss(scores, torch.rand(3), torch.tensor([UNCHAINED] * 3), margin=0.4)
     loss.backward()
-    assert loss == 0 and scores.grad is not None and not scores.grad.any()
+    assert loss == 0
+    assert scores.grad is not None
+    assert not scores.grad.any()

@@ -1,4 +1,4 @@
-"""Make damaged versions of photographs, for the loss on order that the second edition of the lite models is trained with.
+"""Make damaged versions of photographs, for the loss on order of the second edition of the lite models.
 
     python weights/make_damaged.py data/biq2021/train_subset.csv --held-out benchmarks/splits/biq2021-lite-heldout.txt \
         --out data/damaged --photographs 700

@@ -16,10 +16,10 @@ from iqametrics.datasets.distortions.arrays import gaussian_blur
 Image = npt.NDArray[np.float32]
 Maker = Callable[[Image, np.random.Generator], Image]
 
-_WORDS = (
+_TEXT = (
     "the image quality of a distorted photograph is judged by people and their mean opinion is what a metric predicts "
     "so that a codec or a camera can be compared with another one without asking anybody again"
-).split()
+)
 
 
 def shuffled_blocks(image: Image, rng: np.random.Generator) -> Image:
@@ -138,7 +138,7 @@ def text_page(image: Image, rng: np.random.Generator) -> Image:
     font, draw = ImageFont.load_default(size), ImageDraw.Draw(page)
     for y in range(8, image.shape[0] - size, round(size * 1.4)):
         if rng.random() < 0.9:
-            draw.text((8, y), " ".join(rng.choice(_WORDS, size=int(rng.integers(3, 14)))), ink, font=font)
+            draw.text((8, y), " ".join(rng.choice(_TEXT.split(), size=int(rng.integers(3, 14)))), ink, font=font)
     return np.asarray(page, dtype=np.float32) / np.float32(255)
 
 

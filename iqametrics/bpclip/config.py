@@ -56,6 +56,8 @@ class BpclipConfig:
         logit_scale: what tau starts at.
         similarity_norm: whether a LayerNorm stands before the score MLP.
         score_hidden: hidden width of the score MLP.
+        relative: whether the score is 1 + s(dist, ref) - s(ref, ref), s being eq. 9, in place of s(dist, ref), so that
+            an identical pair scores 1 on any content; "fr" only.
 
     Raises:
         RecipeError: if a value is impossible.
@@ -85,6 +87,7 @@ class BpclipConfig:
     logit_scale: float = 100.0
     similarity_norm: bool = False
     score_hidden: int = 64
+    relative: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -105,6 +108,8 @@ class BpclipConfig:
                 f"frozen_pooling = true needs mode = 'nr' and frozen_levels = {LEVELS}: a gate that sees a pair, or "
                 "features that still change, cannot be computed once; leave it out"
             )
+        if self.relative and self.mode == "nr":
+            raise RecipeError("relative = true compares with a reference, but mode = 'nr'; leave it out")
         if not (self.information_branch or self.weight_branch):
             raise RecipeError("information_branch and weight_branch are both false; leave at least one of them on")
 

@@ -213,7 +213,10 @@ class Bpclip(nn.Module):
         Returns:
             Scores (N,).
         """
-        return self.score(self.encode(dist, ref).descriptors)
+        scores = self.score(self.encode(dist, ref).descriptors)
+        if not self.config.relative or ref is None:
+            return scores
+        return 1 + scores - self.score(self.encode(ref, ref).descriptors)
 
     def encode(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> BpclipEncoding:
         """Compute everything up to the similarities; arguments as in `score_levels`."""

@@ -285,8 +285,8 @@ def check_order(recipe: Recipe, *, learns_order: bool) -> None:
     """
     if not learns_order and any(extra.labels == "order" for extra in recipe.data.extra):
         raise RecipeError(
-            f"data.extra.labels = 'order': the loss of {recipe.metric.name} takes no order as it stands; for BPCLIP set "
-            "model.loss.order_weight, for others leave these data out"
+            f"data.extra.labels = 'order': the loss of {recipe.metric.name} takes no order as it stands; for BPCLIP "
+            "set model.loss.order_weight, for others leave these data out"
         )
 
 
@@ -336,7 +336,7 @@ def epoch_views(items: Sequence[Item], train: TrainTable, epoch: int) -> list[Vi
 
 
 def _draw_name(index: int, item: Item) -> str:
-    """Name what is drawn for an item; versions of one image share place, crop and flips, so that a step compares them."""
+    """Name what is drawn for an item: versions of one image share place, crop and flips, for a step compares them."""
     return str(index) if item.chain is None else f"{item.source} chain {item.chain[0]}"
 
 

@@ -1,14 +1,16 @@
 import pytest
 import torch
 
+from iqametrics.bpclip.config import BpclipConfig
+from iqametrics.bpclip.model import Bpclip
 from iqametrics.bpclip.objective import BpclipObjective
 from iqametrics.errors import RecipeError
 from iqametrics.metric import Sizing
 from iqametrics.objective import Batch
 from iqametrics.ranking import UNCHAINED
 from iqametrics.training.cache import FeatureCache
-from iqametrics.weights.manifest import WEIGHTS_FOLDER
 from iqametrics.weights.checkpoint import load_checkpoint
+from iqametrics.weights.manifest import WEIGHTS_FOLDER
 
 LITE = WEIGHTS_FOLDER / "bpclip-nr.lite.safetensors"
 SMALL = {"backbone": "efficientnet_lite0", "width": 8, "heads": 2, "text_width": 16, "n_anchors": 4, "score_hidden": 8}
@@ -47,7 +49,8 @@ def test_the_cache_crops_pooled_means_by_cells_and_its_key_knows_the_gates(tmp_p
     cache.build([path], workers=1)
     whole = cache.maps(path)
     for level, crop in zip(whole, cache.windows(path, top=1, left=2, cells=2), strict=True):
-        assert (crop == level[:, 1:3, 2:4]).all() and crop.shape[1:] == (2, 2)
+        assert crop.shape[1:] == (2, 2)
+        assert (crop == level[:, 1:3, 2:4]).all()
     with torch.no_grad():
         objective.model.pooling[0].gate.phi[0].weight[0] += 1
     assert FeatureCache(tmp_path / "cache", objective, Sizing(min_side=32), "float32").folder != cache.folder
@@ -81,3 +84,20 @@ def test_frozen_pooling_needs_a_trained_checkpoint_and_no_reference():
         )
     with pytest.raises(RecipeError, match="frozen_pooling = true needs mode = 'nr'"):
         BpclipObjective.from_recipe("bpclip-fr", {**SMALL, "frozen_levels": 5, "frozen_pooling": True}, {})
+
+
+def test_a_relative_score_is_the_drop_from_the_identical_pair():
+    values = {**SMALL, "mode": "fr", "text_anchors": False, "dropout": 0.0}
+    torch.manual_seed(0)
+    plain = Bpclip(BpclipConfig.from_dict(values)).eval()
+    relative = Bpclip(BpclipConfig.from_dict({**values, "relative": True})).eval()
+    relative.load_state_dict(plain.state_dict())
+    dist, ref = torch.rand(3, 3, 64, 64), torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(relative(ref, ref), torch.ones(3))
+        torch.testing.assert_close(relative(dist, ref), 1 + plain(dist, ref) - plain(ref, ref))
+        one = plain.levels(plain.trunk(ref[:1]))
+        held = relative.score_levels(relative.levels(relative.trunk(dist)), one)
+        torch.testing.assert_close(held, 1 + plain(dist, ref[:1].expand(3, -1, -1, -1)) - plain(ref[:1], ref[:1]))
+    with pytest.raises(RecipeError, match="relative = true"):
+        BpclipConfig.from_dict({**SMALL, "mode": "nr", "relative": True})

@@ -228,14 +228,14 @@ def test_versions_of_one_image_are_drawn_together(tmp_path):
 def test_data_labelled_by_order(tmp_path):
     for folder in ("main", "more"):
         (tmp_path / folder).mkdir()
-    write_dataset(tmp_path / "main", 8)
+    write_dataset(tmp_path / "main", 16)
     write_dataset(tmp_path / "more", 4)
     rows = (tmp_path / "more" / "data.csv").read_text().splitlines()
     names = [row.split(",")[0] for row in rows[1:]]
     text = ["image,mos,group,distortion", f"{names[0]},1,a,", f"{names[1]},0.8,a,blur", f"{names[2]},0.5,b,blur"]
     (tmp_path / "more" / "order.csv").write_text("\n".join(text))
     data = {"csv": "main/data.csv", "extra": [{"csv": "more/order.csv", "labels": "order"}]}
-    made = recipe(tmp_path, data=data, split={"by": "image"})
+    made = recipe(tmp_path, data=data, split={"by": "column"}, train={"crop": 32, "selection": "last"})
     chains = [item.chain for item in load_data(made).train if item.source == 1]
     assert chains == [(0, -1), (0, 0), (1, 0)]
     with pytest.raises(RecipeError, match=r"order.*model\.loss\.order_weight"):
