@@ -7,6 +7,7 @@ ICME 2025, arXiv 2506.17969. Equation numbers in this package are the paper's.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +116,7 @@ class Bpclip(nn.Module):
             GatedLocalPooling(config, channels=count, level=number) for number, count in enumerate(channels, start=1)
         )
         if config.frozen_pooling:
-            for pool in self.pooling:
+            for pool in self._pools:
                 pool.hold_gate()
         self.position = PositionEncoding(config.width, config.position_size)
         self.information = InformationBranch(config) if config.information_branch else None
@@ -251,14 +252,19 @@ class Bpclip(nn.Module):
         refs = (
             [None] * LEVELS if ref is None else [held.expand_as(level) for held, level in zip(ref, dist, strict=True)]
         )
-        return [pool.gated(level, held) for pool, level, held in zip(self.pooling, dist, refs, strict=True)]
+        return [pool.gated(level, held) for pool, level, held in zip(self._pools, dist, refs, strict=True)]
 
     def pool(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> tuple[list[Tensor], tuple[int, int]]:
         """Give the tokens G_1..G_n with their positions, (N, L, D) each, and their grid H_n, W_n (eq. 1 and 2)."""
         return self._tokens(self.gated(dist, ref))
 
+    @property
+    def _pools(self) -> Sequence[GatedLocalPooling]:
+        # A ModuleList does not say of what.
+        return cast("Sequence[GatedLocalPooling]", self.pooling)
+
     def _tokens(self, means: list[Tensor]) -> tuple[list[Tensor], tuple[int, int]]:
-        maps = [pool.reduce(level) for pool, level in zip(self.pooling, means, strict=True)]
+        maps = [pool.reduce(level) for pool, level in zip(self._pools, means, strict=True)]
         grid = (maps[-1].shape[-2], maps[-1].shape[-1])
         position = self.position(*grid)
         return [level.flatten(2).transpose(1, 2) + position for level in maps], grid
