@@ -1,10 +1,10 @@
-"""Say what agreement with made full-reference labels is worth: beside it, what a lookup table of them reaches.
+"""Compare agreement with made full-reference labels with that of a lookup table, to show what it is worth.
 
     python benchmarks/made_labels.py runs/bpclip-fr/predictions.csv data/fr96/labels.csv --output FILE.json
 
-The labels are mean scores of a distortion's type and level, shifted by content. A table that knows type and level, and
-never looks at an image, agrees with them closely; so the figure shows that a model recognises kinds and strengths of
-damage, and little else. Within one type and level only the content's shift is left, which classical metrics made.
+The labels are mean scores of a distortion's type and level, shifted by content. A table of type and level,
+which never sees an image, agrees with them closely. So a high agreement shows that a model recognises types and levels
+of distortion, and little else. Within one type and level only the shift by content is left, made by classical metrics.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _ENOUGH = 5
 
 
 def main() -> None:
-    """Read the arguments, compare, write."""
+    """Compare, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, help="predictions.csv of a training run")
     parser.add_argument("labels", type=Path, help="labels.csv of the synthetic set")
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def compare(predictions: list[dict[str, str]], labels: list[dict[str, str]]) -> dict[str, Any]:
-    """Give the model's agreement, the table's, and the model's within types and within type and level."""
+    """Return the agreement of the model and of the table, and of the model within types and within type and level."""
     by_image = {row["image"]: row for row in labels}
     held_out = {row["image"] for row in predictions}
     known = defaultdict(list)

@@ -1,12 +1,12 @@
-"""Freeze the splits: digests of the ten random splits, by both shares, of made group lists and of the real datasets.
+"""Store digests of the ten random splits, by both shares, of made group lists and of the real datasets.
 
-Run by hand, when a dataset is added:
+Run by hand when a dataset is added:
 
     python benchmarks/make_split_digests.py [LABELS]
 
 LABELS is a folder with the score files of the datasets, each dataset's original layout in a folder of its name
-(LABELS/kadid10k/dmos.csv); no images are needed. A dataset that is not there keeps the digests that the file has. A
-digest that would change is an error: published figures depend on it. Writes tests/data/split_digests.json.
+(LABELS/kadid10k/dmos.csv); no images are needed. The stored digests of a dataset that is not there stay. A
+digest that would change is an error: published results depend on it. Writes tests/data/split_digests.json.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SHARES = {"6:2:2": SIX_TWO_TWO, "8:2": EIGHT_TWO}
 
 
 def made_sets() -> dict[str, list[Sample]]:
-    """Small sets without files, of the shapes that datasets have."""
+    """Return small sets without files, with the group structures of real datasets."""
     folder = Path("set")
     return {
         "by reference, equal sizes": [
@@ -39,18 +39,18 @@ def made_sets() -> dict[str, list[Sample]]:
 
 
 def splits(samples: Sequence[Sample], repeats: int = 10) -> dict[str, list[Parts]]:
-    """The splits with the seeds 0, 1, ..., by shares."""
+    """Split with the seeds 0, 1, ...; return the splits by shares."""
     return {name: repeated_parts(samples, repeats=repeats, shares=shares) for name, shares in SHARES.items()}
 
 
 def digests(samples: Sequence[Sample], ten: dict[str, list[Parts]] | None = None) -> dict[str, list[str]]:
-    """Digests of those splits."""
+    """Return the digests of those splits by shares."""
     keys = group_keys(samples)
     return {name: [parts_digest(keys, parts) for parts in found] for name, found in (ten or splits(samples)).items()}
 
 
 def real_set(labels: Path, name: str) -> list[Sample] | None:
-    """A dataset whose score files are there, in a folder of its name or in the only folder in that; else None."""
+    """Load a dataset from the folder of its name, or from the only folder in that; return None if it is missing."""
     folder = labels / name
     if not folder.is_dir():
         return None
@@ -59,7 +59,7 @@ def real_set(labels: Path, name: str) -> list[Sample] | None:
 
 
 def main() -> int:
-    """Write the file; 1 if a digest would change."""
+    """Write the file; return 1 if a digest would change."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("labels", type=Path, nargs="?", help="folder of the score files")
     labels = parser.parse_args().labels

@@ -1,9 +1,9 @@
-"""Measure what the README says about the shipped checkpoints on this machine, and write it down.
+"""Measure on this machine the times of the bundled checkpoints that the README reports, and store them.
 
     python benchmarks/measure_lite.py PHOTOGRAPHS [--output benchmarks/results/lite-cost.json]
 
-PHOTOGRAPHS is a folder with 100 photographs or more; the first 100 by name are scored. Times are the wall clock's, the
-smallest of three, in new processes where the word is "cold".
+PHOTOGRAPHS is a folder with 100 photographs or more; the first 100 by name are scored. Times are of the wall clock, the
+smallest of three; "cold" means in a new process.
 """
 
 import argparse
@@ -25,7 +25,7 @@ VERSIONS = 25
 
 
 def main() -> None:
-    """Read the arguments, measure, write."""
+    """Measure, print and write the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path, help="folder of photographs")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/lite-cost.json"))
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Give processor, cores, versions, commit and date."""
+    """Return processor, cores, versions, commit and date."""
     import torch
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
@@ -91,7 +91,7 @@ def scoring_times(files: Sequence[str]) -> dict[str, float]:
 
 
 def reference_times(photograph: str) -> dict[str, float]:
-    """Time 25 versions of one reference with its features held, and as 25 pairs."""
+    """Time 25 versions of one reference with the reference cached, and as 25 pairs."""
     import torch
 
     from iqametrics import create_metric, read_image
@@ -104,7 +104,7 @@ def reference_times(photograph: str) -> dict[str, float]:
         for index in range(VERSIONS)
     ]
 
-    def held() -> None:
+    def cached() -> None:
         features = metric.encode_reference(reference)
         for version in versions:
             metric(version, features)
@@ -114,7 +114,7 @@ def reference_times(photograph: str) -> dict[str, float]:
             metric(version, reference)
 
     return {
-        f"{VERSIONS} versions of one reference, features held": timed(held, REPEATS),
+        f"{VERSIONS} versions of one reference, features held": timed(cached, REPEATS),
         f"{VERSIONS} versions of one reference, as pairs": timed(pairs, REPEATS),
     }
 
@@ -125,7 +125,7 @@ def cold(command: Sequence[str], repeats: int = REPEATS) -> float:
 
 
 def timed(action: Callable[[], Any], repeats: int) -> float:
-    """Give the smallest time of some repeats, in seconds."""
+    """Return the smallest time of `repeats` runs, in seconds."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

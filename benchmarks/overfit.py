@@ -1,22 +1,22 @@
-"""Overfit 16 image pairs with each model of the paper's size: can it be trained at all?
+"""Overfit 16 image pairs with each model of the paper's size, to show that it can be trained at all.
 
     python benchmarks/overfit.py bpclip-fr bpclip-nr pfd-teacher pfd-iqa
 
-The models start from random weights in the formats that timm and open_clip publish, so the figure says that loss,
-gradients and optimiser work together on the real sizes, and nothing about quality. Sixteen distorted crops of one CC0
+The models start from random weights in the formats that timm and open_clip publish, so the result shows that loss,
+gradients and optimiser work together at the real sizes, and nothing about quality. Sixteen distorted crops of one CC0
 photograph, four types of KADID-10k at four levels, are learnt by heart, without flips and without dropout, until the
 scores of these very crops have an SRCC above 0.99 with their labels, which are evenly spaced: worse for a stronger
-distortion, and by the type among equals. `pfd-iqa` learns from the teacher that `pfd-teacher` left, or from a random
-one.
+distortion, and by the type among equals. `pfd-iqa` learns from the teacher that `pfd-teacher` has trained, or from a
+random one.
 
 The BatchNorms of ResNet-50 are frozen, so their statistics are set from the sixteen crops before its file is written.
-BPCLIP's ResNet-50 is held at its random weights, and its levels are computed once, unless --whole is given: two slow
+BPCLIP's ResNet-50 is frozen at its random weights, and its levels are computed once, unless --whole is given: two slow
 cores take seconds for a step of the whole network, and the rest of it can learn the sixteen from random features.
-What PFD-IQA's teacher, which does not learn, says of the sixteen is computed once too.
+The outputs of PFD-IQA's teacher, which does not learn, are computed once too.
 Learning rates are in `RATES`: the recipes' for the first and the last, higher ones for the two whose recipes only
 fine-tune trained weights.
 
-Each method goes on where it was (in --work, which grows to 4 GB) and stops after --minutes at the latest. The results
+Each method continues where it was (in --work, which grows to 4 GB) and stops after --minutes at the latest. The results
 are written to --output after each method.
 """
 
@@ -33,7 +33,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iqametrics.common.files import write_file
 from iqametrics.datasets.distortions import distort, find_distortion
+from iqametrics.errors import DataError
 from iqametrics.evaluation import srcc
 from iqametrics.images import read_image
 from iqametrics.nn.text_features import read_text_features
@@ -44,7 +46,6 @@ from iqametrics.pfd_iqa.objective import PfdIqaObjective, PfdTeacherObjective
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, distortion_prompts, quality_prompts
 from iqametrics.pfd_iqa.teacher import PfdTeacher, TeacherOutput
 from iqametrics.training.environment import this_session
-from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import step_seed
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.resume import Progress, load_state, save_state
@@ -59,7 +60,7 @@ GOAL, BATCH, LOOK_EVERY, SAVE_EVERY = 0.99, 8, 10, 50
 
 
 def main() -> None:
-    """Read the arguments and overfit each method."""
+    """Overfit each method of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="+", choices=list(SIDES), help="which")
     parser.add_argument("--work", type=Path, default=Path("runs/overfit"), help="folder of starting files and states")
@@ -71,12 +72,13 @@ def main() -> None:
     for method in args.methods:
         found = overfit(method, args.work, args.minutes, whole=args.whole)
         results = json.loads(args.output.read_text()) if args.output.exists() else {}
-        write_atomic(args.output, json.dumps({**results, method: found}, indent=2, sort_keys=True) + "\n")
+        text = json.dumps({**results, method: found}, indent=2, sort_keys=True) + "\n"
+        write_file(args.output, text, error=DataError)
         print(f"{method}: SRCC {found['srcc']:.4f} after {found['steps']} steps", flush=True)
 
 
 def overfit(method: str, work: Path, minutes: float, *, whole: bool) -> dict[str, Any]:
-    """Train until the goal, or until the time is over, and say how far it came."""
+    """Train until the goal is reached or the time is over; return the result."""
     torch.manual_seed(0)
     images = sixteen(SIDES[method])
     objective = build(method, work, images, whole=whole)
@@ -131,7 +133,7 @@ def step(objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch, p
 
 
 def agreement(objective: Objective, batch: Batch) -> float:
-    """SRCC of the scores of the sixteen."""
+    """Compute the SRCC of the scores of the sixteen."""
     objective.eval()
     with torch.no_grad():
         halves = torch.arange(len(batch)).split(BATCH)
@@ -140,7 +142,7 @@ def agreement(objective: Objective, batch: Batch) -> float:
 
 
 def pick(batch: Batch, rows: Tensor) -> Batch:
-    """Some of a batch's images."""
+    """Return those images of a batch."""
     return dataclasses.replace(
         batch,
         dist=[level[rows] for level in batch.dist],
@@ -152,13 +154,13 @@ def pick(batch: Batch, rows: Tensor) -> Batch:
 
 
 def through_trunk(objective: Objective, batch: Batch) -> Batch:
-    """Do what the trainer does before it asks for a loss."""
+    """Run the frozen part, as the trainer does before the loss."""
     ref = objective.trunk(batch.ref[0]) if batch.ref is not None and objective.needs_reference else None
     return dataclasses.replace(batch, dist=objective.trunk(batch.dist[0]), ref=ref)
 
 
 def sixteen(side: int) -> Batch:
-    """Make the pairs: crops of a photograph, and each with a distortion; a stronger one has the lower label."""
+    """Make the pairs: crops of a photograph, each with a distortion; a stronger one has a lower label."""
     photograph = read_image(PHOTOGRAPH)
     rng = np.random.default_rng(0)
     pairs, labels, classes = [], [], []
@@ -181,7 +183,7 @@ def sixteen(side: int) -> Batch:
 
 
 def build(method: str, work: Path, batch: Batch, *, whole: bool) -> Objective:
-    """Build a method's objective by its recipe, from random files; BPCLIP with its backbone held unless `whole`."""
+    """Build a method's objective by its recipe, from random files; BPCLIP's backbone is frozen unless `whole`."""
     recipe = read_recipe(f"paper/{method}", data={"csv": "none"})
     files = {key: str(starting_file(value, work, batch)) for key, value in recipe.init.items() if key != "teacher"}
     if method != "pfd-iqa":
@@ -206,7 +208,7 @@ def build(method: str, work: Path, batch: Batch, *, whole: bool) -> Objective:
 
 
 class HeldTeacher(torch.nn.Module):
-    """What a teacher says of the sixteen, for those at `rows`."""
+    """A teacher's outputs for the sixteen, computed once; `head` returns those at `rows`."""
 
     def __init__(self, teacher: PfdTeacher, batch: Batch) -> None:
         super().__init__()
@@ -215,12 +217,12 @@ class HeldTeacher(torch.nn.Module):
             self.output = teacher.eval().head(teacher.trunk(batch.dist[0]))
 
     def head(self, _: Any) -> TeacherOutput:
-        """Give what was computed."""
+        """Return the outputs at `rows`."""
         return TeacherOutput(*(tensor[self.rows] for tensor in self.output))
 
 
 def starting_file(name: str, work: Path, batch: Batch) -> Path:
-    """Write a random file in upstream format, once; the tests have the writers."""
+    """Write a random file in upstream format if there is none yet; the tests have the writers."""
     sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     import paper_files
 

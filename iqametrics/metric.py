@@ -293,6 +293,27 @@ class Metric(nn.Module):
         low, high = self.score_range
         return (high - scores).mean() if self.higher_is_better else (scores - low).mean()
 
+    def score_with_gradient(
+        self,
+        dist: ImageSource | Sequence[ImageSource],
+        ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None = None,
+    ) -> Tensor:
+        """Score images, with gradients to them, for a loss of your own; the metric is made with `as_loss=True`.
+
+        Args:
+            dist: As for a call of the metric.
+            ref: As for a call of the metric; no gradient goes to it.
+
+        Returns:
+            (N,) scores as the metric means them: higher or lower is better, see `higher_is_better`.
+
+        Raises:
+            InputError: As for a call of the metric; also, the metric was made to score.
+        """
+        if not self.as_loss:
+            raise InputError(f"{self.name} was made to score; make it with as_loss=True to have gradients")
+        return self._scores(to_image_list(dist), ref)
+
     @torch.no_grad()
     def encode_reference(self, ref: ImageSource) -> ReferenceFeatures:
         """Compute what the metric needs of a reference, to be given as `ref` for any number of distorted images.

@@ -6,13 +6,16 @@ method's room holds its objectives; this module holds what they share.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from iqametrics.common.fields import read_fields
 from iqametrics.errors import RecipeError
+
+_Loss = TypeVar("_Loss")
 
 
 @dataclass(frozen=True)
@@ -271,3 +274,16 @@ def parameter_groups(
         {"params": group, "lr": backbone_lr if backbone else lr, "weight_decay": weight_decay if decayed else 0.0}
         for (backbone, decayed), group in sorted(sorted_parameters.items(), key=lambda item: item[0])
     ]
+
+
+def read_loss(cls: type[_Loss], values: Any) -> _Loss:
+    """Read the weights of a loss's parts, a dataclass of floats, from the table `model.loss` of a recipe.
+
+    Raises:
+        RecipeError: A key is unknown, or a weight is no number or negative.
+    """
+    loss = read_fields(cls, values, "model.loss", error=RecipeError)
+    for name in values:
+        if getattr(loss, name) < 0:
+            raise RecipeError(f"model.loss.{name} = {values[name]} is no weight; give a number from 0 up")
+    return loss

@@ -4,7 +4,6 @@ Nothing here imports torch until `create_metric` is called: a method's package d
 its code is imported when a metric is first made.
 """
 
-import difflib
 import importlib
 import os
 import re
@@ -16,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from iqametrics.common.devices import find_device
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
 from iqametrics.spec import MetricSpec, Mode
 from iqametrics.weights.header import read_metadata
@@ -287,8 +288,7 @@ def _check_name(name: str) -> None:
 
 def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:
     known = sorted(known)
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(name, known, end=" ")
     return f"unknown {what} {name!r}; {hint}known: {', '.join(known) or 'none'} (see {where})"
 
 
@@ -371,18 +371,10 @@ def _place(metric: "Metric", device: "str | torch.device | None", dtype: "str | 
     wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
         raise InputError(f"dtype {dtype!r} is not one to compute in; use float32, bfloat16 or float16")
+    found = None if device is None else find_device(device, error=InputError)
     try:
-        metric.to(device=best_device() if device == "auto" else device, dtype=wanted)
-    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
-        # torch says "Torch not compiled with CUDA enabled" by an AssertionError.
+        metric.to(device=found, dtype=wanted)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        # Too little memory, or a type that the device has not.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"device {str(device)!r} cannot be used here ({reason}); use 'cpu' or 'auto'") from error
-
-
-def best_device() -> str:
-    """Name the fastest kind of device that is there: "cuda", else "mps", else "cpu"."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -3,9 +3,9 @@
     for row in score_items([metric], [Item("a.jpg"), Item("b.jpg")]):
         print(row.image, row.score if row.error is None else row.error)
 
-What is in memory at a time: the images of `3 * batch_size` items after sizing (fewer where they are large, see
-`MAX_HELD_BYTES`), the image that each worker is decoding, a batch of at most `MAX_BATCH_PIXELS`, and the features of
-references up to `MAX_REFERENCE_BYTES`. A score depends neither on the batch that its image is in nor on the order.
+In memory at a time are: the preprocessed images of `3 * batch_size` items (fewer where they are large, see
+`MAX_HELD_BYTES`), the image that each worker is decoding, a batch of at most `MAX_BATCH_PIXELS`, and cached references
+up to `MAX_REFERENCE_BYTES`. A score depends neither on the batch of its image nor on the order.
 """
 
 import os
@@ -23,11 +23,11 @@ from iqametrics.images import check_pair, read_image
 from iqametrics.metric import Metric, ReferenceFeatures, Sizing
 
 MAX_HELD_BYTES = 2**29
-"""Decoded images that wait for their batch; beyond it only what is needed at once is decoded."""
+"""Size of the decoded images that wait for their batch; beyond it, only what is needed at once is decoded."""
 MAX_REFERENCE_BYTES = 2**29
-"""Features of references that are kept, the least recently used ones going first."""
+"""Size of the cached references; beyond it, the least recently used ones are dropped."""
 MAX_BATCH_PIXELS = 2**21
-"""Pixels in a batch, after sizing: a network's first maps take some 200 bytes a pixel."""
+"""Pixels of a preprocessed batch: the first maps of a network take some 200 bytes for each pixel."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Item:
     Attributes:
         image: Path of the image.
         reference: Path of its reference, for full-reference metrics.
-        error: Why it cannot be scored at all, where that is known beforehand.
-        reference_error: Why it has no reference, where one was looked for.
+        error: Why it cannot be scored, if that is already known.
+        reference_error: Why it has no reference, if one was looked for.
     """
 
     image: str
@@ -73,16 +73,16 @@ def score_items(
 
     Args:
         metrics: The metrics; an image is decoded once for all of them.
-        items: The images; read as they are needed, so they may be endless.
-        batch_size: Most images in a batch; None for 1 where all metrics are on the CPU, whose caches one image fills,
-            and 8 elsewhere.
-        workers: Threads that decode; None for as many as there are processors, up to four.
+        items: The images, taken only as they are needed, so there may be infinitely many.
+        batch_size: Largest number of images in a batch; None for 1 if all metrics are on the CPU, whose caches one
+            image fills, and 8 otherwise.
+        workers: Number of threads that decode; None for one for each processor, up to four.
 
     Yields:
         Rows in the order of `items`. An image that cannot be scored yields rows with an error.
 
     Raises:
-        InputError: `batch_size` or `workers` is less than 1, or a metric was made to be a loss.
+        InputError: If `batch_size` or `workers` is less than 1, or a metric was created as a loss.
     """
     for metric in metrics:
         if metric.as_loss:
@@ -102,7 +102,7 @@ def score_items(
 
 @dataclass(frozen=True)
 class _Picture:
-    """A decoded image: its size in the file, and what each sizing makes of it."""
+    """A decoded image: its size in the file, and its pixels preprocessed by each sizing."""
 
     size: tuple[int, int]
     sized: dict[Sizing, Tensor]
@@ -115,7 +115,7 @@ class _Picture:
 
 @dataclass
 class _Slot:
-    """An item on its way; `results` holds a score or an error for each metric as they become known."""
+    """An item being scored; `results` gets a score or an error for each metric."""
 
     item: Item
     picture: "Future[_Picture]"
@@ -124,10 +124,10 @@ class _Slot:
 
 
 class _Decoder:
-    """Threads that decode in order of request while there is room, and what is waited for in any case."""
+    """Threads that decode images in order of request while there is memory; an urgent image is decoded in any case."""
 
     def __init__(self, workers: int) -> None:
-        self._changed = Condition()  # guards what follows
+        self._changed = Condition()  # guards the attributes below
         self._queue: deque[tuple[Future[_Picture], str, frozenset[Sizing]]] = deque()
         self._urgent: Future[_Picture] | None = None
         self._held = 0
@@ -137,7 +137,7 @@ class _Decoder:
             thread.start()
 
     def submit(self, path: str, sizings: frozenset[Sizing]) -> "Future[_Picture]":
-        """Have an image decoded."""
+        """Request an image; return its future."""
         future: Future[_Picture] = Future()
         with self._changed:
             self._queue.append((future, path, sizings))
@@ -145,7 +145,7 @@ class _Decoder:
         return future
 
     def wait(self, future: "Future[_Picture]", *, urgent: bool) -> bool:
-        """Wait for an image; one that is not urgent only while there is room. Return whether it is done."""
+        """Wait for an image, unless it is not urgent and there is no memory for it; return whether it is done."""
         with self._changed:
             if urgent:
                 self._urgent = future
@@ -154,7 +154,7 @@ class _Decoder:
         return future.done()
 
     def release(self, future: "Future[_Picture]") -> None:
-        """Count an image as held no longer; one that is not decoded yet will not be."""
+        """Give up an image: free its memory, or cancel its decoding."""
         with self._changed:
             self._queue = deque(task for task in self._queue if task[0] is not future)
             if future.done():
@@ -164,9 +164,9 @@ class _Decoder:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End the threads, each after the image that it is decoding.
+        """End the threads, each after the image that it is decoding, and wait for them.
 
-        They are waited for: a thread that comes back from torch while the interpreter ends aborts the process.
+        A thread that returns from torch while the interpreter ends would abort the process.
         """
         with self._changed:
             self._closed = True
@@ -185,7 +185,7 @@ class _Decoder:
             future, path, sizings = task
             try:
                 picture = _decode(path, sizings)
-            except BaseException as error:  # it is raised again where the image is wanted
+            except BaseException as error:  # raised again where the image is used
                 self._finish(future, None, error)
             else:
                 self._finish(future, picture, None)
@@ -209,35 +209,35 @@ class _Decoder:
 
 
 class _References:
-    """References: decoded ahead, encoded once a metric, kept while there is room."""
+    """Cached references: decoded ahead, encoded once for each metric, kept while there is memory."""
 
     def __init__(self, metrics: Sequence[Metric], sizings: frozenset[Sizing], decoder: _Decoder) -> None:
         self.metrics = metrics
         self.sizings = sizings
         self.decoder = decoder
         self.pending: dict[str, Future[_Picture]] = {}
-        self.held: OrderedDict[str, tuple[tuple[int, int], dict[int, ReferenceFeatures]]] = OrderedDict()
+        self.cached: OrderedDict[str, tuple[tuple[int, int], dict[int, ReferenceFeatures]]] = OrderedDict()
         self.nbytes = 0
 
     def expect(self, path: str) -> None:
-        """Have a reference decoded, unless that has been done."""
-        if path not in self.held and path not in self.pending:
+        """Request a reference, unless it is cached or requested already."""
+        if path not in self.cached and path not in self.pending:
             self.pending[path] = self.decoder.submit(path, self.sizings)
 
     def release(self, path: str | None, wanted: Iterable[str | None]) -> None:
-        """Let a decoded reference go that was not used, since its image could not be read, unless others want it."""
+        """Release a requested reference that was not used, as when its image cannot be read, unless others want it."""
         if path in self.pending and path not in wanted:
             self.decoder.release(self.pending.pop(path))
 
     def get(self, path: str) -> tuple[tuple[int, int], dict[int, ReferenceFeatures]]:
-        """Give the size of a reference in its file and its features by number of metric.
+        """Return the size of a reference in its file and its features by number of metric.
 
         Raises:
-            InputError: It cannot be read.
+            InputError: If the reference cannot be read.
         """
-        if path in self.held:
-            self.held.move_to_end(path)
-            return self.held[path]
+        if path in self.cached:
+            self.cached.move_to_end(path)
+            return self.cached[path]
         self.expect(path)
         future = self.pending.pop(path)
         try:
@@ -250,16 +250,16 @@ class _References:
             }
         finally:
             self.decoder.release(future)
-        self.held[path] = (picture.size, features)
+        self.cached[path] = (picture.size, features)
         self.nbytes += _nbytes(features)
-        while self.nbytes > MAX_REFERENCE_BYTES and len(self.held) > 1:
-            _, (_, dropped) = self.held.popitem(last=False)
+        while self.nbytes > MAX_REFERENCE_BYTES and len(self.cached) > 1:
+            _, (_, dropped) = self.cached.popitem(last=False)
             self.nbytes -= _nbytes(dropped)
         return picture.size, features
 
 
 class _Scoring:
-    """The window of items between the first that has not been yielded and the last that has been opened."""
+    """Window of items, from the first that is not yielded yet to the last that is requested."""
 
     def __init__(self, metrics: Sequence[Metric], batch_size: int, decoder: _Decoder) -> None:
         self.metrics = metrics
@@ -299,14 +299,14 @@ class _Scoring:
         self.window.append(_Slot(item, picture))
 
     def _score_next_batch(self) -> None:
-        """Score the first image of the window, with those after it that have its size."""
+        """Score the first image of the window together with later ones of the same size."""
         batch: list[_Slot] = []
         limit = self.batch_size
         for slot in list(self.window)[: 2 * self.batch_size]:
             if slot.scored:
                 continue
             if not self.decoder.wait(slot.picture, urgent=not batch):
-                break  # what is held must be scored before there is room for more
+                break  # the decoded images must be scored before there is memory for more
             if (error := slot.picture.exception()) is not None:
                 self._fail(slot, error)
                 if not batch:
@@ -323,7 +323,7 @@ class _Scoring:
         self._score(batch)
 
     def _fail(self, slot: _Slot, error: BaseException) -> None:
-        """Note an error for all metrics; one that is nobody's fault but ours is raised."""
+        """Record an error for all metrics; raise it if it is a fault of our own."""
         if not isinstance(error, IqaError | RuntimeError | MemoryError | OSError):
             raise error
         slot.results = dict.fromkeys(range(len(self.metrics)), _one_line(error))
@@ -331,34 +331,34 @@ class _Scoring:
 
     def _score(self, batch: list[_Slot]) -> None:
         for number, metric in enumerate(self.metrics):
-            held: list[ReferenceFeatures] = []
+            references: list[ReferenceFeatures] = []
             slots = batch
             if metric.mode == "fr":
-                slots, held = self._with_references(batch, number)
+                slots, references = self._with_references(batch, number)
             if slots:
                 images = [slot.picture.result().sized[metric.sizing] for slot in slots]
-                for slot, result in zip(slots, _apply(metric, images, held), strict=True):
+                for slot, result in zip(slots, _apply(metric, images, references), strict=True):
                     slot.results[number] = result
         for slot in batch:
             slot.scored = True
 
     def _with_references(self, batch: list[_Slot], number: int) -> tuple[list[_Slot], list[ReferenceFeatures]]:
-        """Find the features of each image's reference; the images without get their error."""
-        slots, held = [], []
+        """Return the images that have a reference, with its features; record an error for the others."""
+        slots, references = [], []
         for slot in batch:
             try:
-                held.append(self._reference(slot)[number])
+                references.append(self._reference(slot)[number])
                 slots.append(slot)
             except (IqaError, RuntimeError, MemoryError) as error:
                 slot.results[number] = _one_line(error)
-        return slots, held
+        return slots, references
 
     def _reference(self, slot: _Slot) -> dict[int, ReferenceFeatures]:
         item = slot.item
         if item.reference is None:
             raise InputError(item.reference_error or f"{item.image}: has no reference; give one")
         size, features = self.references.get(item.reference)
-        # The sizes in the files are compared: sizing could make different ones equal.
+        # The sizes in the files are compared: preprocessing could make different ones equal.
         check_pair(_shaped(slot.picture.result().size), _shaped(size), item.image)
         return features
 
@@ -377,27 +377,27 @@ class _Scoring:
 
 
 def _shaped(size: tuple[int, int]) -> Tensor:
-    """Make a stand-in of an image's shape, without its memory."""
+    """Return a placeholder of an image's shape that takes no memory."""
     return torch.empty(()).expand(3, *size)
 
 
 def _decode(path: str, sizings: frozenset[Sizing]) -> _Picture:
-    """Read an image and bring it to each size at which a metric looks at it; the full image is not kept."""
+    """Read an image and preprocess it by each sizing; the full image is not kept."""
     image = read_image(path)
     height, width = image.shape[-2:]
     return _Picture((height, width), {sizing: sizing.apply(image[None])[0] for sizing in sizings})
 
 
-def _apply(metric: Metric, images: list[Tensor], held: list[ReferenceFeatures]) -> list[float | str]:
-    """Score images of one size; where that fails, one by one, so that the others are not lost."""
+def _apply(metric: Metric, images: list[Tensor], refs: list[ReferenceFeatures]) -> list[float | str]:
+    """Score images of one size; if that fails, score them one by one, so that only the bad ones get an error."""
     try:
         batch = torch.stack(images)
-        scores = metric(batch, ReferenceFeatures.cat(held)) if held else metric(batch)
+        scores = metric(batch, ReferenceFeatures.cat(refs)) if refs else metric(batch)
         return [_finite(score) for score in scores.tolist()]
     except (IqaError, RuntimeError, MemoryError) as error:
         if len(images) == 1:
             return [_one_line(error)]
-    return [result for index, image in enumerate(images) for result in _apply(metric, [image], held[index : index + 1])]
+    return [result for index, image in enumerate(images) for result in _apply(metric, [image], refs[index : index + 1])]
 
 
 def _finite(score: float) -> float | str:
@@ -412,4 +412,4 @@ def _one_line(error: BaseException) -> str:
 
 
 def _nbytes(features: dict[int, ReferenceFeatures]) -> int:
-    return sum(held.nbytes for held in features.values())
+    return sum(part.nbytes for part in features.values())

@@ -16,12 +16,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "iqametrics"
 
 # Lowest first. A module may import from its own layer and from those below.
 LAYERS = [
-    {"errors", "spec", "config"},
+    {"errors"},
+    {"common", "spec"},
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective", "ranking"},
     {"registry", "scoring"},
-    {"bpclip", "pfd_iqa", "baselines"},
-    {"training", "benchmark"},
+    {"bpclip", "pfd_iqa", "baselines", "gate"},
+    {"training", "benchmark", "compat"},
     {"__init__"},
     {"cli", "__main__"},
 ]

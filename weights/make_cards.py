@@ -1,8 +1,8 @@
-"""Write the model card of each bundled checkpoint from what the checkpoint says of itself.
+"""Write the model card of each bundled checkpoint from the record in the checkpoint.
 
     python weights/make_cards.py
 
-The writer is that of `iqametrics weights publish`: a card holds no number that is not in the checkpoint's own record.
+`iqametrics weights publish` writes its cards in the same way: each number of a card is from the checkpoint's record.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from iqametrics.weights.header import read_metadata, read_sizes
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest
 
 CARDS = Path(__file__).parent / "cards"
-# The checkpoints are older than the trainer's record of this.
+# The checkpoints were trained before the trainer recorded this.
 LABELS = {"bpclip-fr.lite": "made", "bpclip-nr.lite": "human", "pfd-iqa.lite": "human"}
 
 
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def bundled_card(entry: CheckpointEntry) -> str:
-    """Give the text of one card."""
+    """Return the text of one card."""
     metadata = read_metadata(WEIGHTS_FOLDER / entry.file)
     sizes = read_sizes(WEIGHTS_FOLDER / entry.file)
     if metadata["backbone"] is not None:

@@ -2,8 +2,8 @@
 
     python weights/make_kadid_means.py path/to/kadid10k/dmos.csv iqametrics/datasets/kadid_means.json
 
-Only 125 means and standard deviations go into the package: what people think of each type and level of distortion on
-the average of 81 photographs. The score file itself stays where it is.
+Only 125 means and standard deviations go into the package: the human opinion on each type and level of distortion over
+81 photographs. The score file itself does not.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def summarise(source: Path) -> dict[str, object]:
-    """Mean and population standard deviation over contents of the mean opinion score, by type and level."""
+    """Compute mean and population standard deviation of the mean opinion score over photographs, by type and level."""
     content = source.read_bytes()
     scores: dict[tuple[int, int], list[float]] = defaultdict(list)
     for row in csv.DictReader(content.decode("utf-8-sig").splitlines()):
@@ -40,7 +40,7 @@ def summarise(source: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Read the arguments, write the table."""
+    """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="KADID-10k's dmos.csv")
     parser.add_argument("target", type=Path, help="the JSON file to write")

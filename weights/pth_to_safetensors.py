@@ -1,4 +1,4 @@
-"""Turn another project's .pth file into a safetensors file with the same names, which `weights convert` then takes.
+"""Convert another project's .pth file to a safetensors file with the same names, for `weights convert`.
 
     python weights/pth_to_safetensors.py clip.pth clip.safetensors
     python weights/pth_to_safetensors.py run.pth run.safetensors --key state_dict --prefix module.
@@ -8,33 +8,33 @@ plain containers (`weights_only=True`); a file that holds anything else is refus
 """
 
 import argparse
-import os
 import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
+
+from iqametrics.common.files import write_file
+from iqametrics.errors import WeightsError
 
 
 def main() -> None:
-    """Read the arguments and do it."""
+    """Convert the file of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the .pth file")
     parser.add_argument("target", type=Path, help="the .safetensors file to write")
     parser.add_argument("--key", action="append", default=[], help="entry of the file that holds the tensors; repeat")
-    parser.add_argument("--prefix", default="", help="beginning of the names that is taken off")
+    parser.add_argument("--prefix", default="", help="prefix to remove from the names")
     args = parser.parse_args()
     tensors = state_dict(read(args.source), args.key, args.prefix)
-    partial = args.target.with_name(f".{args.target.name}.{os.getpid()}.part")
-    save_file(tensors, partial)
-    partial.replace(args.target)
+    write_file(args.target, save(tensors), error=WeightsError)
     print(f"{args.target}: {len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors.values())} values")
 
 
 def read(source: Path) -> Any:
-    """Read a .pth file, tensors and plain containers only."""
+    """Read a .pth file of nothing but tensors and plain containers."""
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -42,7 +42,7 @@ def read(source: Path) -> Any:
 
 
 def state_dict(content: Any, keys: list[str], prefix: str) -> dict[str, torch.Tensor]:
-    """Take the tensors out of a file's content, each with its own memory, as safetensors wants them."""
+    """Return the tensors of a file's content, each with its own memory, as safetensors needs them."""
     for key in keys:
         if not isinstance(content, dict) or key not in content:
             sys.exit(f"--key {key}: the file has no such entry")

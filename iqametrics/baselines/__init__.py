@@ -8,7 +8,6 @@
 Neither package is imported until a metric is made. `docs/baselines.md` says what was measured.
 """
 
-import difflib
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functools import lru_cache
 
 from iqametrics.baselines.piq_table import piq_specs
 from iqametrics.baselines.pyiqa_table import REFUSED, pyiqa_specs
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import MissingExtraError, UnknownMetricError
 from iqametrics.spec import MetricSpec, Mode
 
@@ -131,5 +131,4 @@ def _read(package: str) -> dict[str, MetricSpec]:
 
 
 def _close(name: str, known: Iterable[str], before: str = "") -> str:
-    close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(repr(before + other) for other in close)}? " if close else ""
+    return did_you_mean(name, known, most=3, show=lambda other: repr(before + other), end=" ")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from iqametrics.benchmark.plan import Job, Target, cache_folder, image_passes, overrides
 from iqametrics.benchmark.sources import Source
-from iqametrics.errors import DataError
-from iqametrics.training.files import write_atomic
+from iqametrics.common.files import write_file
+from iqametrics.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from iqametrics.datasets.sample import Sample
@@ -55,7 +55,7 @@ class Executor:
         images = {name: len(self._load(name)) for name in job.datasets}
         rows: list[dict[str, Any]] = []
         body = self._train(job, folder, rows) if job.recipe else self._score(job, rows)
-        write_atomic(folder / SCORES, _csv_text(rows))
+        write_file(folder / SCORES, _csv_text(rows), error=TrainingError, remedy="make room and use --resume")
         return {**body, "images": images, **_place(job)}
 
     def _train(self, job: Job, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Job:
         return list(dict.fromkeys(name for name in (self.train, *(t.dataset for t in self.targets)) if name))
 
     def place(self, target: Target) -> str:
-        """Column that the figures of a target belong to, as `Cell.place`."""
+        """Return the name of the column that holds the results of a target, in the form of `Cell.place`."""
         return target.dataset if self.train in ("", target.dataset) else f"{self.train}->{target.dataset}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,29 +6,28 @@ RUN/jobs/ID/result.json  written last, whole or not at all: the job is done
 RUN/jobs/ID/failed.json  why it failed, in one line; the next run tries it again
 RUN/jobs/ID/...          whatever the job keeps, so that it can go on where it was
 
-The locks are those of the operating system (flock). On a network file system that keeps them to one machine, give each
-machine its own jobs with a shard.
+The locks are those of the operating system. On a network file system that keeps them to one machine, give each machine
+its own jobs with a shard.
 """
 
-import contextlib
 import datetime
 import json
-import os
-import socket
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from iqametrics.benchmark.plan import Job
-from iqametrics.errors import DataError, IqaError
-from iqametrics.training.files import write_atomic
+from iqametrics.common.files import write_file
+from iqametrics.common.locks import locked
+from iqametrics.errors import DataError, IqaError, TrainingError
 
 PLAN, RESULT, FAILED = "plan.json", "result.json", "failed.json"
 _FORMAT = 1
+_write = partial(write_file, error=TrainingError, remedy="make room and use --resume")
 _PLAN_KEYS = {"table", "size", "changes", "labels", "jobs"}
 _RESULT_KEYS = {"figures", "images", "selection", "seconds", "commit", "hardware", "packages"}
 
@@ -71,10 +70,10 @@ def open_run(folder: Path, plan: dict[str, Any], jobs: Sequence[Job], *, resume:
         raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from error
     wanted = {"format": _FORMAT, **plan, "jobs": [job.to_dict() for job in jobs]}
     # Several processes may come at once; each must see the plan whole.
-    with _lock(folder / "lock", wait=True):
+    with locked(folder / "lock", error=DataError):
         path = folder / PLAN
         if not path.exists():
-            write_atomic(path, json.dumps(wanted, indent=1) + "\n")
+            _write(path, json.dumps(wanted, indent=1) + "\n")
             return
         if not resume:
             raise DataError(f"{folder}: already holds a run; join or resume it with --resume or give another --output")
@@ -197,17 +196,16 @@ def _attempt(job: Job, folder: Path, execute: Execute, say: Callable[[str], None
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{place}: cannot be made ({error.strerror}); make room and use --resume") from error
-    try:
-        with _lock(place / "lock", wait=False):
-            # Only now is it certain that nobody finishes it meanwhile.
-            if (place / RESULT).exists():
-                outcome.before.append(job.id)
-                return
-            say(f"{job.id}")
-            reason = _finish(job, place, execute)
-    except BlockingIOError:
-        outcome.busy.append(job.id)
-        return
+    with locked(place / "lock", wait=False, error=DataError) as held:
+        if not held:
+            outcome.busy.append(job.id)
+            return
+        # Only now is it certain that nobody finishes it meanwhile.
+        if (place / RESULT).exists():
+            outcome.before.append(job.id)
+            return
+        say(f"{job.id}")
+        reason = _finish(job, place, execute)
     if reason is None:
         outcome.done.append(job.id)
     else:
@@ -223,45 +221,14 @@ def _finish(job: Job, place: Path, execute: Execute) -> str | None:
     except Exception as error:
         # A run of days must not end with its first job that does not fit into memory, nor with a mistake of ours.
         if not isinstance(error, IqaError):
-            write_atomic(place / "traceback.txt", traceback.format_exc())
+            _write(place / "traceback.txt", traceback.format_exc())
         text = _one_line(error)
-        write_atomic(place / FAILED, json.dumps({"error": text, "date": _now()}) + "\n")
+        _write(place / FAILED, json.dumps({"error": text, "date": _now()}) + "\n")
         return text
     seconds = round(time.monotonic() - began, 1)
     record = {"format": _FORMAT, "job": job.to_dict(), **body, "seconds": seconds, "date": _now()}
-    write_atomic(place / RESULT, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    _write(place / RESULT, json.dumps(record, indent=1, allow_nan=False) + "\n")
     return None
-
-
-@contextlib.contextmanager
-def _lock(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a file's lock, which the operating system takes back when the process ends, however it ends.
-
-    Raises:
-        BlockingIOError: another process holds it, and `wait` is False.
-    """
-    with path.open("a+", encoding="utf-8") as file:
-        _acquire(file, wait=wait)
-        # For people who wonder who it is; nothing reads it.
-        file.truncate(0)
-        file.write(f"{socket.gethostname()} {os.getpid()} {_now()}\n")
-        file.flush()
-        yield
-
-
-def _acquire(file: IO[str], *, wait: bool) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(0)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError(str(error)) from error
-        return
-    import fcntl
-
-    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def _one_line(error: Exception) -> str:

@@ -5,13 +5,13 @@ slipped in text recognition and were set right, and which numbers are kept as pr
 """
 
 import csv
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import DataError
 
 PAPER_FOLDER = Path(__file__).parent / "paper"
@@ -142,8 +142,7 @@ def paper_table(table_id: str) -> Table:
     (['1', '3', '5', '10'], ['live', 'clive'])
     """
     if table_id not in _TITLES:
-        close = difflib.get_close_matches(table_id, _TITLES, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = did_you_mean(table_id, _TITLES, end=" ")
         raise DataError(f"no table {table_id!r}; {hint}known are {', '.join(_TITLES)}")
     title, protocol = _TITLES[table_id]
     lines = (PAPER_FOLDER / f"{table_id}.csv").read_text(encoding="utf-8").splitlines()
@@ -165,9 +164,7 @@ def choose(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
     """
     for name in wanted:
         if name not in known:
-            lower = {other.lower(): other for other in known}
-            close = difflib.get_close_matches(name.lower(), lower, n=1)
-            hint = f"did you mean {lower[close[0]]!r}? " if close else ""
+            hint = did_you_mean(name, known, end=" ")
             raise DataError(f"no {what} {name!r} here; {hint}known are {', '.join(known)}")
     return [name for name in known if not wanted or name in wanted]
 

@@ -16,13 +16,13 @@ TENSOR_NAME = "anchors"
 
 @dataclass(frozen=True)
 class Adjective:
-    """One word on quality.
+    """An adjective on quality, with its prompt.
 
     Attributes:
-        word: the adjective.
-        dimension: what it is about: overall, sharpness, noise, lightness, contrast or color.
-        positive: whether it praises.
-        prompt: the sentence that a text encoder reads.
+        word: The adjective.
+        dimension: Dimension of quality: overall, sharpness, noise, lightness, contrast or color.
+        positive: Whether it stands for high quality.
+        prompt: The sentence that a text encoder reads.
     """
 
     word: str
@@ -32,7 +32,7 @@ class Adjective:
 
 
 def read_adjectives() -> tuple[Adjective, ...]:
-    """Give the 40 adjectives of `prompts.json`, pair after pair, the positive word of a pair first.
+    """Return the 40 adjectives of `prompts.json`, pair after pair, the positive word of a pair first.
 
     Example:
         >>> [adjective.word for adjective in read_adjectives()[:2]]
@@ -51,7 +51,7 @@ def make_anchors(encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
     """Encode the prompts of all adjectives.
 
     Args:
-        encode: a frozen text encoder, K texts to features (K, C_t).
+        encode: Frozen text encoder from K texts to features (K, C_t).
 
     Returns:
         Anchors Y, (K, C_t), as the encoder gives them: the model takes cosines, so their length does not matter.
@@ -60,15 +60,15 @@ def make_anchors(encode: Callable[[Sequence[str]], Tensor]) -> Tensor:
 
 
 def load_anchors(path: str | Path, count: int, width: int) -> Tensor:
-    """Read the anchors, or have the prompts encoded by a CLIP model's text tower.
+    """Read the anchors, or encode the prompts with the text tower of a CLIP model.
 
     Args:
-        path: a safetensors file with a tensor "anchors" (K, C_t), or open_clip's file of a CLIP model.
-        count: number K of anchors that the model has.
-        width: width C_t of its text space.
+        path: A safetensors file with a tensor "anchors" (K, C_t), or open_clip's file of a CLIP model.
+        count: Number K of anchors that the model has.
+        width: Width C_t of its text space.
 
     Raises:
-        WeightsError: if the file cannot be read, holds neither, or anchors of another shape.
+        WeightsError: If the file cannot be read, holds neither, or holds anchors of another shape.
     """
     # Imported here: it brings CLIP's tokenizer, which scoring can do without.
     from iqametrics.nn.text_features import read_text_features

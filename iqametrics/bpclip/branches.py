@@ -1,18 +1,19 @@
-"""The attention branches of BPCLIP, eq. 3 to 7: what distortions do to semantics, and where it matters."""
+"""The attention branches of BPCLIP, eq. 3 to 7: how distortions affect semantics, and where it matters."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from iqametrics.bpclip.config import LEVELS, BpclipConfig
+from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.nn.attention import MultiHeadAttention
+from iqametrics.nn.levels import LEVELS
 
 
 class CrossAttentionBlock(nn.Module):
     """MSCA of eq. 4: Attn(W_q Q, W_k G_{i+1}, W_v G_{i+1}) + Q, with LayerNorm on the query and on the memory first.
 
     Args:
-        config: the model's config.
+        config: The model's config.
     """
 
     def __init__(self, config: BpclipConfig) -> None:
@@ -30,7 +31,7 @@ class SelfAttentionBlock(nn.Module):
     """SA of eq. 5: Attn(W_q G_i, W_k G_i, W_v G_i) + G_i, with LayerNorm first.
 
     Args:
-        config: the model's config.
+        config: The model's config.
     """
 
     def __init__(self, config: BpclipConfig) -> None:
@@ -48,7 +49,7 @@ class NormedMlp(nn.Sequential):
 
     Args:
         width: D.
-        out: width of the output.
+        out: Width of the output.
     """
 
     def __init__(self, width: int, out: int) -> None:
@@ -59,10 +60,10 @@ class InformationBranch(nn.Module):
     """MSCA on levels 1..n-1 and the first MLP of eq. 6, each with its own weights.
 
     With `propagation = "equation"` the query is G_i, as eq. 4 prints it; with "progressive" it is G_i + G'_{i-1}
-    (G_1 at the first level), so that what a low level found is handed up.
+    (G_1 at the first level), so that each level builds on what the level below it found.
 
     Args:
-        config: the model's config.
+        config: The model's config.
     """
 
     def __init__(self, config: BpclipConfig) -> None:
@@ -90,7 +91,7 @@ class WeightBranch(nn.Module):
     """SA on levels 1..n-1 and the second MLP of eq. 6, each with its own weights.
 
     Args:
-        config: the model's config.
+        config: The model's config.
     """
 
     def __init__(self, config: BpclipConfig) -> None:

@@ -1,19 +1,17 @@
-"""Sizes and open choices of BPCLIP, in one record that a checkpoint stores."""
+"""Sizes and open choices of BPCLIP, in the record that a checkpoint stores."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from iqametrics.config import typed_value
+from iqametrics.common.fields import read_fields
 from iqametrics.errors import RecipeError
+from iqametrics.nn.levels import LEVELS
 from iqametrics.spec import Mode
 
 NrGate = Literal["linear", "gelu"]
 Propagation = Literal["equation", "progressive"]
 Similarity = Literal["softmax", "cosine", "scaled_cosine"]
-
-LEVELS = 5
-"""Number n of backbone levels; the branches give n - 1 of them."""
 
 _CHOICES = {
     "mode": get_args(Mode),
@@ -25,42 +23,42 @@ _CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class BpclipConfig:
-    """Everything that decides which function `Bpclip` computes, apart from its weights.
+    """Everything but the weights that determines the function `Bpclip` computes.
 
-    The defaults are the paper's, and where the paper is silent this project's reading of it.
+    The defaults are the paper's or, where the paper is silent, this project's reading of it.
 
     Attributes:
         mode: "fr" compares with a reference (eq. 1), "nr" sees the distorted image only (eq. 2).
-        backbone: name of a backbone with five levels, see `iqametrics.nn.backbones.build_backbone`.
-        frozen_levels: number k of levels, 0 to 5, below which the backbone is not trained.
-        frozen_pooling: whether the gates and W_f of eq. 2 are not trained either, so that what the training stores of
+        backbone: Name of a backbone with five levels, see `iqametrics.nn.backbones.build_backbone`.
+        frozen_levels: Number k of the lowest backbone levels that are not trained, 0 to 5.
+        frozen_pooling: Whether the gates and W_f of eq. 2 are not trained either, so that what the training stores of
             an image is its gated window means, a fiftieth of its levels; "nr" with a frozen backbone only.
-        pixel_mean: mean of red, green and blue, in [0, 1], that the backbone's weights expect.
-        pixel_std: standard deviation that goes with it.
-        width: width D of a token.
-        heads: attention heads of both branches; divides `width`.
-        gate_max_width: most channels inside a gate phi_i.
-        gate_reduction: a gate has C_i / gate_reduction channels inside, up to `gate_max_width`.
-        nr_gate: whether W_f of eq. 2 is linear, as printed, or followed by a GELU.
-        standardise_levels: whether each channel of each level is brought to the stored mean 0 and deviation 1 first.
-        position_size: length of the learnable height and width encodings, in tokens.
-        propagation: what asks in the information branch: G_i ("equation", eq. 4 as printed) or G_i + G'_{i-1}
+        pixel_mean: Mean of red, green and blue, in [0, 1], that the backbone's weights expect.
+        pixel_std: Standard deviation that goes with it.
+        width: Width D of a token.
+        heads: Attention heads of both branches; divides `width`.
+        gate_max_width: Largest number of channels inside a gate phi_i.
+        gate_reduction: Divisor r: a gate has C_i / r channels inside, `gate_max_width` at most.
+        nr_gate: Whether W_f of eq. 2 is linear, as printed, or followed by a GELU.
+        standardise_levels: Whether each channel of each level is first standardised, by stored means and deviations.
+        position_size: Length of the learnable height and width encodings, in tokens.
+        propagation: Query of the information branch: G_i ("equation", eq. 4 as printed) or G_i + G'_{i-1}
             ("progressive", the text's bottom-up propagation).
-        dropout: probability of dropping an attention weight in training.
+        dropout: Probability of dropping an attention weight in training.
         information_branch: False for the ablation without MSCA: the weight branch's tokens are used as they are.
         weight_branch: False for the ablation without SA: the information branch's tokens are not weighted.
         text_anchors: False for the ablation without CLIP's texts: the score is regressed from the features x_i.
-        text_width: width C_t of the text space.
-        n_anchors: number K of text anchors.
-        similarity: softmax over the anchors of tau * cosine (Figure 1), the plain cosine (eq. 8), or tau * cosine.
-        logit_scale: what tau starts at.
-        similarity_norm: whether a LayerNorm stands before the score MLP.
-        score_hidden: hidden width of the score MLP.
-        relative: whether the score is 1 + s(dist, ref) - s(ref, ref), s being eq. 9, in place of s(dist, ref), so that
+        text_width: Width C_t of the text space.
+        n_anchors: Number K of text anchors.
+        similarity: Softmax over the anchors of tau * cosine (Figure 1), the plain cosine (eq. 8), or tau * cosine.
+        logit_scale: Initial value of tau.
+        similarity_norm: Whether a LayerNorm precedes the score MLP.
+        score_hidden: Hidden width of the score MLP.
+        relative: Whether the score is 1 + s(dist, ref) - s(ref, ref), s being eq. 9, in place of s(dist, ref), so that
             an identical pair scores 1 on any content; "fr" only.
 
     Raises:
-        RecipeError: if a value is impossible.
+        RecipeError: If a value is impossible.
     """
 
     mode: Mode
@@ -118,19 +116,12 @@ class BpclipConfig:
         """Read a config from a TOML table or a checkpoint's metadata.
 
         Raises:
-            RecipeError: if a key is unknown, `mode` is missing, or a value has the wrong type or is impossible.
+            RecipeError: If a key is unknown, `mode` is missing, or a value has the wrong type or is impossible.
         """
-        known = {field.name: field for field in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise RecipeError(f"unknown model keys: {', '.join(unknown)}; known are {', '.join(known)}")
-        if "mode" not in values:
-            raise RecipeError("the model has no mode; give mode = 'fr' or mode = 'nr'")
-        defaults = {name: field.default for name, field in known.items()} | {"mode": ""}
-        return cls(**{name: typed_value(name, value, defaults[name]) for name, value in values.items()})
+        return read_fields(cls, values, "model", error=RecipeError)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the config as JSON can hold it; `from_dict` reads it back."""
+        """Return the config as JSON-compatible values, which `from_dict` reads back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
@@ -141,6 +132,6 @@ _SIZES = (
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     **{name: (lambda value: value >= 1, "a whole number from 1 up") for name in _SIZES},
     "frozen_levels": (lambda value: 0 <= value <= LEVELS, f"0 to {LEVELS}"),
-    "dropout": (lambda value: 0 <= value < 1, "a probability under 1"),
+    "dropout": (lambda value: 0 <= value < 1, "a probability below 1"),
     "logit_scale": (lambda value: value > 0, "a number above 0"),
 }

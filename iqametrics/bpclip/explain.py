@@ -17,21 +17,21 @@ from iqametrics.bpclip.model import Bpclip, ScoreMlp
 class BpclipExplanation:
     """Where, and by which similarities, the score of one image came about.
 
-    The maps are facts about the network, on its token grid: one token is 32x32 pixels of the sized image. The
+    The maps are facts about the network, on its token grid: one token is 32x32 pixels of the preprocessed image. The
     contributions are facts about the score MLP: they add up to `score - baseline_score`. Neither says what an
     adjective means to a person: training never grounds a text in its meaning, so "blurry" is the name of a direction.
 
     Attributes:
-        score: the score.
-        baseline_score: the score if no anchor were preferred, that is, if each level's similarities were all equal to
+        score: The score.
+        baseline_score: The score if no anchor were preferred, that is, if each level's similarities were all equal to
             their mean.
-        importance: how much each place counts, (n - 1, H_n, W_n), in (0, 1): the weight branch of eq. 6, averaged over
-            channels; the lowest level first. No level where a branch is left out.
-        distortion: strength of the information branch of eq. 6 at each place, (n - 1, H_n, W_n), from 0 up: root mean
-            square over channels. No level where that branch is left out.
-        contributions: what each similarity moved the score by, (n - 1, K), in units of the score. No level in the
+        importance: How much each position counts, (n - 1, H_n, W_n), in (0, 1): the weight branch of eq. 6, averaged
+            over channels; the lowest level first. No level in the ablations without one of the branches.
+        distortion: Strength of the information branch of eq. 6 at each position, (n - 1, H_n, W_n), from 0 up: root
+            mean square over channels. No level in the ablation without that branch.
+        contributions: By how much each similarity moved the score, (n - 1, K), in units of the score. No level in the
             ablation without text anchors.
-        words: the K adjectives; numbers as text where the anchors are not those of `prompts.json`.
+        words: The K adjectives; numbers as text where the anchors are not those of `prompts.json`.
     """
 
     score: float
@@ -42,7 +42,7 @@ class BpclipExplanation:
     words: tuple[str, ...]
 
     def top(self, count: int = 10) -> list[tuple[str, float]]:
-        """Give the anchors that moved the score most, over all levels, with what each moved it by."""
+        """Return the anchors that moved the score most, over all levels, each with its contribution."""
         totals = self.contributions.sum(dim=0).tolist()
         ranked = sorted(zip(self.words, totals, strict=True), key=lambda pair: -abs(pair[1]))
         return ranked[:count]
@@ -54,10 +54,10 @@ def explain_levels(
     """Explain the score of one image.
 
     Args:
-        model: the network, in evaluation mode.
-        dist: five levels of the image, N = 1.
-        ref: five levels of its reference, in mode "fr".
-        steps: steps of the integration.
+        model: The network, in evaluation mode.
+        dist: Five levels of the image, N = 1.
+        ref: Five levels of its reference, in mode "fr".
+        steps: Steps of the integration.
     """
     with torch.no_grad():
         encoding = model.encode(dist, ref)
@@ -82,15 +82,15 @@ def explain_levels(
 
 
 def integrated_gradients(score: ScoreMlp, descriptors: Tensor, baseline: Tensor, *, steps: int) -> Tensor:
-    """Part the difference score(descriptors) - score(baseline) among the descriptors.
+    """Attribute the difference score(descriptors) - score(baseline) to the descriptors.
 
     The gradient is averaged over the straight line from the baseline (midpoint rule) and multiplied by the difference.
 
     Args:
-        score: the score MLP.
-        descriptors: similarities of one image, (n - 1, K).
-        baseline: what they are compared with, (n - 1, K).
-        steps: number of points on the line.
+        score: The score MLP.
+        descriptors: Similarities of one image, (n - 1, K).
+        baseline: What they are compared with, (n - 1, K).
+        steps: Number of points on the line.
 
     Returns:
         (n - 1, K); the sum is the difference of the scores, up to the error of the integration.

@@ -17,7 +17,7 @@ from iqametrics.spec import MetricSpec
 
 
 class BpclipMetric(Metric):
-    """What both modes share. The score is BPCLIP's prediction of the mean opinion score, scaled to [0, 1].
+    """Base of both modes; the score is BPCLIP's prediction of the mean opinion score, scaled to [0, 1].
 
     Scores are nominally in [0, 1] and may leave it: the last layer is linear.
     """
@@ -28,10 +28,10 @@ class BpclipMetric(Metric):
 
     @classmethod
     def build(cls, config: Mapping[str, Any] | None) -> Bpclip:
-        """Make the network of a checkpoint's config; of None, the paper-size one, freshly initialised.
+        """Build the network of a checkpoint's config, or the paper-size one, freshly initialised, for None.
 
         Raises:
-            RecipeError: if the config is of the other mode, or impossible.
+            RecipeError: If the config is of the other mode, or impossible.
         """
         if config is None:
             return Bpclip(BpclipConfig(mode=cls.spec.mode))
@@ -41,42 +41,42 @@ class BpclipMetric(Metric):
         return Bpclip(parsed)
 
     def score_images(self, dist: Tensor, ref: ReferenceFeatures | None) -> Tensor:
-        """Score images (n, 3, H, W) in [0, 1] against held levels of their references: (n,)."""
+        """Score images (N, 3, H, W) in [0, 1] against the cached levels of their references: (N,)."""
         levels = self.model.levels(self.model.trunk(dist, differentiable=True))
         return self.model.score_levels(levels, None if ref is None else list(ref.levels))
 
     def encode_images(self, ref: Tensor) -> list[Tensor]:
-        """Compute all five levels of references (n, 3, H, W)."""
+        """Compute all five levels of references (N, 3, H, W)."""
         return self.model.levels(self.model.trunk(ref))
 
     def explain(
         self, dist: ImageSource, ref: ImageSource | ReferenceFeatures | None = None, *, steps: int = 64
     ) -> BpclipExplanation:
-        """Say where and by which similarities the score of one image came about.
+        """Explain the score of one image: where in the image, and by which similarities, it came about.
 
         Nothing in the training ties an adjective to its meaning: the texts are fixed directions, and the score MLP is
-        free to read any of them in any way. A large contribution of "blurry" means that this direction moved the
-        score, and is no statement that the image is blurry. See `BpclipExplanation`.
+        free to use any of them in any way. A large contribution of "blurry" means that this direction moved the
+        score; it does not mean that the image is blurry. See `BpclipExplanation`.
 
         Args:
-            dist: one image.
-            ref: its reference, for the full-reference metric.
-            steps: steps of the integration; more make the contributions add up more exactly.
+            dist: One image.
+            ref: Its reference, for the full-reference metric.
+            steps: Steps of the integration; more make the contributions add up more exactly.
 
         Raises:
-            InputError: if there is not exactly one image, or its reference is missing, superfluous or does not fit.
+            InputError: If there is not exactly one image, or its reference is missing, superfluous or does not fit.
         """
         images = to_image_list(dist)
         if len(images) != 1:
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
         self._check_mode(has_reference=ref is not None)
-        held = self._held(images[0], ref)
+        cached = self._cached_reference(images[0], ref)
         with torch.no_grad():
             levels = self.encode_images(self._prepare(images))
-        return explain_levels(self.model, levels, None if held is None else list(held.levels), steps=steps)
+        return explain_levels(self.model, levels, None if cached is None else list(cached.levels), steps=steps)
 
-    def _held(self, image: Tensor, ref: ImageSource | ReferenceFeatures | None) -> ReferenceFeatures | None:
-        """Give the features of the reference of one image."""
+    def _cached_reference(self, image: Tensor, ref: ImageSource | ReferenceFeatures | None) -> ReferenceFeatures | None:
+        """Return the features of the reference of one image, computed where they are not given."""
         if ref is None:
             return None
         if not isinstance(ref, ReferenceFeatures):

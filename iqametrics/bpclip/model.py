@@ -14,22 +14,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.bpclip.branches import InformationBranch, NormedMlp, WeightBranch
-from iqametrics.bpclip.config import LEVELS, BpclipConfig
+from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.pooling import GatedLocalPooling, PositionEncoding
 from iqametrics.errors import InputError
 from iqametrics.nn.backbones import LevelStandardiser, build_backbone, freeze_levels
+from iqametrics.nn.levels import LEVELS
 
 
 @dataclass(frozen=True)
 class BpclipEncoding:
-    """What the network knows of a batch before it gives the score.
+    """What the network computes for a batch before the score.
 
     Attributes:
         information: MLP(G'_i) of eq. 6, n - 1 tensors (N, L, D); empty without the information branch.
         weights: sigmoid(MLP(G''_i)) of eq. 6, in (0, 1), n - 1 tensors (N, L, D); empty unless both branches are on.
-        descriptors: what the score MLP of eq. 9 reads, (N, n - 1, K): the similarities s_i, or, in the ablation
+        descriptors: What the score MLP of eq. 9 reads, (N, n - 1, K): the similarities s_i, or, in the ablation
             without text anchors, the features x_i (N, n - 1, C_t).
-        grid: height H_n and width W_n of the token grid, L = H_n W_n.
+        grid: Height H_n and width W_n of the token grid, L = H_n W_n.
     """
 
     information: list[Tensor]
@@ -45,7 +46,7 @@ class TextSimilarity(nn.Module):
     "cosine": cos(x_i, y_k), eq. 8 alone. tau is learnable and stored as its logarithm.
 
     Args:
-        config: the model's config.
+        config: The model's config.
     """
 
     anchors: Tensor
@@ -71,7 +72,7 @@ class ScoreMlp(nn.Module):
     """Score of eq. 9 from the descriptors of all levels: linear to `score_hidden`, GELU, linear to one value.
 
     Args:
-        config: the model's config.
+        config: The model's config.
     """
 
     def __init__(self, config: BpclipConfig) -> None:
@@ -91,13 +92,13 @@ class Bpclip(nn.Module):
 
     An image goes through `trunk` (the frozen lower levels), `levels` (the rest of the backbone), gated local pooling,
     the two branches, the mapping to the text space, the similarities and the score MLP. `forward` does all of it;
-    `head` goes on from the trunk's features, `score_levels` from all levels, which allows features to be held.
+    `head` starts from the trunk's features and `score_levels` from all five levels, so that either can be cached.
 
     Args:
-        config: sizes and choices.
+        config: Sizes and choices.
 
     Raises:
-        RecipeError: if the backbone's name is not known.
+        RecipeError: If the backbone's name is not known.
     """
 
     pixel_mean: Tensor
@@ -126,10 +127,10 @@ class Bpclip(nn.Module):
         self.score = ScoreMlp(config)
 
     def set_anchors(self, anchors: Tensor) -> None:
-        """Store the text anchors Y, (K, C_t); nothing is done in the ablation without them.
+        """Store the text anchors Y, (K, C_t); do nothing in the ablation without them.
 
         Raises:
-            InputError: if their shape is not the config's.
+            InputError: If their shape is not the config's.
         """
         if self.similarity is None:
             return
@@ -143,7 +144,7 @@ class Bpclip(nn.Module):
     def set_level_statistics(self, means: Sequence[Tensor], stds: Sequence[Tensor]) -> None:
         """Store the channel means and deviations of the levels, (C_i,) each, once and before training.
 
-        Nothing is done where the config does not standardise levels.
+        Do nothing where the config does not standardise levels.
         """
         if self.standardise is not None:
             self.standardise.set_statistics(means, stds)
@@ -152,14 +153,14 @@ class Bpclip(nn.Module):
         """Score images.
 
         Args:
-            dist: distorted images, RGB in [0, 1], (N, 3, H, W).
-            ref: their references, of the same shape, in mode "fr" and only there.
+            dist: Distorted images, RGB in [0, 1], (N, 3, H, W).
+            ref: Their references, of the same shape, in mode "fr" and only there.
 
         Returns:
             Scores (N,), higher is better, nominally in [0, 1] but not bound to it.
 
         Raises:
-            InputError: if a reference is missing, surplus, or of another shape.
+            InputError: If a reference is missing, surplus, or of another shape.
         """
         self._check_pair(dist, ref)
         if ref is None:
@@ -171,11 +172,11 @@ class Bpclip(nn.Module):
 
         Args:
             images: RGB in [0, 1], (N, 3, H, W).
-            differentiable: whether gradients reach the images; training does not need that.
+            differentiable: Whether gradients reach the images; training does not need that.
 
         Returns:
             Levels 1..k, k = `frozen_levels`, level i of shape (N, C_i, ceil(H / 2^i), ceil(W / 2^i)); for k = 0, the
-            images as they came.
+            images themselves.
         """
         if self.config.frozen_levels == 0:
             return [images]
@@ -183,7 +184,7 @@ class Bpclip(nn.Module):
             return self.backbone.to_level(self._normalise(images), end=self.config.frozen_levels)
 
     def levels(self, trunk: list[Tensor]) -> list[Tensor]:
-        """Complete what `trunk` gave to all five levels."""
+        """Compute all five levels from the output of `trunk`."""
         frozen = self.config.frozen_levels
         if frozen == 0:
             return self.backbone(self._normalise(trunk[0]))
@@ -192,12 +193,12 @@ class Bpclip(nn.Module):
         return [*trunk, *self.backbone.from_level(trunk[-1], start=frozen)]
 
     def head(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> Tensor:
-        """Score what `trunk` gave for distorted images and, in mode "fr", for their references: (N,).
+        """Score the output of `trunk` for distorted images and, in mode "fr", for their references: (N,).
 
-        The trained stages see both in one batch.
+        The stages above the trunk process both in one batch.
 
         Raises:
-            InputError: if a reference is missing, surplus, or of another shape.
+            InputError: If a reference is missing, surplus, or of another shape.
         """
         self._check_pair(dist[-1], None if ref is None else ref[-1])
         if ref is None:
@@ -208,8 +209,8 @@ class Bpclip(nn.Module):
         """Score all five levels of distorted images and, in mode "fr", of their references.
 
         Args:
-            dist: five maps as `levels` gives them.
-            ref: five maps, with N or 1 for the first dimension: one reference serves all images.
+            dist: Five levels of the distorted images, as `levels` returns them.
+            ref: Five levels of the references; with N = 1, one reference serves all images.
 
         Returns:
             Scores (N,).
@@ -239,7 +240,7 @@ class Bpclip(nn.Module):
         return BpclipEncoding(information, weights if information else [], descriptors, grid)
 
     def gated(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> list[Tensor]:
-        """Give the gated window means of each level on the smallest level's grid (eq. 1 and 2 before the reduction).
+        """Return the gated window means of each level on the smallest level's grid (eq. 1 and 2 before the reduction).
 
         Arguments as in `score_levels`.
 
@@ -250,12 +251,12 @@ class Bpclip(nn.Module):
             dist = self.standardise(dist)
             ref = None if ref is None else self.standardise(ref)
         refs = (
-            [None] * LEVELS if ref is None else [held.expand_as(level) for held, level in zip(ref, dist, strict=True)]
+            [None] * LEVELS if ref is None else [other.expand_as(level) for other, level in zip(ref, dist, strict=True)]
         )
-        return [pool.gated(level, held) for pool, level, held in zip(self._pools, dist, refs, strict=True)]
+        return [pool.gated(level, other) for pool, level, other in zip(self._pools, dist, refs, strict=True)]
 
     def pool(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> tuple[list[Tensor], tuple[int, int]]:
-        """Give the tokens G_1..G_n with their positions, (N, L, D) each, and their grid H_n, W_n (eq. 1 and 2)."""
+        """Return the tokens G_1..G_n with their positions, (N, L, D) each, and their grid H_n, W_n (eq. 1 and 2)."""
         return self._tokens(self.gated(dist, ref))
 
     @property
@@ -270,7 +271,7 @@ class Bpclip(nn.Module):
         return [level.flatten(2).transpose(1, 2) + position for level in maps], grid
 
     def _pair_levels(self, dist: list[Tensor], ref: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Complete what `trunk` gave for both images of each pair, in one batch."""
+        """Compute all five levels of both images of each pair from the output of `trunk`, in one batch."""
         frozen = self.config.frozen_levels
         if frozen == LEVELS:
             return dist, ref
@@ -284,10 +285,10 @@ class Bpclip(nn.Module):
         return (images - self.pixel_mean) / self.pixel_std
 
     def _check_pair(self, dist: Tensor, ref: Tensor | None) -> None:
-        """Refuse what the mode does not allow.
+        """Check a pair against the mode and against each other.
 
         Raises:
-            InputError: if a reference is missing, surplus, or of another shape.
+            InputError: If a reference is missing, surplus, or of another shape.
         """
         if self.config.mode == "nr" and ref is not None:
             raise InputError("a no-reference model was given a reference; leave it out")
@@ -301,5 +302,5 @@ class Bpclip(nn.Module):
 
 
 def _split(levels: list[Tensor], first: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Part each level of a joint batch into its `first` images and the rest."""
+    """Split each level of a joint batch into its `first` images and the rest."""
     return [level[:first] for level in levels], [level[first:] for level in levels]

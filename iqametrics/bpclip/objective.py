@@ -1,7 +1,7 @@
 """What BPCLIP minimises: the squared error of eq. 10, with an optional loss on the order of pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from iqametrics.bpclip.config import LEVELS, BpclipConfig
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
-from iqametrics.objective import Batch, Objective, Statistics, check_init, require_backbone
+from iqametrics.objective import Batch, Objective, Statistics, check_init, read_loss, require_backbone
 from iqametrics.ranking import order_loss
 from iqametrics.weights.checkpoint import fill, load_checkpoint
 
@@ -25,11 +25,11 @@ class BpclipLossConfig:
     """Weights of the parts of the loss; the defaults are the paper's.
 
     Attributes:
-        mse_weight: weight of the mean squared error between score and opinion score.
-        rank_weight: weight of the pairwise hinge `rank_loss`, which the paper does not have.
-        order_weight: weight of the hinge on versions of one image, `iqametrics.ranking.order_loss`, which the paper
+        mse_weight: Weight of the mean squared error between predicted and opinion scores.
+        rank_weight: Weight of the pairwise hinge `rank_loss`, which the paper does not have.
+        order_weight: Weight of the hinge on versions of one image, `iqametrics.ranking.order_loss`, which the paper
             does not have either; for data whose `labels` are "order".
-        order_margin: how far apart the scores of ranks 0 and 1 should be at least.
+        order_margin: Distance at least between the scores of ranks 0 and 1.
     """
 
     mse_weight: float = 1.0
@@ -42,16 +42,9 @@ class BpclipLossConfig:
         """Read a TOML table.
 
         Raises:
-            RecipeError: if a key is unknown, a value is no number or negative, or both weights are zero.
+            RecipeError: If a key is unknown, a value is no number or negative, or both weights are zero.
         """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise RecipeError(f"unknown loss keys: {', '.join(unknown)}; known are {', '.join(known)}")
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise RecipeError(f"{name} = {value!r} is no weight; give a number from 0 up")
-        config = cls(**values)
+        config = read_loss(cls, values)
         if config.mse_weight == config.rank_weight == config.order_weight == 0:
             raise RecipeError("mse_weight, rank_weight and order_weight are all 0: nothing would be learnt; raise one")
         return config
@@ -61,9 +54,9 @@ class BpclipObjective(Objective):
     """BPCLIP in training, eq. 10: mean squared error on opinion scores in [0, 1], higher is better.
 
     Args:
-        model: the network.
-        loss: weights of the loss's parts.
-        fine_tuning: whether the model comes trained; its level statistics and score bias then stay as they are.
+        model: The network.
+        loss: Weights of the loss's parts.
+        fine_tuning: Whether the model is already trained; its level statistics and score bias then stay as they are.
     """
 
     model: Bpclip
@@ -82,14 +75,15 @@ class BpclipObjective(Objective):
 
         Args:
             metric_name: "bpclip-fr" or "bpclip-nr", which decides the mode.
-            model: fields of `BpclipConfig` without `mode`, and optionally a table `loss` of `BpclipLossConfig`'s.
-            init: `backbone`, a safetensors file of the backbone, needed where levels are frozen, and `anchors`, one
-                with a tensor "anchors" (K, C_t), or open_clip's file of a CLIP model, needed with text anchors; or
-                `checkpoint`, a checkpoint of this method and config, to be trained further.
+            model: Fields of `BpclipConfig` without `mode`, and optionally a table `loss` with fields of
+                `BpclipLossConfig`.
+            init: Files to start from. Either `backbone`, a safetensors file of the backbone, needed where levels are
+                frozen, and `anchors`, a safetensors file with a tensor "anchors" (K, C_t) or open_clip's file of a
+                CLIP model, needed with text anchors; or `checkpoint`, a checkpoint of this method and config.
 
         Raises:
-            RecipeError: if a name or a value is not known or impossible, or a starting file is needed and not given.
-            WeightsError: if a file cannot be read or does not fit.
+            RecipeError: If a name or a value is not known or impossible, or a starting file is needed and not given.
+            WeightsError: If a file cannot be read or does not fit.
         """
         if metric_name not in _MODES:
             raise RecipeError(f"metric {metric_name!r} is not BPCLIP; choose one of {', '.join(_MODES)}")
@@ -119,8 +113,8 @@ class BpclipObjective(Objective):
         return cls(network, loss)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the weighted loss and its parts, `mse` and, where they have a weight, `rank` and `order`."""
-        # Under autocast the scores come in half precision; differences of scores are for float32.
+        """Compute the weighted loss and its parts: `mse`, and `rank` and `order` where they have a weight."""
+        # Under autocast the scores are in half precision; their differences need float32.
         scores = self._scores(batch).to(batch.mos.dtype)
         if batch.chains is not None:
             return self._loss_with_order(scores, batch, batch.chains)
@@ -133,7 +127,7 @@ class BpclipObjective(Objective):
         return total, {name: part.detach() for name, part in parts.items()}
 
     def _loss_with_order(self, scores: Tensor, batch: Batch, chains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the loss of a batch in which some images have a rank in place of an opinion score."""
+        """Compute the loss of a batch in which some images have a rank in place of an opinion score."""
         config = self.loss_config
         scores, mos, source, chains = (batch.gather(values) for values in (scores, batch.mos, batch.source, chains))
         scored = chains[:, 0] < 0
@@ -149,7 +143,7 @@ class BpclipObjective(Objective):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
-        """Give scores (N,) of whole images; the model is left in the mode it was in."""
+        """Score whole images: (N,). The model stays in training or evaluation mode, whichever it was in."""
         training = self.model.training
         self.model.eval()
         scores = self._scores(batch)
@@ -162,7 +156,7 @@ class BpclipObjective(Objective):
         return self.model.head(batch.dist, batch.ref)
 
     def trunk(self, images: Tensor) -> list[Tensor]:
-        """Give the frozen levels, or with `frozen_pooling` their gated window means."""
+        """Compute the frozen levels, or with `frozen_pooling` their gated window means."""
         levels = super().trunk(images)
         if not self.model.config.frozen_pooling:
             return levels
@@ -171,13 +165,13 @@ class BpclipObjective(Objective):
 
     @property
     def trunk_strides(self) -> tuple[int, ...]:
-        """Pixels a value of each of the trunk's maps; gated window means all lie on the smallest level's grid."""
+        """Pixels a value in each of the trunk's maps; gated window means all lie on the smallest level's grid."""
         if self.model.config.frozen_pooling:
             return (2**LEVELS,) * LEVELS
         return super().trunk_strides
 
     def trunk_tensors(self) -> dict[str, Tensor]:
-        """Give the backbone's tensors and, with `frozen_pooling`, those of the gates and the levels' statistics."""
+        """Return the backbone's tensors and, with `frozen_pooling`, those of the gates and the levels' statistics."""
         tensors = dict(super().trunk_tensors())
         if self.model.config.frozen_pooling:
             state = self.model.state_dict()
@@ -189,11 +183,11 @@ class BpclipObjective(Objective):
 
     @torch.no_grad()
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
-        """Give all five levels, which the model standardises."""
+        """Compute all five levels, whose statistics the model standardises by."""
         return trunk if self.model.config.frozen_pooling else self.model.levels(trunk)
 
     def initialise(self, statistics: Statistics) -> None:
-        """Start the score at the mean opinion score and store the levels' statistics; not in fine-tuning."""
+        """Start the score at the mean opinion score and store the levels' statistics; do nothing in fine-tuning."""
         if self.fine_tuning:
             return
         with torch.no_grad():
@@ -202,12 +196,12 @@ class BpclipObjective(Objective):
 
 
 def rank_loss(scores: Tensor, mos: Tensor, source: Tensor) -> Tensor:
-    """Give the mean of max(0, p_j - p_i) over the pairs of one source in which i has the higher opinion score.
+    """Average max(0, p_j - p_i) over the pairs of one source in which i has the higher opinion score.
 
     Args:
-        scores: predictions p, (N,).
-        mos: opinion scores, (N,).
-        source: which scale an opinion score is on, (N,); pairs across sources do not count.
+        scores: Predictions p, (N,).
+        mos: Opinion scores, (N,).
+        source: Number of the scale that an opinion score is on, (N,); pairs across sources do not count.
 
     Returns:
         A scalar, 0 where every pair is in order or there is no pair.

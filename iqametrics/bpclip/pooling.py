@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iqametrics.bpclip.config import LEVELS, BpclipConfig
+from iqametrics.bpclip.config import BpclipConfig
+from iqametrics.nn.levels import LEVELS
 
 
 class Gate(nn.Module):
@@ -13,8 +14,8 @@ class Gate(nn.Module):
     phi_i is a bottleneck convolution block: 1x1 to `hidden` channels, GELU, 3x3, GELU, 3x3 to one channel.
 
     Args:
-        channels: channels C_i of the input.
-        hidden: channels inside.
+        channels: Channels C_i of the input.
+        hidden: Channels inside.
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -44,9 +45,9 @@ class GatedLocalPooling(nn.Module):
     eq. 2 is applied after the pooling where no GELU follows it.
 
     Args:
-        config: the model's config.
-        channels: channels C_i of the level.
-        level: number i of the level, 1 to 5.
+        config: The model's config.
+        channels: Channels C_i of the level.
+        level: Number i of the level, 1 to 5.
     """
 
     def __init__(self, config: BpclipConfig, *, channels: int, level: int) -> None:
@@ -65,8 +66,8 @@ class GatedLocalPooling(nn.Module):
         """Pool a level.
 
         Args:
-            dist: features F_d of the distorted images, (N, C_i, H_i, W_i).
-            ref: features F_r of the references, of the same shape; None without reference.
+            dist: Features F_d of the distorted images, (N, C_i, H_i, W_i).
+            ref: Features F_r of the references, of the same shape; None without reference.
 
         Returns:
             G_i as a map, (N, D, H_n, W_n) with H_n = ceil(H_i / 2^(n - i)), likewise W_n.
@@ -88,13 +89,13 @@ class GatedLocalPooling(nn.Module):
             self.value.requires_grad_(False)
 
     def _pool_pair(self, dist: Tensor, ref: Tensor) -> Tensor:
-        """Eq. 1 and its window means: (N, 3 C_i, H_n, W_n)."""
+        """Compute eq. 1 and its window means: (N, 3 C_i, H_n, W_n)."""
         difference = (dist - ref).abs()
         gate = self.gate(difference)
         return torch.cat([window_means(gate * part, self.window) for part in (dist, ref, difference)], dim=1)
 
     def _pool_alone(self, features: Tensor) -> Tensor:
-        """Eq. 2 and its window means: (N, C_i, H_n, W_n)."""
+        """Compute eq. 2 and its window means: (N, C_i, H_n, W_n)."""
         assert self.value is not None, "a full-reference level was given no reference"
         gate = self.gate(features)
         if self.gelu_after_value:
@@ -103,11 +104,11 @@ class GatedLocalPooling(nn.Module):
 
 
 def window_means(x: Tensor, window: int) -> Tensor:
-    """Average over square windows side by side; at the right and bottom edge, over what is left of them.
+    """Average over adjacent square windows; those at the right and bottom edge may be smaller.
 
     Args:
         x: (N, C, H, W).
-        window: side of a window.
+        window: Side of a window.
 
     Returns:
         (N, C, ceil(H / window), ceil(W / window)).
@@ -118,14 +119,14 @@ def window_means(x: Tensor, window: int) -> Tensor:
 
 
 class PositionEncoding(nn.Module):
-    """The learnable position encoding that all levels share (Figure 2): a height part beside a width part.
+    """Learnable position encoding that all levels share (Figure 2): a height part beside a width part.
 
     Position (y, x) gets the D/2 values of row y followed by the D/2 values of column x. Both tables have a fixed
-    length and are resampled (bicubic) to the grid at hand.
+    length and are resampled (bicubic) to the size of the grid.
 
     Args:
         width: D, even.
-        size: length of both tables, in tokens.
+        size: Length of both tables, in tokens.
     """
 
     def __init__(self, width: int, size: int) -> None:
@@ -136,14 +137,14 @@ class PositionEncoding(nn.Module):
         nn.init.trunc_normal_(self.columns, std=0.02)
 
     def forward(self, height: int, width: int) -> Tensor:
-        """Give the encoding of a grid as tokens, row after row: (height * width, D)."""
+        """Return the encoding of a grid as tokens, row after row: (height * width, D)."""
         rows = _resample(self.rows, height)[:, :, None].expand(-1, -1, width)
         columns = _resample(self.columns, width)[:, None, :].expand(-1, height, -1)
         return torch.cat([rows, columns]).flatten(1).T
 
 
 def _resample(table: Tensor, length: int) -> Tensor:
-    """Bring (C, size) to (C, length)."""
+    """Resample (C, size) to (C, length)."""
     if length == table.shape[1]:
         return table
     # Bicubic resampling exists for planes only, and not in half precision on every device.

@@ -11,6 +11,8 @@ from iqametrics.benchmark.tables import AVERAGE, Cell, Table, list_tables, paper
 from iqametrics.cli.benchmark_cost import add_cost_parser
 from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, complain, positive
 from iqametrics.cli.output import open_rows
+from iqametrics.common.devices import AUTO, DEVICES
+from iqametrics.common.files import write_file
 from iqametrics.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def _add_run(parts: Any) -> None:
         "--size", choices=("paper", "lite"), default="paper", help="of what is trained (default: paper)"
     )
     parser.add_argument("--data", type=Path, metavar="CONFIG.toml", help=_DATA_HELP)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default: auto)")
+    parser.add_argument("--device", choices=DEVICES, default=AUTO, help="(default: auto)")
     parser.add_argument("--output", type=Path, metavar="RUN", help="folder of the run (default: runs/ID)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, or join it")
     parser.add_argument(
@@ -308,7 +310,6 @@ def _report(args: argparse.Namespace) -> int:
     from iqametrics.benchmark.plots import address, scatter_plots
     from iqametrics.benchmark.render import render
     from iqametrics.benchmark.report import make_report
-    from iqametrics.training.files import write_atomic
 
     if args.save is not None and not args.save.resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no folder {args.save.parent}; make it, or choose another file")
@@ -320,10 +321,10 @@ def _report(args: argparse.Namespace) -> int:
                 addresses[caption] = address(png)
             else:
                 (args.folder / "plots").mkdir(exist_ok=True)
-                write_atomic(args.folder / "plots" / f"{name}.png", png)
+                write_file(args.folder / "plots" / f"{name}.png", png, error=DataError)
     text = render(report, args.format, addresses)
     if args.save is None:
         sys.stdout.write(text)
     else:
-        write_atomic(args.save, text)
+        write_file(args.save, text, error=DataError, remedy="choose another --save")
     return EXIT_OK

@@ -14,6 +14,8 @@ from iqametrics.baselines import PACKAGES, is_baseline, is_installed
 from iqametrics.benchmark.cost import DEFAULT_SIZE, REPEATS, measure, parse_size
 from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, check_metric_name, complain, positive
 from iqametrics.cli.output import FORMATS, open_rows
+from iqametrics.common.devices import AUTO, DEVICES
+from iqametrics.common.files import write_file
 from iqametrics.errors import InputError, IqaError
 from iqametrics.registry import checkpoint_tags, list_metrics
 
@@ -54,7 +56,7 @@ def add_cost_parser(parts: Any) -> None:
         metavar="HxW",
         help=f"height and width; may be repeated (default: {DEFAULT_SIZE[0]}x{DEFAULT_SIZE[1]})",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    parser.add_argument("--device", choices=DEVICES, default=AUTO, help="where to compute")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of torch (default: its own choice)")
     parser.add_argument("--repeats", type=positive, default=REPEATS, metavar="N", help=f"timed calls ({REPEATS})")
     parser.add_argument("--format", choices=FORMATS, default="table", help="form of the output (default: table)")
@@ -67,7 +69,7 @@ def add_cost_parser(parts: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     jobs = _jobs(args)
-    if args.output is not None and (args.output.is_dir() or not args.output.parent.is_dir()):
+    if args.output is not None and (os.path.isdir(args.output) or not os.path.isdir(args.output.parent)):
         raise UsageError(f"--output {args.output} is a folder or lies in one that does not exist; give a file")
     # Before the first measurement: what it is told of the machine's load must not be our own.
     circumstances = {} if args.output is None else _circumstances()
@@ -96,13 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    from iqametrics.training.files import write_atomic
-
-    try:
-        write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    except IqaError as error:
-        reason = getattr(error.__cause__, "strerror", None) or error
-        raise InputError(f"--output {path}: cannot be written ({reason}); give another file") from error
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_file(path, text, error=InputError, remedy="give another --output")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What the commands share: the parser's manners, options, and the making of metrics."""
+"""Shared by the commands: a parser that reports a mistake in one line, options, and the creation of metrics."""
 
 import argparse
 import math
@@ -6,6 +6,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, NoReturn
 
+from iqametrics.common.devices import AUTO, DEVICES
 from iqametrics.errors import UnknownMetricError
 from iqametrics.registry import LiteCheckpointWarning, create_metric, split_name
 
@@ -59,9 +60,7 @@ def finite(text: str) -> float:
 def add_compute_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that score."""
     group = parser.add_argument_group("computing")
-    group.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute (default: auto)"
-    )
+    group.add_argument("--device", choices=DEVICES, default=AUTO, help="where to compute (default: auto)")
     group.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="what in (default: float32)"
     )
@@ -83,14 +82,15 @@ def check_metric_name(name: str) -> None:
         raise UsageError(str(error)) from error
 
 
-def make_metric(name: str, device: str, dtype: str, *, weights: str = "default") -> "Metric":
-    """Make a metric, with its warnings as lines on stderr."""
+def make_metric(name: str, device: str, dtype: str, *, weights: str = "default", quiet: bool = False) -> "Metric":
+    """Make a metric, with its warnings as lines on stderr; `quiet` leaves out that it is the lite checkpoint."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LiteCheckpointWarning)
         metric = create_metric(name, weights=weights, device=device, dtype=dtype)
     for warning in caught:
         if issubclass(warning.category, LiteCheckpointWarning):
-            complain(f"note: {warning.message}")
+            if not quiet:
+                complain(f"note: {warning.message}")
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return metric

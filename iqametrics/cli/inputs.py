@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from iqametrics.errors import InputError
-from iqametrics.images import IMAGE_SUFFIXES, list_images
+from iqametrics.images import IMAGE_SUFFIXES, list_images, list_unread
 from iqametrics.scoring import Item
+
+_NAMED = 3
+"""Files that a note names."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class ReferenceFolder:
     """
 
     root: Path
+    used: set[Path] = field(default_factory=set)
     _stems: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
 
     def partner(self, relative: PurePath) -> Path:
@@ -30,6 +34,15 @@ class ReferenceFolder:
         Raises:
             InputError: There is none, or there are several.
         """
+        found = self._partner(relative)
+        self.used.add(found)
+        return found
+
+    def unused(self, recursive: bool) -> list[Path]:
+        """List the references that no image went with."""
+        return [path for path in list_images(self.root, recursive) if path not in self.used]
+
+    def _partner(self, relative: PurePath) -> Path:
         exact = self.root / relative
         if exact.is_file():
             return exact
@@ -51,15 +64,8 @@ class ReferenceFolder:
         return self._stems[folder]
 
 
-def find_items(
-    arguments: Sequence[str],
-    *,
-    stdin: Iterable[str] = (),
-    recursive: bool = False,
-    ref: str | None = None,
-    ref_dir: str | None = None,
-) -> Iterator[Item]:
-    """Find the images that arguments mean, with their references, in order.
+class Inputs:
+    """The images that arguments mean, with their references, in order; read once, as they are needed.
 
     Args:
         arguments: Files, folders, and "-" for the paths on stdin, one a line.
@@ -67,30 +73,85 @@ def find_items(
         recursive: Whether folders are searched with their subfolders.
         ref: Path of one reference for all images.
         ref_dir: Folder of references.
+        strict: Whether what would be passed over becomes an image with an error.
 
     Raises:
         InputError: `ref_dir` is not a folder.
     """
-    folder = None
-    if ref_dir is not None:
-        if not Path(ref_dir).is_dir():
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        stdin: Iterable[str] = (),
+        recursive: bool = False,
+        ref: str | None = None,
+        ref_dir: str | None = None,
+        strict: bool = False,
+    ) -> None:
+        if ref_dir is not None and not Path(ref_dir).is_dir():
             raise InputError(f"{ref_dir}: is not a folder; give --ref-dir the folder of the references")
-        folder = ReferenceFolder(Path(ref_dir))
-    return _items(arguments, stdin, recursive, ref, folder)
+        self.arguments, self.stdin, self.recursive, self.ref, self.strict = arguments, stdin, recursive, ref, strict
+        self.references = None if ref_dir is None else ReferenceFolder(Path(ref_dir))
+        self.unread: list[Path] = []
+        self.unused: list[Path] = []
+        self.unsearched: list[Path] = []
 
+    def __iter__(self) -> Iterator[Item]:
+        whole_folders = True
+        for argument in self.arguments:
+            for given in _lines(self.stdin) if argument == "-" else (argument,):
+                whole_folders &= Path(given).is_dir()
+                yield from self._items(given)
+        # One picture of many leaves references unused on purpose; a folder of outputs should use them all.
+        if self.references is not None and whole_folders:
+            self.unused = self.references.unused(self.recursive)
+            if self.strict:
+                yield from (
+                    Item(os.fspath(path), error=f"{path}: no image of this name was scored against this reference")
+                    for path in self.unused
+                )
 
-def _items(
-    arguments: Sequence[str], stdin: Iterable[str], recursive: bool, ref: str | None, folder: ReferenceFolder | None
-) -> Iterator[Item]:
-    for argument in arguments:
-        for given in _lines(stdin) if argument == "-" else (argument,):
-            for path, relative, error in _files(given, recursive):
-                if error is not None:
-                    yield Item(path, error=error)
-                elif folder is None:
-                    yield Item(path, reference=ref)
-                else:
-                    yield _paired(path, relative, folder)
+    def notes(self) -> Iterator[str]:
+        """Tell what was passed over, once all images were read; nothing where `strict` made errors of it."""
+        if self.strict:
+            return
+        if self.unread:
+            kinds = "a format that is not read" if len(self.unread) == 1 else "formats that are not read"
+            yield f"{_count(self.unread, 'file')} of {kinds} passed over: {_first(self.unread)}"
+        if self.unsearched:
+            yield f"{_count(self.unsearched, 'subfolder')} not searched (give --recursive): {_first(self.unsearched)}"
+        if self.unused:
+            yield f"{_count(self.unused, 'reference')} without an image: {_first(self.unused)}"
+
+    def _items(self, given: str) -> Iterator[Item]:
+        path = Path(given)
+        if not path.is_dir():
+            yield self._paired(given, PurePath(path.name))
+            return
+        try:
+            found, unread = list_images(path, self.recursive), list_unread(path, self.recursive)
+            self.unsearched += [] if self.recursive else _subfolders_with_images(path)
+        except InputError as error:
+            yield Item(given, error=str(error))
+            return
+        for image in found:
+            yield self._paired(os.fspath(image), image.relative_to(path))
+        self.unread += unread
+        if self.strict:
+            yield from (Item(os.fspath(file), error=_not_read(file)) for file in unread)
+        elif not found:
+            hint = "check the path" if self.recursive else "use --recursive to search its subfolders"
+            passed = f" that can be read ({_first(unread)} cannot)" if unread else ""
+            yield Item(given, error=f"{given}: holds no image{passed}; {hint}")
+
+    def _paired(self, path: str, relative: PurePath) -> Item:
+        if self.references is None:
+            return Item(path, reference=self.ref)
+        try:
+            return Item(path, reference=os.fspath(self.references.partner(relative)))
+        except InputError as error:
+            return Item(path, reference_error=str(error))
 
 
 def _lines(stream: Iterable[str]) -> Iterator[str]:
@@ -100,26 +161,26 @@ def _lines(stream: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def _files(given: str, recursive: bool) -> Iterator[tuple[str, PurePath, str | None]]:
-    """Path, path from the folder that was given, and error of each image that one argument means."""
-    path = Path(given)
-    if not path.is_dir():
-        yield given, PurePath(path.name), None
-        return
-    try:
-        found = list_images(path, recursive)
-    except InputError as error:
-        yield given, PurePath(), str(error)
-        return
-    for image in found:
-        yield os.fspath(image), image.relative_to(path), None
-    if not found:
-        hint = "check the path" if recursive else "use --recursive to search its subfolders"
-        yield given, PurePath(), f"{given}: holds no image; {hint}"
+def _subfolders_with_images(folder: Path) -> list[Path]:
+    """List the direct subfolders that hold a picture of their own."""
+    found = []
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."):
+            try:
+                found += [entry] if list_images(entry) else []
+            except InputError:
+                found.append(entry)
+    return found
 
 
-def _paired(path: str, relative: PurePath, folder: ReferenceFolder) -> Item:
-    try:
-        return Item(path, reference=os.fspath(folder.partner(relative)))
-    except InputError as error:
-        return Item(path, reference_error=str(error))
+def _not_read(path: Path) -> str:
+    return f"{path}: {path.suffix.lower()[1:].upper()} files are not read; convert it, or leave out --strict"
+
+
+def _count(paths: Sequence[Path], noun: str) -> str:
+    return f"{len(paths)} {noun}{'' if len(paths) == 1 else 's'}"
+
+
+def _first(paths: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in paths[:_NAMED])
+    return f"{names}, and {len(paths) - _NAMED} more" if len(paths) > _NAMED else names

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from iqametrics.cli import benchmark, datasets, evaluate, info, score, synthesize, train, weights
+from iqametrics.cli import benchmark, compare, datasets, evaluate, info, score, synthesize, train, weights
 from iqametrics.cli import list as list_command
 from iqametrics.cli.common import (
     EXIT_BROKEN_PIPE,
@@ -17,6 +17,7 @@ from iqametrics.cli.common import (
     UsageError,
     complain,
 )
+from iqametrics.cli.settings import with_settings
 from iqametrics.errors import IqaError
 
 
@@ -37,7 +38,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
-    for module in (score, list_command, info, datasets, evaluate, synthesize, train, benchmark, weights):
+    for module in (score, compare, list_command, info, datasets, evaluate, synthesize, train, benchmark, weights):
         module.add_parser(commands)
     return parser
 
@@ -49,10 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; None for those of the process.
 
     Returns:
-        The exit status: 0 good, 1 something failed, 2 wrong usage, 3 a score fails --fail-below, 130 interrupted.
+        The exit status: 0 good, 1 something failed, 2 wrong usage, 3 the gate fails, 130 interrupted.
     """
     try:
-        args = build_parser().parse_args(argv)
+        args = build_parser().parse_args(with_settings(sys.argv[1:] if argv is None else argv))
+    except UsageError as error:
+        complain(f"error: {error}")
+        return EXIT_USAGE
     except SystemExit as leaving:  # --help, --version, or a usage error that has been told
         return leaving.code if isinstance(leaving.code, int) else EXIT_OK
     try:

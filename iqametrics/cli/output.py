@@ -1,19 +1,25 @@
 """Rows to a table, CSV, JSON or JSON lines, on stdout or into a file that is there whole or not at all."""
 
 import csv
+import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from iqametrics.cli.gate_output import GithubWriter, JunitWriter
+from iqametrics.common.files import open_atomic
 from iqametrics.errors import DataError
 
 FORMATS = ("table", "csv", "json", "jsonl")
+GATE_FORMATS = ("junit", "github")
+"""Forms for the programs that show what a gate found: JUnit's XML, GitHub's workflow commands."""
 
 Record = Mapping[str, Any]
+_BOLD, _RED, _YELLOW, _PLAIN = "\033[1m", "\033[31m", "\033[33m", "\033[0m"
 
 
 class RowWriter(Protocol):
@@ -33,19 +39,22 @@ class TableWriter:
         self.stream = stream
         self.columns = columns
         self.rows: list[list[str]] = []
+        self.colours: list[str] = []
+        self.coloured = stream.isatty() and not os.environ.get("NO_COLOR")
 
     def write(self, row: Record) -> None:
         """Take a row."""
         self.rows.append([_cell(row.get(column)) for column in self.columns])
+        self.colours.append(_YELLOW if row.get("error") else _RED if row.get("fails") else "")
 
     def finish(self) -> None:
         """Write the table."""
         used = [i for i in range(len(self.columns)) if any(row[i] for row in self.rows)]
         lines = [[self.columns[i] for i in used], *([row[i] for i in used] for row in self.rows)]
         widths = [max(len(line[k]) for line in lines) for k in range(len(used))]
-        for line in lines if self.rows else []:
-            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            self.stream.write(text.rstrip() + "\n")
+        for line, colour in zip(lines if self.rows else [], [_BOLD, *self.colours], strict=False):
+            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            self.stream.write(f"{colour}{text}{_PLAIN}\n" if self.coloured and colour else f"{text}\n")
 
 
 class CsvWriter:
@@ -97,11 +106,13 @@ class JsonWriter:
         self.stream.write("[]\n" if self.before.startswith("[") else "\n]\n")
 
 
-_WRITERS: dict[str, type[TableWriter] | type[CsvWriter] | type[JsonlWriter] | type[JsonWriter]] = {
+_WRITERS: dict[str, Callable[[TextIO, Sequence[str]], RowWriter]] = {
     "table": TableWriter,
     "csv": CsvWriter,
     "jsonl": JsonlWriter,
     "json": JsonWriter,
+    "junit": JunitWriter,
+    "github": GithubWriter,
 }
 
 
@@ -110,47 +121,41 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
     """Open an output for rows; what was written is kept and well-formed also after an interrupt (Ctrl-C).
 
     Args:
-        format_name: One of `FORMATS`.
+        format_name: One of `FORMATS` or `GATE_FORMATS`.
         columns: Names and order of the columns of a table or CSV.
         path: The file; None for stdout.
 
     Raises:
         DataError: The file cannot be written.
     """
-    with _open_text(path) as stream:
+    interrupt: KeyboardInterrupt | None = None
+    with open_text(path) as stream:
         writer = _WRITERS[format_name](stream, columns)
         try:
             yield writer
-        except KeyboardInterrupt:
-            writer.finish()
-            raise
+        except KeyboardInterrupt as caught:
+            # Raised again when the file is in its place.
+            interrupt = caught
         writer.finish()
+    if interrupt is not None:
+        raise interrupt
 
 
 @contextmanager
-def _open_text(path: Path | None) -> Iterator[TextIO]:
+def open_text(path: Path | None) -> Iterator[TextIO]:
+    """Open stdout, or a file that is there whole or not at all.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
     if path is None:
         yield sys.stdout
         return
-    # A pipe or a device cannot be replaced by a file.
-    special = path.exists() and not path.is_file()
-    partial = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            try:
-                yield stream
-            except KeyboardInterrupt:
-                stream.close()
-                partial.replace(path)
-                raise
-        partial.replace(path)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        if not special:
-            partial.unlink(missing_ok=True)
+    with open_atomic(path, error=DataError) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+        yield text
+        # Not closed with the wrapper: the stream has still to be put in its place.
+        text.detach()
 
 
 def _cell(value: object) -> str:

@@ -1,8 +1,8 @@
-"""`iqametrics score`: images in, one row an image and metric out."""
+"""`iqametrics score`: images in, one row an image and metric out, with a gate over the scores."""
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +14,26 @@ from iqametrics.cli.common import (
     add_compute_options,
     check_metric_name,
     complain,
-    finite,
     make_metric,
+    positive,
 )
-from iqametrics.cli.output import FORMATS, open_rows
+from iqametrics.cli.output import FORMATS, GATE_FORMATS, open_rows
+from iqametrics.cli.progress import progress
+from iqametrics.errors import InputError
+from iqametrics.gate.baseline import Baseline, read_allowed_drop, read_baseline
+from iqametrics.gate.limits import AskedMetric, Limit, read_limits
+from iqametrics.gate.verdicts import Gate
 from iqametrics.registry import metric_spec
 
 if TYPE_CHECKING:
+    from iqametrics.cli.order import Judged, RowOrder
     from iqametrics.metric import Metric
     from iqametrics.scoring import Item, Row
 
 COLUMNS = ("image", "reference", "metric", "score", "error")
 _EPILOG = """\
 exit status: 0 all scored; 1 an image could not be scored (its row says why); 2 wrong usage;
-3 all scored, but a score fails --fail-below; 130 interrupted (the rows so far are written)."""
+3 all scored, but the gate fails; 130 interrupted (the rows so far are written)."""
 
 
 def add_parser(commands: Any) -> None:
@@ -40,83 +46,182 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder, or - for paths on stdin, one a line")
-    parser.add_argument(
-        "--metric",
-        action="append",
-        required=True,
-        metavar="NAME",
-        help="metric, with or without a checkpoint's tag (pfd-iqa, pfd-iqa.lite); may be repeated",
-    )
+    add_metric_option(parser)
     references = parser.add_mutually_exclusive_group()
     references.add_argument("--ref", metavar="REF", help="reference of all the images, for full-reference metrics")
     references.add_argument(
         "--ref-dir", metavar="DIR", help="folder of references, paired by relative path, then by unique stem"
     )
     parser.add_argument("--recursive", action="store_true", help="search folders with their subfolders")
-    parser.add_argument("--format", choices=FORMATS, default="table", help="form of the output (default: table)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not on stdout")
     parser.add_argument(
-        "--fail-below", type=finite, metavar="X", help="status 3 when a score is worse than X, whatever the direction"
+        "--strict",
+        action="store_true",
+        help="an error for what would be passed over: pictures of formats that are not read, references without an "
+        "image, pictures of the baseline that are gone",
     )
+    _add_output_options(parser.add_argument_group("output"))
+    _add_gate_options(parser.add_argument_group("gate (status 3 where it fails)"))
+    add_config_option(parser)
     add_compute_options(parser)
     parser.set_defaults(run=run)
 
 
+def add_metric_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the metrics."""
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="metric, with or without a checkpoint's tag (pfd-iqa, pfd-iqa.lite); may be repeated",
+    )
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the file of settings, which `settings.with_settings` has read by then."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="take options from there (default: iqametrics.toml, or [tool.iqametrics] of pyproject.toml, found here or "
+        "in a folder above)",
+    )
+
+
+def _add_output_options(group: Any) -> None:
+    formats = (*FORMATS, *GATE_FORMATS)
+    group.add_argument("--format", choices=formats, default="table", help="form of the output (default: table)")
+    group.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not on stdout")
+    group.add_argument(
+        "--sort", choices=("name", "score"), help="order of the rows; score: the worst first (default: as given)"
+    )
+    group.add_argument("--top", type=positive, metavar="K", help="only the K worst of each metric")
+    group.add_argument("--quiet", action="store_true", help="no progress and no notes; errors and the gate still speak")
+
+
+def _add_gate_options(group: Any) -> None:
+    group.add_argument(
+        "--fail-below",
+        action="append",
+        default=[],
+        metavar="[NAME=]X",
+        help="scores below X fail; without NAME, where there is one metric, scores worse than X; may be repeated",
+    )
+    group.add_argument(
+        "--fail-above",
+        action="append",
+        default=[],
+        metavar="[NAME=]X",
+        help="scores above X fail, for metrics whose lower scores are better; may be repeated",
+    )
+    group.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="what score wrote earlier (json, jsonl, csv), to compare with"
+    )
+    group.add_argument(
+        "--fail-drop",
+        action="append",
+        default=[],
+        metavar="[mean=]X",
+        help="a picture that is worse than in --baseline by more than X fails; mean=X: the average; may be repeated",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    _check(args)
-    from iqametrics.cli.inputs import find_items
+    limits, baseline = _check(args)
+    from iqametrics.cli.inputs import Inputs
+    from iqametrics.cli.order import RowOrder
 
     stdin = (line for line in sys.stdin)
-    items: Iterable[Item] = find_items(
-        args.images, stdin=stdin, recursive=args.recursive, ref=args.ref, ref_dir=args.ref_dir
+    inputs = Inputs(
+        args.images,
+        stdin=stdin,
+        recursive=args.recursive,
+        ref=args.ref,
+        ref_dir=args.ref_dir,
+        strict=args.strict,
     )
-    if "-" not in args.images:
-        items = list(items)
-    metrics = [make_metric(name, args.device, args.dtype) for name in args.metric]
-    failed = below = False
-    with open_rows(args.format, COLUMNS, args.output) as writer:
-        for row in score_with_progress(metrics, items, args):
-            writer.write(to_record(row))
+    items: Iterable[Item] = inputs if "-" in args.images else list(inputs)
+    metrics = [make_metric(name, args.device, args.dtype, quiet=args.quiet) for name in args.metric]
+    gate = _gate(metrics, limits, baseline, args)
+    judged_columns = [*COLUMNS[:-1], "fails", COLUMNS[-1]]
+    failed = False
+    with open_rows(args.format, judged_columns if gate.is_set else COLUMNS, args.output) as writer:
+        rows = score_with_progress(metrics, items, args)
+        for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
+            writer.write(to_record(row, fails))
             failed |= row.error is not None
-            below |= args.fail_below is not None and _is_worse(row, metrics, args.fail_below)
+    for line in [] if args.quiet else inputs.notes():
+        complain(f"note: {line}")
+    for line in gate.finish():
+        complain(line)
     if failed:
         return EXIT_FAILED
-    return EXIT_BELOW if below else EXIT_OK
+    return EXIT_BELOW if gate.failed else EXIT_OK
+
+
+def judged(rows: "Iterator[Row]", gate: Gate, order: "RowOrder") -> "Iterator[Judged]":
+    """Give rows with why they fail: as they come where that can be, else when all are known, also after Ctrl-C."""
+    if not (order.needs_all or gate.needs_all):
+        for row in rows:
+            yield row, gate.judge(row)
+        return
+    known: list[Row] = []
+    interrupt: KeyboardInterrupt | None = None
+    try:
+        for row in rows:
+            known.append(row)
+    except KeyboardInterrupt as stopped:
+        interrupt = stopped
+    gate.pair(known)
+    pairs = [(row, gate.judge(row)) for row in known]
+    yield from order.arrange(pairs, gate.higher_is_better) if order.needs_all else pairs
+    if interrupt is not None:
+        raise interrupt
 
 
 def score_with_progress(metrics: "list[Metric]", items: "Iterable[Item]", args: argparse.Namespace) -> "Iterator[Row]":
-    """Score items, with errors as lines on stderr and a progress bar where that is a terminal."""
-    from tqdm import tqdm
-
+    """Score items, with errors as lines on stderr, and progress."""
     from iqametrics.scoring import score_items
 
     total = len(items) * len(metrics) if isinstance(items, list) else None
     rows = score_items(metrics, items, batch_size=args.batch_size, workers=args.workers)
     # Rows that go to a terminal as they come would run into the bar.
-    shown = getattr(args, "format", "table") == "table" or getattr(args, "output", None) or not sys.stdout.isatty()
+    bar = getattr(args, "format", "table") == "table" or bool(getattr(args, "output", None)) or not sys.stdout.isatty()
     last = None
-    with tqdm(total=total, unit="score", leave=False, disable=None if shown else True) as bar:
+    with progress(total, "score", bar=bar, quiet=getattr(args, "quiet", False)) as shown:
         for row in rows:
             if row.error is not None and (row.image, row.error) != last:
                 last = (row.image, row.error)
-                bar.clear()
+                shown.clear()
                 complain(row.error if row.image in row.error else f"{row.image}: {row.error}")
-            bar.update()
+            shown.update()
             yield row
 
 
-def to_record(row: "Row") -> dict[str, Any]:
+def to_record(row: "Row", fails: str | None = None) -> dict[str, Any]:
     """Turn a row into what is written."""
     record = {"image": row.image, "reference": row.reference, "metric": row.metric, "score": row.score}
-    return record if row.error is None else {**record, "error": row.error}
+    more = {"fails": fails, "error": row.error}
+    return record | {name: text for name, text in more.items() if text is not None}
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Refuse what cannot work before anything slow is imported."""
-    for name in args.metric:
+def check_metrics(names: Sequence[str], command: str) -> list[AskedMetric]:
+    """Refuse unknown metrics, in milliseconds.
+
+    Raises:
+        UsageError: There is none, or one is not known.
+    """
+    if not names:
+        raise UsageError(f'give --metric NAME, or metric = ["NAME"] under [{command}] of iqametrics.toml')
+    for name in names:
         check_metric_name(name)
-    full_reference = [name for name in args.metric if metric_spec(name).mode == "fr"]
+    return [AskedMetric(name, metric_spec(name)) for name in names]
+
+
+def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline | None]:
+    """Refuse what cannot work before anything slow is imported; read the gate."""
+    asked = check_metrics(args.metric, "score")
+    full_reference = [metric.text for metric in asked if metric.spec.mode == "fr"]
     given = "--ref" if args.ref is not None else "--ref-dir" if args.ref_dir is not None else None
     if full_reference and given is None:
         raise UsageError(f"{full_reference[0]} compares with a reference; give --ref or --ref-dir")
@@ -126,8 +231,26 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("- (paths on stdin) can be given once only")
     if args.output is not None and (args.output.is_dir() or not args.output.parent.is_dir()):
         raise UsageError(f"--output {args.output} is a folder or lies in one that does not exist; give a file")
+    if args.fail_drop and args.baseline is None:
+        raise UsageError("--fail-drop compares with an earlier run; give --baseline FILE")
+    try:
+        read_allowed_drop(args.fail_drop)
+        limits = read_limits(asked, args.fail_below, args.fail_above)
+    except InputError as error:
+        raise UsageError(str(error)) from error
+    return limits, None if args.baseline is None else read_baseline(args.baseline)
 
 
-def _is_worse(row: "Row", metrics: "list[Metric]", limit: float) -> bool:
-    higher_is_better = {metric.full_name: metric.higher_is_better for metric in metrics}[row.metric]
-    return row.score is not None and (row.score < limit if higher_is_better else row.score > limit)
+def _gate(
+    metrics: "list[Metric]", limits: list[tuple[Limit, ...]], baseline: Baseline | None, args: argparse.Namespace
+) -> Gate:
+    names = [metric.full_name for metric in metrics]
+    if baseline is not None:
+        baseline.check(names)
+    return Gate(
+        dict(zip(names, limits, strict=True)),
+        {metric.full_name: metric.higher_is_better for metric in metrics},
+        baseline,
+        read_allowed_drop(args.fail_drop),
+        strict=args.strict,
+    )

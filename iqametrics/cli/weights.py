@@ -9,6 +9,7 @@ from typing import Any
 from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, complain
 from iqametrics.cli.output import FORMATS, open_rows
 from iqametrics.cli.weights_publish import add_convert_parser, add_publish_parser
+from iqametrics.common.digest import file_sha256
 from iqametrics.errors import WeightsError
 from iqametrics.weights import hub
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, is_sha256, read_manifest
@@ -312,7 +313,7 @@ def _check(item: Item, path: Path | None) -> str:
     if not is_sha256(known):
         return "not pinned"
     try:
-        found = hub.digest(path)
+        found = file_sha256(path, error=WeightsError)
     except WeightsError:
         return UNREADABLE
     if found != known:

@@ -1,4 +1,4 @@
-"""BIQ2021."""
+"""BIQ2021, a set of photographs with blind quality scores."""
 
 from iqametrics.datasets.release import DatasetSpec, Release, number, read_csv, rescale
 from iqametrics.datasets.sample import Sample
@@ -9,13 +9,13 @@ _SUBSET = "train_subset.csv"
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read training and test part, or a declared part of the training part.
+    """Read the training and test part, or a declared subset of the training part.
 
-    ``train_subset.csv`` (``image,mos``, names from the root on) is read where the release's two files are not there;
-    all of its images count as training images.
+    `train_subset.csv` (`image,mos`, names relative to the root) is read if both of the release's files are missing; all
+    of its images count as training images.
 
     Raises:
-        DataError: a file is missing or not the release's; one of the release's two files alone is not enough.
+        DataError: If a file is missing or is not the release's; one of the release's two files alone is not enough.
     """
     if release.find(_TRAIN) is None and release.find(_TEST) is None and release.find(_SUBSET) is not None:
         files = [(release.require(_SUBSET), "image", "", "train")]
@@ -55,6 +55,6 @@ SPEC = DatasetSpec(
         "Images/ss01 (1).jpg",
         f"{_TRAIN} and {_TEST}; or, for a part of the training images, {_SUBSET} (image,mos)",
     ),
-    traps=("bursts of one scene stand on both sides of the official split and of a random one",),
+    traps=("bursts of one scene are on both sides of the official split and of a random one",),
     reader=read,
 )

@@ -1,10 +1,10 @@
 """The datasets by name, and their samples."""
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.datasets import biq2021, clive, csiq, flive, kadid10k, koniq10k, live, spaq, tid2013
 from iqametrics.datasets.release import DatasetSpec, Release
 from iqametrics.datasets.sample import Sample
@@ -38,8 +38,7 @@ def dataset_spec(name: str) -> DatasetSpec:
     10125
     """
     if name not in _SPECS:
-        close = difflib.get_close_matches(name.lower(), _SPECS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(_SPECS)}"
+        hint = did_you_mean(name, _SPECS, show=str) or f"choose one of {', '.join(_SPECS)}"
         raise DataError(f"unknown dataset {name!r}; {hint}")
     return _SPECS[name]
 

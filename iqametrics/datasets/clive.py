@@ -9,10 +9,10 @@ _TRAINING_IMAGES = 7
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read the 1,162 test images; the first seven entries, training of the observers, are left out.
+    """Read the 1,162 test images; the first seven entries, which trained the observers, are left out.
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: If a file is missing or is not the release's.
     """
     arrays = {}
     for name in ("AllImages_release", "AllMOS_release", "AllStdDev_release"):

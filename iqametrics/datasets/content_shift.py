@@ -1,16 +1,15 @@
-"""Shift a synthetic label by how much more or less this photograph suffers than others do.
+"""Synthetic labels shifted by how much more or less a photograph suffers than others from the same distortion.
 
 KADID-10k's mean score of a type and level is the same for every photograph, though people see blur in a textured meadow
-and not in a foggy sky. Within a type and level, an ensemble of classical full-reference metrics ranks the photographs;
-the rank, as a normal score, times a part of the spread that human scores have there, is added to the mean.
+and not in a foggy sky. So, within a type and level, an ensemble of classical full-reference metrics ranks the
+photographs, and the mean is shifted by the rank, as a normal score, times a part of the spread of human scores there.
 
-The metrics are those of piq (the ``train`` extra), imported only when they are asked for.
+The metrics are piq's (extra `train`), imported only when they are needed.
 """
 
 import importlib
 import json
 import multiprocessing
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,11 +24,12 @@ from PIL import Image as PilImage
 from scipy.stats import norm, rankdata
 from tqdm import tqdm
 
+from iqametrics.common.files import write_file
 from iqametrics.datasets.tables import kadid_opinions
 from iqametrics.errors import DataError, MissingExtraError
 
 DEFAULT_STRENGTH = 0.6
-"""Part of the human spread that the ensemble is trusted with: some correlation between the two, not one."""
+"""Part of the human spread by which labels are shifted: the ensemble correlates with people, but not perfectly."""
 METRIC_FOLDER = "metrics"
 _COLUMN_PREFIX = "fr_"
 _MIN_SIDE = 64
@@ -37,15 +37,15 @@ _MIN_SIDE = 64
 
 @dataclass(frozen=True)
 class _FullReference:
-    """A metric of piq: its function, options, and whether a larger value is better."""
+    """A metric of piq: its function, whether a larger value is better, and its options."""
 
     function: str
     higher_is_better: bool
     options: Mapping[str, Any]
 
 
-# Chosen for published agreement with people on KADID-10k and TID2013 and for their time: together an eighth of a second
-# for 512x384 pixels on a slow core. FSIM would cost as much again.
+# Chosen for their published agreement with people on KADID-10k and TID2013, and for speed: together they take an eighth
+# of a second for 512x384 pixels on a slow core. FSIM would double that.
 ENSEMBLE: dict[str, _FullReference] = {
     "vsi": _FullReference("vsi", True, {}),
     "haarpsi": _FullReference("haarpsi", True, {}),
@@ -58,22 +58,22 @@ METRIC_COLUMNS = tuple(_COLUMN_PREFIX + name for name in ENSEMBLE)
 def ensemble_values(
     out: Path, rows: Sequence[Mapping[str, Any]], *, workers: int = 1, progress: bool = True
 ) -> list[dict[str, float]]:
-    """Value of each metric of :data:`ENSEMBLE` for each row, all turned so that higher is better.
+    """Compute each metric of `ENSEMBLE` for each row, with signs such that higher is better.
 
-    Values are kept in ``out/metrics``, a file for each reference, so that a stopped run goes on where it was.
+    Values are stored in `out/metrics`, one file for each reference, so that a stopped run continues where it was.
 
     Args:
-        out: the synthetic set's folder.
-        rows: with ``image`` and ``reference``, relative to ``out``.
-        workers: processes, each with one torch thread.
-        progress: show a bar on stderr.
+        out: Folder of the synthetic set.
+        rows: Mappings with `image` and `reference`, paths relative to `out`.
+        workers: Number of processes, each with one torch thread.
+        progress: Whether to show a progress bar on stderr.
 
     Returns:
-        For each row a dict from the names of :data:`METRIC_COLUMNS` to values.
+        For each row, its values by the names in `METRIC_COLUMNS`.
 
     Raises:
-        MissingExtraError: piq is not installed.
-        DataError: an image too small for the metrics.
+        MissingExtraError: If piq is not installed.
+        DataError: If an image is too small for the metrics.
     """
     _piq()
     (out / METRIC_FOLDER).mkdir(exist_ok=True)
@@ -98,23 +98,23 @@ def ensemble_values(
 def content_shift(
     kinds: Sequence[int], levels: Sequence[int], values: npt.NDArray[np.float64], strength: float = DEFAULT_STRENGTH
 ) -> npt.NDArray[np.float64]:
-    """Labels of KADID-10k's mean human score, shifted by the ensemble's rank within each type and level.
+    """Compute labels: KADID-10k's mean human score, shifted by the ensemble's rank within each type and level.
 
-    In a cell of n images, r is the rank (1..n, ties shared) of the mean over metrics of the ranks, and
-    z = Phi^-1((r - 1/2) / n), standardised over the cell; the label is mean + strength * std * z, with the mean and
-    the standard deviation over contents of human scores of that type and level, clipped to [0, 1].
+    Among the n images of one type and level, r is the rank (1..n, ties shared) of the mean over metrics of the ranks,
+    and z = Phi^-1((r - 1/2) / n), standardised over these images. The label is mean + strength * std * z, clipped to
+    [0, 1], with mean and standard deviation over photographs of the human scores of that type and level.
 
     Args:
         kinds: KADID-10k's type of each image, 1..25.
-        levels: level of each image, 1..5.
-        values: (number of images, number of metrics), higher is better.
-        strength: 0 gives the plain means; 1 gives labels as spread as human scores are.
+        levels: Level of each image, 1..5.
+        values: Values of the metrics, (number of images, number of metrics), higher is better.
+        strength: Part of the human spread, in [0, 1]: 0 for the plain means, 1 for labels as spread as human scores.
 
     Returns:
         A label in [0, 1] for each image.
 
     Raises:
-        DataError: values that are not finite or not of that shape, or a strength outside [0, 1].
+        DataError: If values are not finite or have another shape, or `strength` is outside [0, 1].
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(values) != len(kinds) or not np.isfinite(values).all():
@@ -135,8 +135,8 @@ def content_shift(
 
 
 def _normal_scores(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean 0, deviation 1 (0 if all are tied): normal scores of the mean rank over metrics, (n,)."""
-    # Values that differ by rounding alone (an undamaged image) are ties, not an order.
+    """Compute normal scores of the mean rank over metrics, (n,), of mean 0 and deviation 1 (0 if all are tied)."""
+    # Values that differ only by rounding (an undistorted image) are ties.
     mean_rank = rankdata(np.round(values, 5), axis=0).mean(axis=1)
     scores = norm.ppf((rankdata(mean_rank) - 0.5) / len(values))
     spread = scores.std()
@@ -146,7 +146,7 @@ def _normal_scores(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _piq() -> Any:
     try:
         with warnings.catch_warnings():
-            # piq imports deprecated parts of its dependencies; that is no news to our users.
+            # piq imports deprecated parts of its dependencies; our users cannot change that.
             warnings.simplefilter("ignore")
             return importlib.import_module("piq")
     except ImportError as error:
@@ -174,16 +174,14 @@ def _one_thread() -> None:
 
 
 def _measure_reference(job: tuple[Path, str, tuple[str, ...]]) -> dict[str, dict[str, float]]:
-    """Values of all images of one reference, from the cache as far as they are there."""
+    """Return the values of all images of one reference, computing those that are not in the cache."""
     out, reference, images = job
     cache = _cache_file(out, reference)
     known = _read_cache(cache)
     missing = [image for image in images if image not in known]
     if missing:
         known.update(_measure(out, reference, missing))
-        partial = cache.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(known), encoding="utf-8")
-        os.replace(partial, cache)
+        write_file(cache, json.dumps(known), error=DataError)
     return {image: known[image] for image in images}
 
 
@@ -192,7 +190,7 @@ def _cache_file(out: Path, reference: str) -> Path:
 
 
 def _read_cache(cache: Path) -> dict[str, dict[str, float]]:
-    """What is known already, of exactly the present ensemble."""
+    """Read the cached values of exactly the present ensemble."""
     if not cache.exists():
         return {}
     try:
@@ -222,7 +220,7 @@ def _measure(out: Path, reference: str, images: Sequence[str]) -> dict[str, dict
 
 
 def _tensor(path: Path) -> Any:
-    """An image as a torch tensor (1, 3, H, W) in [0, 1]."""
+    """Read an image as a torch tensor (1, 3, H, W) in [0, 1]."""
     import torch
 
     with PilImage.open(path) as image:

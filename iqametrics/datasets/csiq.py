@@ -1,4 +1,4 @@
-"""CSIQ."""
+"""CSIQ, the Categorical Subjective Image Quality database."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from iqametrics.errors import DataError
 _WORKBOOKS = ("csiq.DMOS.xlsx", "csiq.beta.xlsx")
 _TEXT = "csiq_label.txt"
 _RANGE = (1.0, 0.0)
-# What the workbook calls a type, what the file names do, and LIQE's name.
+# By the workbook's name of a type: its name in the file names, and LIQE's name.
 _TYPES = {
     "noise": ("AWGN", "noise"),
     "jpeg": ("JPEG", "jpeg compression"),
@@ -23,11 +23,11 @@ _BY_FILE = {in_name.casefold(): (in_name, liqe) for in_name, liqe in _TYPES.valu
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read the 866 images, from the release's workbook or, where there is none, the common text file.
+    """Read the 866 images, from the release's workbook or, if there is none, from the common text file.
 
     Raises:
-        DataError: a file is missing or not the release's.
-        MissingExtraError: there is a workbook, and openpyxl is not installed.
+        DataError: If a file is missing or is not the release's.
+        MissingExtraError: If there is a workbook and openpyxl is not installed.
     """
     path = release.require(*_WORKBOOKS, _TEXT)
     rows = _text_rows if path.name.casefold() == _TEXT else _workbook_rows

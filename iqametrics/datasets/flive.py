@@ -11,13 +11,13 @@ _VALID = {"true": "validation", "1": "validation", "false": "train", "0": "train
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read the 39,810 images, with the parts of the official split whose files are there.
+    """Read the 39,810 images, with those parts of the official split whose files exist.
 
-    An image that no such file lists has no split: three of the release have none, and all that are not in the test
-    part where the file of training and validation is missing.
+    An image that no such file lists has no split. In the release these are three; without the file of training and
+    validation part, all images that are not in the test part.
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: If a file is missing or is not the release's.
     """
     path = release.require(_SCORES, f"database/{_SCORES}")
     parts = _official_parts(release)
@@ -41,8 +41,8 @@ def _official_parts(release: Release) -> dict[str, str]:
     test = next((found for found in map(release.find, (_TEST, f"database/{_TEST}")) if found), None)
     if test:
         parts = {row["name_image"].casefold(): "test" for _, row in read_csv(test, ("name_image",))}
-    places = [prefix + name for name in TRAINING_FILES for prefix in ("", "database/")]
-    training = next((found for found in map(release.find, places) if found), None)
+    candidates = [prefix + name for name in TRAINING_FILES for prefix in ("", "database/")]
+    training = next((found for found in map(release.find, candidates) if found), None)
     for line, row in read_csv(training, ("name_image", "is_valid")) if training else ():
         name, valid = row["name_image"].casefold(), row["is_valid"].casefold()
         if valid not in _VALID:

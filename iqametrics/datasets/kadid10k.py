@@ -1,4 +1,4 @@
-"""KADID-10k, and sets in its layout that `iqametrics synthesize --layout kadid10k` makes."""
+"""KADID-10k, and synthetic sets in its layout, made by `iqametrics synthesize --layout kadid10k`."""
 
 import csv
 import io
@@ -11,17 +11,17 @@ from iqametrics.errors import DataError
 
 SCORES_FILE = "dmos.csv"
 MADE_FILE = "MADE-LABELS.txt"
-"""Stands beside a `dmos.csv` that `iqametrics synthesize` made: its labels are no opinions of these images."""
+"""File beside a `dmos.csv` that `iqametrics synthesize` made: its labels are no opinions on these images."""
 _COLUMNS = ("dist_img", "ref_img", "dmos", "var")
 _RANGE = (1.0, 5.0)
 _NAME = re.compile(r"I(\d{2,})_(\d\d)_(\d\d)\.png", re.IGNORECASE)
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read the images that ``dmos.csv`` lists.
+    """Read the images that `dmos.csv` lists.
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: If a file is missing or is not the release's.
     """
     from iqametrics.datasets.distortions import DISTORTIONS
 
@@ -40,7 +40,7 @@ def read(release: Release, scores: str) -> list[Sample]:
                 image=release.path(f"{distorted}/{row['dist_img']}"),
                 reference=release.path(f"{pristine}/{row['ref_img']}"),
                 mos=rescale(number(row["dmos"], where), _RANGE, where),
-                # Made labels have no opinions behind them, so their column is empty.
+                # Made labels are not means of opinions, so their column is empty.
                 mos_std=number(row["var"], where) / 4 if row["var"] else None,
                 distortion=distortion.name,
                 level=int(found[3]),
@@ -52,10 +52,10 @@ def read(release: Release, scores: str) -> list[Sample]:
 
 
 def score_table(rows: Iterable[Mapping[str, object]]) -> str:
-    """Write labels as the text of a ``dmos.csv``, on 1..5 and without a spread.
+    """Write labels as the text of a `dmos.csv`, on 1..5 and without a spread.
 
     Args:
-        rows: ``image`` and ``reference`` as paths in a folder, ``mos`` in [0, 1].
+        rows: Mappings with `image` and `reference`, paths relative to a folder, and `mos` in [0, 1].
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""KonIQ-10k."""
+"""KonIQ-10k, photographs from the web."""
 
 from iqametrics.datasets.release import DatasetSpec, Release, number, read_csv, rescale
 from iqametrics.datasets.sample import Sample
@@ -11,10 +11,10 @@ _PARTS = {"training": "train", "validation": "validation", "test": "test"}
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read the 10,073 images, with the official split where the file that has it is there.
+    """Read the 10,073 images, with the official split if the file that has it exists.
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: If a file is missing or is not the release's.
     """
     path = release.require(_WITH_SETS, _WITHOUT_SETS)
     with_sets = path.name.casefold() == _WITH_SETS

@@ -20,11 +20,11 @@ def read(release: Release, scores: str) -> list[Sample]:
     """Read the 779 distorted images; the 203 copies of references are left out.
 
     Args:
-        release: the folder.
-        scores: "realigned" (``dmos_realigned.mat``) or "original" (``dmos.mat``, no spread).
+        release: The dataset's folder.
+        scores: Name of the scores: "realigned" (`dmos_realigned.mat`) or "original" (`dmos.mat`, no spread).
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: If a file is missing or is not the release's.
     """
     if scores == "original":
         path, ends = release.require("dmos.mat"), _ORIGINAL
@@ -35,12 +35,12 @@ def read(release: Release, scores: str) -> list[Sample]:
         values, spread, copies = read_mat(path, "dmos_new", "dmos_std", "orgs")
     names_path = release.require("refnames_all.mat")
     (names,) = read_mat(names_path, "refnames_all")
-    places = [(folder, index, liqe) for folder, count, liqe in _FOLDERS for index in range(1, count + 1)]
+    entries = [(folder, index, liqe) for folder, count, liqe in _FOLDERS for index in range(1, count + 1)]
     for array, file in ((values, path), (copies, path), (names, names_path)):
-        if len(array) != len(places):
-            raise DataError(f"{file}: {len(array)} entries where the release has {len(places)}; download it again")
+        if len(array) != len(entries):
+            raise DataError(f"{file}: {len(array)} entries where the release has {len(entries)}; download it again")
     samples = []
-    for row, (folder, index, liqe) in enumerate(places):
+    for row, (folder, index, liqe) in enumerate(entries):
         where = f"{path}, entry {row + 1}"
         if number(copies[row], where):
             continue

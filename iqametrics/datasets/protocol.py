@@ -1,8 +1,8 @@
-"""How a dataset is dealt into training, validation and test part, so that the figures can be compared with others'.
+"""Splits of a dataset into training, validation and test part, such that results can be compared with published ones.
 
-Every split is by group: what belongs together (the versions of one reference, the shots of one scene) stays on one
-side. The test part is dealt before training and validation part are told apart. So it is the same for 6:2:2 and for
-8:2, with a validation part and without one.
+Every split is by group: images that belong together (the versions of one reference, the shots of one scene) stay in one
+part. The test part is drawn first, before the rest is split into training and validation part. So it is the same for
+6:2:2 and for 8:2, with a validation part and without one.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ _FORMS = "all, official, official:PART or random:SEED:PART, PART being train, va
 
 @dataclass(frozen=True)
 class Shares:
-    """Which share of the images goes to which part; they sum to one.
+    """Shares of the images in the three parts; they sum to one.
 
     Attributes:
-        train: share of the training part, over 0.
-        validation: share of the validation part, by which an epoch is chosen; may be 0.
-        test: share of the test part; may be 0.
+        train: Share of the training part, above 0.
+        validation: Share of the validation part, on which the epoch is chosen; may be 0.
+        test: Share of the test part; may be 0.
     """
 
     train: float
@@ -45,26 +45,26 @@ class Shares:
     def __post_init__(self) -> None:
         shares = (self.train, self.validation, self.test)
         if min(shares) < 0 or not self.train or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-            raise DataError(f"shares {shares}: give three that sum to one, none negative, the first over 0")
-        # A recipe's training share is what is left, 1 - 0.2 - 0.2: the last digit of that must not move an image.
+            raise DataError(f"shares {shares}: give three that sum to one, none negative, the first above 0")
+        # A recipe's training share is computed, as 1 - 0.2 - 0.2: its rounding error must not move an image.
         for name, share in zip(PARTS, shares, strict=True):
             object.__setattr__(self, name, round(share, 12))
 
 
 SIX_TWO_TWO = Shares(0.6, 0.2, 0.2)
-"""BPCLIP's for full-reference data."""
+"""BPCLIP's shares for full-reference data."""
 EIGHT_TWO = Shares(0.72, 0.08, 0.2)
-"""8:2, as BPCLIP has it for no-reference data and PFD-IQA for all; a tenth of the 8 chooses the epoch."""
+"""8:2, BPCLIP's shares for no-reference data and PFD-IQA's for all; the epoch is chosen on a tenth of the 8."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Indices of the samples of each part, ascending; no index stands in two parts.
+    """Indices of the samples of each part, ascending; no index is in two parts.
 
     Attributes:
-        train: the training part.
-        validation: the validation part, maybe empty.
-        test: the test part, maybe empty.
+        train: The training part.
+        validation: The validation part, possibly empty.
+        test: The test part, possibly empty.
     """
 
     train: tuple[int, ...]
@@ -73,16 +73,16 @@ class Parts:
 
 
 def group_keys(samples: Sequence[Sample], by: str = "auto") -> list[str]:
-    """Name the group of each sample: samples of one group stay on one side of a split.
+    """Return the group of each sample; samples of one group stay on one side of a split.
 
-    Files are told apart by their name alone, in lower case: a split must not change when a dataset is moved, unpacked
-    with another layout, or renamed by a file system (`I01.BMP`, `i01.bmp`). So references of one name in different
-    folders count as one. Such a split may be coarser than it need be, but it never leaks; a group column tells them
-    apart.
+    Files are distinguished by their name alone, in lower case: a split must not change when a dataset is moved,
+    unpacked with another layout, or renamed by a file system (`I01.BMP`, `i01.bmp`). So references of one name in
+    different folders count as one. Such a split may be coarser than necessary, but it never leaks; a group column can
+    separate them.
 
     Args:
-        samples: the images.
-        by: what makes a group:
+        samples: The images.
+        by: Rule that forms the groups:
 
             - "reference": the sample's `group` if it has one, else its reference's name. A sample without a group whose
               reference has one elsewhere belongs to that.
@@ -96,7 +96,7 @@ def group_keys(samples: Sequence[Sample], by: str = "auto") -> list[str]:
         The group of each sample.
 
     Raises:
-        DataError: an unknown `by`; a sample without what is asked for; one reference in two groups.
+        DataError: If `by` is unknown, a sample lacks what it asks for, or one reference is in two groups.
     """
     if by == "near-duplicates":
         return [str(number) for number in near_duplicate_groups([sample.image for sample in samples])]
@@ -124,19 +124,19 @@ def group_keys(samples: Sequence[Sample], by: str = "auto") -> list[str]:
 
 
 def random_parts(samples: Sequence[Sample], *, seed: int, shares: Shares, by: str = "auto") -> Parts:
-    """Deal samples to parts at random, the same on every machine and with every version of every library.
+    """Split samples at random, in the same way on every machine and with every version of every library.
 
     Args:
-        samples: the images; their order does not matter, except for near-duplicates.
-        seed: another seed gives another split.
-        shares: of the images; met up to the size of one group.
-        by: what stays together, see `group_keys`.
+        samples: The images; their order does not matter, except for near-duplicates.
+        seed: Another seed gives another split.
+        shares: Shares of the parts, which are met up to the size of one group.
+        by: Rule that forms the groups, see `group_keys`.
 
     Returns:
-        The parts, which hold every sample once.
+        The parts; every sample is in exactly one.
 
     Raises:
-        DataError: as `group_keys`, or fewer groups than parts.
+        DataError: If `group_keys` raises it, or there are fewer groups than parts.
     """
     return _deal(group_keys(samples, by), seed, shares)
 
@@ -144,10 +144,10 @@ def random_parts(samples: Sequence[Sample], *, seed: int, shares: Shares, by: st
 def repeated_parts(
     samples: Sequence[Sample], *, repeats: int = 10, seed: int = 0, shares: Shares, by: str = "auto"
 ) -> list[Parts]:
-    """Give the papers' ten random splits: `random_parts` with the seeds `seed`, `seed` + 1, ...
+    """Return the papers' ten random splits: `random_parts` with the seeds `seed`, `seed` + 1, ...
 
     Raises:
-        DataError: `repeats` under 1, or as `random_parts`.
+        DataError: If `repeats` is below 1, or `random_parts` raises it.
     """
     if repeats < 1:
         raise DataError(f"repeats {repeats}: at least one split is needed")
@@ -156,21 +156,21 @@ def repeated_parts(
 
 
 def official_parts(samples: Sequence[Sample], *, validation: float = 0.1, seed: int = 0) -> Parts:
-    """Take the parts that the dataset's authors made, from `Sample.split`.
+    """Return the official parts, those of the dataset's authors, from `Sample.split`.
 
-    Samples that the authors put into no part (three of FLIVE's) are left out.
+    Samples that are in no official part (three of FLIVE's) are left out.
 
     Args:
-        samples: the images.
-        validation: share of the official training part that is taken for validation, by group, where the authors
-            made no validation part; 0 for none.
-        seed: decides which.
+        samples: The images.
+        validation: Share of the official training part that is taken for validation, by group, if there is no official
+            validation part; 0 for none.
+        seed: Seed that decides which groups are taken.
 
     Returns:
-        The parts; a part that is not at hand (FLIVE's training part without its file) is empty.
+        The parts; one that is not known (FLIVE's training part without its file) is empty.
 
     Raises:
-        DataError: no sample has a part, a part of an unknown name, or a bad share.
+        DataError: If no sample has an official part, a part's name is unknown, or the share is bad.
     """
     found: dict[str, list[int]] = {part: [] for part in PARTS}
     for index, sample in enumerate(samples):
@@ -178,34 +178,34 @@ def official_parts(samples: Sequence[Sample], *, validation: float = 0.1, seed: 
             found[_part(sample.split, f"{sample.image}: split")].append(index)
     if not any(found.values()):
         raise DataError("the dataset has no split of its own; use a random one (random:SEED:PART, split.by = 'auto')")
-    train, held = found["train"], found["validation"]
-    if train and not held and validation:
+    train, held_out = found["train"], found["validation"]
+    if train and not held_out and validation:
         if not 0 < validation < 1:
-            raise DataError(f"validation {validation}: give a share of the training part, 0 up to, but not, 1")
+            raise DataError(f"validation {validation}: give a share of the training part, at least 0 and less than 1")
         keys = group_keys([samples[index] for index in train])
         kept, taken = _split(keys, [1 - validation, validation], seed)
-        train, held = [train[i] for i in kept], [train[i] for i in taken]
-    return Parts(tuple(train), tuple(held), tuple(found["test"]))
+        train, held_out = [train[i] for i in kept], [train[i] for i in taken]
+    return Parts(tuple(train), tuple(held_out), tuple(found["test"]))
 
 
 def select(
     samples: Sequence[Sample], text: str, *, mode: str | None = None, shares: Shares | None = None
 ) -> list[Sample]:
-    """Pick the images that a command line asks for.
+    """Return the images that a command line asks for.
 
     Args:
-        samples: the dataset.
-        text: "all"; "official", the test part of the dataset's own split; "official:PART" (where there is no official
-            validation part, all of the training part is "train"); "random:SEED:PART".
-        mode: "fr" insists on splitting by reference; otherwise samples without one are split by image.
-        shares: of the random split; None for 6:2:2 where all samples have a reference, else 8:2, as BPCLIP has it. The
-            test part is the same for both.
+        samples: The dataset.
+        text: One of "all"; "official", the official test part; "official:PART" (if there is no official validation
+            part, "train" is all of the training part); "random:SEED:PART".
+        mode: Mode of the metric; "fr" splits by reference, anything else splits samples without a reference by image.
+        shares: Shares of the random split; None for 6:2:2 if all samples have a reference and for 8:2 otherwise, as in
+            BPCLIP. The test part is the same for both.
 
     Returns:
         The chosen samples in their order, at least one.
 
     Raises:
-        DataError: a text of another form, no such part, or as `random_parts` and `official_parts`.
+        DataError: If the text has another form, the part is empty, or `random_parts` or `official_parts` raises it.
     """
     if text == "all":
         chosen: Sequence[int] = range(len(samples))
@@ -230,13 +230,13 @@ def select(
 
 
 def parts_digest(keys: Sequence[str], parts: Parts) -> str:
-    """Sixteen hex digits that tell a split: which groups, with how many images, stand in which part.
+    """Return sixteen hex digits that identify a split: which groups, with how many images, are in which part.
 
-    They depend neither on the order of the images nor on where a dataset lies.
+    They depend neither on the order of the images nor on the dataset's folder.
 
     Args:
-        keys: the group of each image, from `group_keys`.
-        parts: the split.
+        keys: The group of each image, from `group_keys`.
+        parts: The split.
 
     >>> parts_digest(["a", "a", "b"], Parts((0, 1), (), (2,)))
     'cbff07b2d5be3e21'
@@ -253,7 +253,7 @@ def _deal(keys: Sequence[str], seed: int, shares: Shares) -> Parts:
 
 
 def _split(keys: Sequence[str], fractions: list[float], seed: int) -> tuple[list[int], list[int]]:
-    """Deal to two parts, the second of which is empty for a share of 0."""
+    """Split into two parts, of which the second is empty for a share of 0."""
     if not fractions[1]:
         return list(range(len(keys))), []
     if len(set(keys)) < 2:
@@ -266,7 +266,7 @@ def _split(keys: Sequence[str], fractions: list[float], seed: int) -> tuple[list
 
 
 def _groups_of_references(samples: Sequence[Sample]) -> dict[str, str]:
-    """Group of each reference file that has one, by its path in lower case."""
+    """Return the group of each reference file that has one, by its path in lower case."""
     groups: dict[str, str] = {}
     for sample in samples:
         if sample.group is None or sample.reference is None:
@@ -274,7 +274,7 @@ def _groups_of_references(samples: Sequence[Sample]) -> dict[str, str]:
         other = groups.setdefault(str(sample.reference).casefold(), sample.group)
         if other != sample.group:
             raise DataError(
-                f"{sample.reference}: stands in the groups {other!r} and {sample.group!r}, so a split could put it on "
+                f"{sample.reference}: is in the groups {other!r} and {sample.group!r}, so a split could put it on "
                 "both sides; give all its rows one group"
             )
     return groups

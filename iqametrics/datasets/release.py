@@ -1,7 +1,7 @@
-"""A dataset's folder as people have it: files found without regard to case, score files read with line numbers.
+"""A dataset's folder as users have it: files found without regard to case, score files read with line numbers.
 
-What every adapter needs stands here: :class:`DatasetSpec`, what is constant about a dataset; :class:`Release`, its
-folder; and readers for the three kinds of score files. SciPy and openpyxl are imported when a file asks for them.
+This is what every dataset needs: `DatasetSpec`, its constants; `Release`, its folder; and readers for the three formats
+of score files. SciPy and openpyxl are imported when a file needs them.
 """
 
 import contextlib
@@ -19,29 +19,29 @@ from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError, MissingExtraError
 
 _FOLDERS_LOOKED_INTO = 200
-"""Where a wrong root is looked around for the right one, no more subfolders than these."""
+"""Largest number of subfolders of a wrong root that are searched for the right one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """What is constant about a dataset.
+    """Constants of a dataset.
 
     Attributes:
-        name: short name, as on the command line.
-        title: name in the literature.
+        name: Short name, as on the command line.
+        title: Name in the literature.
         mode: "fr" if each image has a pristine reference, else "nr".
-        images: scored images in the release.
-        references: pristine images in the release, or None.
-        score_name: what the authors call a score: "MOS", "DMOS", "MOS z-score".
-        score_range: the (worst, best) score; mapped onto (0, 1), whatever values occur.
-        score_variants: other scores in the release by name, with their range; `load_dataset(..., scores=NAME)`.
-        spread: what `Sample.mos_std` is in this dataset, or None if the release gives no spread.
-        official_parts: images in each part of the official split, or None.
-        paper: who, what, where, when.
-        url: where the dataset is distributed.
-        layout: accepted files and folders, one line each.
-        traps: what is easily got wrong, one line each.
-        reader: function of a `Release` and the name of the scores that gives the samples, in the score file's order.
+        images: Number of scored images in the release.
+        references: Number of references in the release, or None.
+        score_name: The authors' name of a score: "MOS", "DMOS", "MOS z-score".
+        score_range: The (worst, best) possible score, mapped onto (0, 1).
+        score_variants: Other scores in the release by name, with their range; see `load_dataset(..., scores=NAME)`.
+        spread: Meaning of `Sample.mos_std` in this dataset, or None if the release gives no spread.
+        official_parts: Number of images in each part of the official split, or None.
+        paper: Authors, title, venue and year.
+        url: Where the dataset is distributed.
+        layout: Accepted files and folders, one line each.
+        traps: Common mistakes with this dataset, one line each.
+        reader: Function of a `Release` and the name of the scores that returns the samples, in the score file's order.
     """
 
     name: str
@@ -66,7 +66,7 @@ class DatasetSpec:
         return self.spread is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields but the reader, ready for JSON."""
+        """Return all fields but the reader, ready for JSON."""
         return {
             "name": self.name,
             "title": self.title,
@@ -86,13 +86,13 @@ class DatasetSpec:
 
 
 class Release:
-    """The root folder of a dataset; names in it are looked up without regard to case, the exact one first.
+    """Root folder of a dataset, in which names are found without regard to case, exact ones first.
 
     Args:
-        root: the folder.
+        root: The folder.
 
     Raises:
-        DataError: it is no folder.
+        DataError: If it is no folder.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -103,7 +103,7 @@ class Release:
         self._listings: dict[Path, dict[str, str]] = {}
 
     def find(self, relative: str) -> Path | None:
-        """Give the file or folder of this relative name (with "/"), or None."""
+        """Return the file or folder of this relative name (with "/"), or None if there is none."""
         here = self.root
         for part in relative.split("/"):
             found = self._listing(here).get(part) or self._listing(here).get(part.casefold())
@@ -113,18 +113,18 @@ class Release:
         return here
 
     def path(self, relative: str) -> Path:
-        """Give the file of this relative name; where it is missing, the path at which it was expected."""
+        """Return the file of this relative name or, if it is missing, the path at which it was expected."""
         return self.find(relative) or self.root / relative
 
     def first(self, *relative: str) -> str:
-        """Give the first of these names that is there, else the first of all: where a folder is expected."""
+        """Return the first of these names that exists, or the very first if none does."""
         return next((name for name in relative if self.find(name) is not None), relative[0])
 
     def require(self, *relative: str) -> Path:
-        """Give the first of these files that is there.
+        """Return the first of these files that exists.
 
         Raises:
-            DataError: None is; the message names them, and the folder above or below that has one.
+            DataError: If none does; the message names them, and a folder above or below that has one.
         """
         for name in relative:
             path = self.find(name)
@@ -134,20 +134,20 @@ class Release:
         raise DataError(f"{self.root}: holds no {' or '.join(relative)}; {hint}")
 
     def _hint(self, relative: Sequence[str]) -> str:
-        """Look one level up and one down: a root is seldom further off."""
+        """Search the folders one level below and the one above for the right root, and return advice."""
         try:
             below = sorted(entry for entry in self.root.iterdir() if entry.is_dir())[:_FOLDERS_LOOKED_INTO]
         except OSError:
             below = []
         for folder in [*below, self.root.resolve().parent]:
-            with contextlib.suppress(DataError):  # a folder that may not be listed is none of our business
+            with contextlib.suppress(DataError):  # skip a folder that cannot be listed
                 other = Release(folder)
                 if any(other.find(name) is not None for name in relative):
                     return f"{folder} does, give that as the root"
         return "give the dataset's root folder"
 
     def _listing(self, folder: Path) -> dict[str, str]:
-        """Names in a folder, each under itself and under its lower case."""
+        """Return the names in a folder, each by itself and by its lower case."""
         if folder not in self._listings:
             try:
                 names = sorted(entry.name for entry in os.scandir(folder))
@@ -163,7 +163,7 @@ def rescale(score: float, ends: tuple[float, float], where: str) -> float:
     """Map a score from (worst, best) onto (0, 1).
 
     Raises:
-        DataError: It is outside: another scale, or a damaged file.
+        DataError: If it is outside that range, as with another scale or a damaged file.
 
     >>> rescale(25.0, (100.0, 0.0), "dmos.csv")
     0.75
@@ -180,7 +180,7 @@ def number(value: object, where: str) -> float:
     """Read a finite number from a cell.
 
     Raises:
-        DataError: It is none.
+        DataError: If it is none.
     """
     try:
         result = float(value)  # type: ignore[arg-type]
@@ -192,23 +192,23 @@ def number(value: object, where: str) -> float:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Read a text file: line number and stripped text of each line that is not empty.
+    """Read a text file; return line number and stripped text of each line that is not empty.
 
     Raises:
-        DataError: It cannot be read or is not UTF-8.
+        DataError: If it cannot be read or is not UTF-8.
     """
     return [(line, text.strip()) for line, text in enumerate(_text(path).splitlines(), start=1) if text.strip()]
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV: line number and stripped cells, by the header's names in lower case, of each row that is not empty.
+    """Read a CSV; return line number and stripped cells, by lower-case column name, of each row that is not empty.
 
     Args:
-        path: the file; UTF-8, with or without a byte-order mark; any line ends.
-        columns: names in lower case that the header must have; others may stand there too.
+        path: The file, in UTF-8, with or without a byte-order mark, with any line ends.
+        columns: Names in lower case that the header must have, among others.
 
     Raises:
-        DataError: The file cannot be read, lacks a column, or a row lacks cells.
+        DataError: If the file cannot be read, lacks a column, or a row lacks cells.
     """
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     rows = []
@@ -233,14 +233,14 @@ def read_mat(path: Path, *names: str) -> list[Any]:
     """Read variables of a MATLAB file as one-dimensional arrays.
 
     Raises:
-        DataError: The file cannot be read or lacks a variable.
+        DataError: If the file cannot be read or lacks a variable.
     """
     from scipy.io import loadmat
 
     try:
         content = loadmat(path, variable_names=names)
         found = [content[name].ravel() for name in names if name in content]
-    except Exception as error:  # on a damaged file SciPy raises whatever its parser stumbles over
+    except Exception as error:  # on a damaged file SciPy may raise anything
         raise DataError(f"{path}: not a readable MATLAB file ({_short(error)}); download it again") from error
     if len(found) < len(names):
         missing = [name for name in names if name not in content]
@@ -249,7 +249,7 @@ def read_mat(path: Path, *names: str) -> list[Any]:
 
 
 def cell_text(cell: Any) -> str:
-    """Give the text in a cell of a MATLAB cell array, however deeply it is wrapped."""
+    """Return the text in a cell of a MATLAB cell array, however deeply it is wrapped."""
     while not isinstance(cell, str):
         if getattr(cell, "size", 0) != 1:
             raise DataError(f"a cell of the score file holds no single text but {cell!r}; is this the original?")
@@ -258,18 +258,18 @@ def cell_text(cell: Any) -> str:
 
 
 def read_xlsx(path: Path, columns: Sequence[str], sheet: str | None = None) -> list[tuple[int, dict[str, Any]]]:
-    """Read a sheet: row number and cells, by the header's names in lower case, of each row whose first cell is filled.
+    """Read a sheet; return row number and cells, by lower-case column name, of each row whose first column is filled.
 
-    The header is the first row that has all of the columns; it may stand below others and to the right.
+    The header is the first row that has all of the columns, wherever in the sheet it begins.
 
     Args:
-        path: the workbook.
-        columns: names in lower case that the header must have.
-        sheet: name of the sheet; None takes the first.
+        path: The workbook.
+        columns: Names in lower case that the header must have.
+        sheet: Name of the sheet; None for the first.
 
     Raises:
-        DataError: The file cannot be read, or has no such sheet or header.
-        MissingExtraError: openpyxl is not installed.
+        DataError: If the file cannot be read, or has no such sheet or header.
+        MissingExtraError: If openpyxl is not installed.
     """
     try:
         import openpyxl
@@ -278,18 +278,18 @@ def read_xlsx(path: Path, columns: Sequence[str], sheet: str | None = None) -> l
             f'{path}: reading .xlsx needs openpyxl; install it with: pip install "iqametrics[datasets]"'
         ) from error
     try:
-        # openpyxl warns of styles and the like, which no score depends on.
+        # openpyxl warns of styles and the like; no score depends on them.
         with warnings.catch_warnings(), path.open("rb") as stream:
             warnings.simplefilter("ignore")
             book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
             names = book.sheetnames
             wanted = names[0] if sheet is None else sheet
             if wanted in names:
-                # Some programs write a wrong extent, beyond which nothing would be read.
+                # Some programs write a wrong extent; nothing beyond it would be read.
                 book[wanted].reset_dimensions()
                 table = list(book[wanted].iter_rows(values_only=True))
             book.close()
-    except Exception as error:  # on a damaged file openpyxl raises whatever its parser stumbles over
+    except Exception as error:  # on a damaged file openpyxl may raise anything
         raise DataError(f"{path}: not a readable .xlsx file ({_short(error)}); download it again") from error
     if wanted not in names:
         raise DataError(f"{path}: no sheet {sheet} among {names}; is this the original score file?")
@@ -304,10 +304,10 @@ def _below_header(path: Path, table: list[Any], columns: Sequence[str]) -> list[
             break
     else:
         raise DataError(f"{path}: no row has the columns {', '.join(columns)}; is this the original score file?")
-    places = {name: header.index(name) for name in columns}
+    positions = {name: header.index(name) for name in columns}
     rows = []
     for line, cells in below:
-        found = {name: cells[place] if place < len(cells) else None for name, place in places.items()}
+        found = {name: cells[at] if at < len(cells) else None for name, at in positions.items()}
         if found[columns[0]] is not None:
             rows.append((line, found))
     return rows
@@ -325,5 +325,5 @@ def _text(path: Path) -> str:
 
 
 def _short(error: Exception) -> str:
-    """One line of an error of somebody else's."""
+    """Return the first line of another library's error, shortened."""
     return (str(error).splitlines() or [""])[0][:120] or type(error).__name__

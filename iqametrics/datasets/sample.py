@@ -1,4 +1,4 @@
-"""One scored image, whatever dataset it is from."""
+"""One image with its opinion score, of any dataset."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,19 +6,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Sample:
-    """One scored image.
+    """One image with its opinion score.
 
     Attributes:
-        image: file of the image to score.
-        reference: file of its pristine original, or None.
-        mos: mean opinion score in [0, 1], 1 the best.
-        distortion: the dataset's own name of the distortion type, if known.
-        level: level of the distortion, if known.
-        group: images of one group must stay on one side of a split (scene, burst).
-        kind: number of the distortion type in KADID-10k's order or this package's, if it is one of those.
-        split: part of the dataset's own split, if it has one ("train", "validation", "test").
-        mos_std: standard deviation of the opinions behind `mos`, on the scale of `mos`, if the dataset gives it.
-        liqe_class: which of LIQE's eleven distortion names covers the type, if known.
+        image: File of the image.
+        reference: File of its reference, or None.
+        mos: Mean opinion score in [0, 1], where 1 is best.
+        distortion: The dataset's own name of the distortion type, if known.
+        level: Level of the distortion, if known.
+        group: Group of images that must stay on one side of a split, such as a scene or a burst.
+        kind: Number of the distortion type, in KADID-10k's order or among this package's further types, if it has one.
+        split: Part of the dataset's own split, if it has one ("train", "validation", "test").
+        mos_std: Standard deviation of the opinions behind `mos`, on the scale of `mos`, if the dataset gives it.
+        liqe_class: The one of LIQE's eleven distortion names that covers the type, if known.
     """
 
     image: Path

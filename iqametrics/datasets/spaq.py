@@ -1,4 +1,4 @@
-"""SPAQ, smartphone photographs."""
+"""SPAQ, photographs from smartphones."""
 
 from iqametrics.datasets.release import DatasetSpec, Release, number, read_csv, read_xlsx, rescale
 from iqametrics.datasets.sample import Sample
@@ -9,11 +9,11 @@ _COLUMNS = ("image name", "mos")
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read the 11,125 images, from the release's workbook or, where there is none, a CSV of its first two columns.
+    """Read the 11,125 images, from the release's workbook or, if there is none, a CSV of its first two columns.
 
     Raises:
-        DataError: a file is missing or not the release's.
-        MissingExtraError: there is a workbook, and openpyxl is not installed.
+        DataError: If a file is missing or is not the release's.
+        MissingExtraError: If there is a workbook and openpyxl is not installed.
     """
     path = release.require(f"Annotations/{_WORKBOOK}", _WORKBOOK, "names_and_mos.csv")
     rows = read_xlsx(path, _COLUMNS) if path.suffix.casefold() == ".xlsx" else read_csv(path, _COLUMNS)

@@ -1,7 +1,7 @@
 """Splits that do not leak: images of one scene, burst or reference stay on one side.
 
-A split is the same on every machine and with every version of every library: groups are put in order by a SHA-256 of
-the seed and the group, not by a library's random numbers.
+A split is the same on every machine and with every version of every library: groups are ordered by a SHA-256 of the
+seed and the group, not by a library's random numbers.
 """
 
 import hashlib
@@ -17,25 +17,25 @@ from iqametrics.errors import DataError, ImageReadError
 
 _SIDE = 16
 _TIE = 1
-"""Grey levels of 255 by which neighbours on the thumbnail must differ to count: flat sky says nothing."""
+"""Largest difference of neighbours on the thumbnail, in grey levels of 255, that counts as none, as in flat sky."""
 _MIN_SIGNS = 64
 DEFAULT_AGREEMENT = 0.55
-"""Looked at by eye on BIQ2021: nearly all pairs above 0.6 show one scene, one in three at 0.5 to 0.55."""
+"""Judged by eye on BIQ2021: nearly all pairs above 0.6 show one scene, and one in three at 0.5 to 0.55."""
 _BLOCK = 512
 
 
 def difference_hash(path: Path) -> npt.NDArray[np.int8]:
-    """512 signs: on a 17x17 grey thumbnail, is each pixel's right and lower neighbour brighter (1) or darker (-1)?
+    """Compute 512 signs: whether the right and lower neighbours on a 17x17 thumbnail are brighter (1) or darker (-1).
 
-    Hardly changed by scaling, recompression, blur and exposure; changed by rotation, mirroring and cropping.
-    Differences of at most one grey level give 0.
+    Scaling, recompression, blur and exposure hardly change them; rotation, mirroring and cropping do. Differences of at
+    most one grey level give 0.
 
     Raises:
-        ImageReadError: not readable as an image.
+        ImageReadError: If the file cannot be read as an image.
     """
     try:
         with PilImage.open(path) as image:
-            # Lets the JPEG decoder give an eighth of the pixels; does nothing for other formats.
+            # Lets the JPEG decoder return down to an eighth of the size; does nothing for other formats.
             image.draft("L", (4 * _SIDE, 4 * _SIDE))
             grey = image.convert("L").resize((_SIDE + 1, _SIDE + 1), PilImage.Resampling.BOX)
     except (OSError, SyntaxError, ValueError, PilImage.DecompressionBombError) as error:
@@ -49,22 +49,22 @@ def near_duplicate_groups(paths: Sequence[Path], agreement: float = DEFAULT_AGRE
     """Number the groups of near-duplicates: images joined by a chain of pairs whose difference hashes agree.
 
     The agreement of two hashes is the cosine between them: signs that agree minus signs that contradict, over the
-    geometric mean of the numbers of signs that are not 0 (taken as at least 64). With no zeros it is 1 - 2 d / 512, d
-    being the Hamming distance.
+    geometric mean of the numbers of signs that are not 0 (at least 64). With no zeros it is 1 - 2 d / 512, where d is
+    the Hamming distance.
 
     Args:
-        paths: images.
-        agreement: least agreement of near-duplicates, over 0 and at most 1.
+        paths: Files of the images.
+        agreement: Smallest agreement of near-duplicates, above 0 and at most 1.
 
     Returns:
-        For each image the number of its group; groups count from 0 in the order of their first image.
+        The number of each image's group; groups count from 0 in the order of their first image.
 
     Raises:
-        ImageReadError: an image that cannot be read.
-        DataError: agreement outside (0, 1].
+        ImageReadError: If an image cannot be read.
+        DataError: If `agreement` is outside (0, 1].
     """
     if not 0 < agreement <= 1:
-        raise DataError(f"agreement {agreement}: give a number over 0 and at most 1, for instance {DEFAULT_AGREEMENT}")
+        raise DataError(f"agreement {agreement}: give a number above 0 and at most 1, for instance {DEFAULT_AGREEMENT}")
     if not paths:
         return []
     hashes = np.stack([difference_hash(Path(path)) for path in paths])
@@ -72,11 +72,11 @@ def near_duplicate_groups(paths: Sequence[Path], agreement: float = DEFAULT_AGRE
 
 
 def _close_pairs(hashes: npt.NDArray[np.int8], agreement: float) -> npt.NDArray[np.int64]:
-    """All pairs (i, j), i < j, that agree at least that well, (P, 2)."""
+    """Return all pairs (i, j), i < j, of at least this agreement, (P, 2)."""
     size = np.abs(hashes).sum(axis=1, dtype=np.int64)
     unit = hashes / np.sqrt(np.maximum(size, _MIN_SIGNS, dtype=np.float32))[:, None].astype(np.float32)
     pairs = []
-    # A matrix product in slices of rows: quick, and never the whole table of pairs in memory.
+    # A matrix product in slices of rows is fast, and never has the whole table of pairs in memory.
     for start in range(0, len(unit), _BLOCK):
         rows, columns = np.nonzero(unit[start : start + _BLOCK] @ unit[start:].T >= agreement - 1e-6)
         keep = columns > rows
@@ -85,7 +85,7 @@ def _close_pairs(hashes: npt.NDArray[np.int8], agreement: float) -> npt.NDArray[
 
 
 def _connected(count: int, pairs: npt.NDArray[np.int64]) -> list[int]:
-    """Union-find: the number of each item's connected component, in the order of first appearance."""
+    """Number the connected components by union-find, in the order of first appearance; return each item's number."""
     parent = list(range(count))
 
     def root(item: int) -> int:
@@ -101,21 +101,21 @@ def _connected(count: int, pairs: npt.NDArray[np.int64]) -> list[int]:
 
 
 def split_groups(groups: Sequence[Hashable], fractions: Sequence[float], seed: int) -> list[list[int]]:
-    """Deal indices to parts so that no group stands on two sides.
+    """Split indices into parts such that no group is in two parts.
 
-    Groups go, in an order drawn by the seed, to the first part that is not yet full, so that part k holds its fraction
-    of the indices up to the size of one group.
+    The groups, in an order that the seed decides, go to the first part that is not yet full, so that each part gets its
+    fraction of the indices up to the size of one group.
 
     Args:
-        groups: for each index its group, an int or str.
-        fractions: share of each part; positive, summing to one.
-        seed: another seed gives another split.
+        groups: Group of each index, an int or str.
+        fractions: Share of each part, positive; they sum to one.
+        seed: Another seed gives another split.
 
     Returns:
-        For each part its indices, ascending. Each index stands in exactly one part.
+        The indices of each part, ascending. Each index is in exactly one part.
 
     Raises:
-        DataError: fractions that are not positive or do not sum to one, nothing to split, or a part left empty.
+        DataError: If fractions are not positive or do not sum to one, or there are fewer groups than parts.
 
     >>> split_groups(["a", "a", "b", "c"], [0.5, 0.5], seed=0)
     [[0, 1, 3], [2]]
@@ -133,7 +133,7 @@ def split_groups(groups: Sequence[Hashable], fractions: Sequence[float], seed: i
     part, dealt = 0, 0
     for position, group in enumerate(order):
         size = len(members[group])
-        # A part ends where the next group would overshoot it by more than leaving the group out falls short, or where
+        # A part is full if the next group would overshoot its end by more than the part falls short without it, or if
         # only one group is left for each of the later parts.
         later = len(parts) - 1 - part
         full = dealt + size / 2 > ends[part] or len(order) - position == later

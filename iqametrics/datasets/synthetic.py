@@ -17,13 +17,9 @@ by how much it suffers (:mod:`iqametrics.datasets.content_shift`). An image that
 
 import contextlib
 import csv
-import errno
-import hashlib
 import io
 import json
 import multiprocessing
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -35,6 +31,9 @@ from PIL import Image as PilImage
 from PIL import ImageOps
 from tqdm import tqdm
 
+from iqametrics.common.digest import file_sha256
+from iqametrics.common.files import write_file
+from iqametrics.common.halton import halton
 from iqametrics.datasets.distortions import DISTORTIONS, LEVELS, distort, find_distortion
 from iqametrics.datasets.kadid10k import MADE_FILE, SCORES_FILE, score_table
 from iqametrics.datasets.tables import kadid_opinions
@@ -47,6 +46,7 @@ COLUMNS = ("image", "reference", "mos", "kind", "level", "distortion", "group")
 _MADE_NOTE = """Made by `iqametrics synthesize`; this is not KADID-10k. The labels in dmos.csv come from KADID-10k's
 mean human scores of each type and level. They are no opinions of these very images, so the column "var" is empty.
 """
+_REMEDY = "free some space or choose another folder, and run again"
 UNDAMAGED = 1.0
 """Label of an image that the distortion left as it was, as a change of saturation leaves a gray one: the best."""
 # Several crops of a photograph show it this much larger than one crop would, so that they differ.
@@ -125,24 +125,12 @@ def _crop(photograph: PilImage.Image, size: tuple[int, int], crop: int) -> PilIm
         (max(size[0], round(photograph.width * scale)), max(size[1], round(photograph.height * scale))),
         PilImage.Resampling.LANCZOS,
     )
+    shares = (halton(crop + 1, 2), halton(crop + 1, 3))
     left, top = (
         round(float(share) * room)
-        for share, room in zip(_halton(crop + 1), (view.width - size[0], view.height - size[1]), strict=True)
+        for share, room in zip(shares, (view.width - size[0], view.height - size[1]), strict=True)
     )
     return view.crop((left, top, left + size[0], top + size[1]))
-
-
-def _halton(index: int) -> tuple[float, float]:
-    """Give the point `index` (from 1) of the Halton sequence with bases 2 and 3, in [0, 1)^2."""
-    point = []
-    for base in (2, 3):
-        value, fraction, rest = 0.0, 1.0, index
-        while rest:
-            fraction /= base
-            rest, digit = divmod(rest, base)
-            value += fraction * digit
-        point.append(value)
-    return point[0], point[1]
 
 
 def synthesize(
@@ -206,7 +194,7 @@ def synthesize(
         (out / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
         _guard_recipe(out, _recipe(pristine, seed, size, max_side, crops))
         if layout == "kadid10k":
-            _write_atomically(out / MADE_FILE, _MADE_NOTE.encode())
+            write_file(out / MADE_FILE, _MADE_NOTE, error=DataError, remedy=_REMEDY)
         views = [(path, crop) for path in pristine for crop in range(crops)]
         width = max(2, len(str(len(views))))
         names = [f"I{number:0{width}d}" for number in range(1, len(views) + 1)]
@@ -254,9 +242,6 @@ def _disk_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None or isinstance(error, ImageReadError):
             raise
-        if error.errno == errno.ENOSPC:
-            free = shutil.disk_usage(out).free / 1e6
-            raise DataError(f"{out}: no space left ({free:.0f} MB free); free some and run again") from error
         raise DataError(f"{out}: cannot write there ({error}); choose another folder") from error
 
 
@@ -264,12 +249,7 @@ def _recipe(
     pristine: Sequence[Path], seed: int, size: tuple[int, int] | None, max_side: int | None, crops: int
 ) -> dict[str, object]:
     """What determines every pixel, as far as types and levels do not."""
-    sources = []
-    for path in pristine:
-        try:
-            sources.append({"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
-        except OSError as error:
-            raise ImageReadError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    sources = [{"name": path.name, "sha256": file_sha256(path, error=ImageReadError)} for path in pristine]
     return {
         "version": _RECIPE_VERSION,
         "seed": seed,
@@ -286,7 +266,7 @@ def _guard_recipe(out: Path, recipe: dict[str, object]) -> None:
     if not path.exists():
         if any((out / IMAGE_FOLDER).iterdir()):
             raise DataError(f"{out}: holds images but no {RECIPE_FILE}; choose an empty folder")
-        _write_atomically(path, json.dumps(recipe, indent=1).encode())
+        write_file(path, json.dumps(recipe, indent=1), error=DataError, remedy=_REMEDY)
         return
     try:
         begun = json.loads(path.read_text(encoding="utf-8"))
@@ -399,9 +379,9 @@ def _write_labels(out: Path, rows: Sequence[Mapping[str, object]], columns: Sequ
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _write_atomically(out / LABELS_FILE, text.getvalue().encode())
+    write_file(out / LABELS_FILE, text.getvalue(), error=DataError, remedy=_REMEDY)
     if (out / MADE_FILE).exists():
-        _write_atomically(out / SCORES_FILE, score_table(rows).encode())
+        write_file(out / SCORES_FILE, score_table(rows), error=DataError, remedy=_REMEDY)
     return out / LABELS_FILE
 
 
@@ -409,14 +389,4 @@ def _write_png(path: Path, image: PilImage.Image) -> None:
     buffer = io.BytesIO()
     # Noise hardly compresses; the higher levels cost several times the distortion itself.
     image.save(buffer, format="PNG", compress_level=2)
-    _write_atomically(path, buffer.getvalue())
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """A file with this name is complete, even after a crash in the middle of writing it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(path, buffer.getvalue(), error=DataError, remedy=_REMEDY)

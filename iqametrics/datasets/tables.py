@@ -1,4 +1,4 @@
-"""Tables of human opinion that stand in the package."""
+"""Tables of human opinion that come with the package."""
 
 import functools
 import json
@@ -8,11 +8,11 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class Opinion:
-    """What people think of one distortion type at one level, on [0, 1], 1 the best.
+    """Human opinion on one distortion type at one level, in [0, 1], where 1 is best.
 
     Attributes:
-        mean: mean over contents of the mean opinion score.
-        std: standard deviation over contents: how much the opinion depends on the photograph.
+        mean: Mean over photographs of the mean opinion score.
+        std: Standard deviation over photographs of the mean opinion score.
     """
 
     mean: float
@@ -21,9 +21,9 @@ class Opinion:
 
 @functools.cache
 def kadid_opinions() -> dict[tuple[int, int], Opinion]:
-    """KADID-10k's human scores by (type 1..25, level 1..5), from 1..5 mapped to [0, 1].
+    """Return KADID-10k's human scores by (type 1..25, level 1..5), mapped from 1..5 to [0, 1].
 
-    The table is made by ``weights/make_kadid_means.py``. It is not monotone in level for type 18 (mean shift, whose
+    The table is made by `weights/make_kadid_means.py`. It is not monotone in level for type 18 (mean shift, whose
     third level changes nothing) and 25 (contrast), nor quite for 5 (color shift).
 
     >>> round(kadid_opinions()[1, 1].mean, 2), round(kadid_opinions()[1, 5].mean, 2)

@@ -1,4 +1,4 @@
-"""TID2013."""
+"""TID2013, the Tampere Image Database."""
 
 import re
 
@@ -38,10 +38,10 @@ _TYPES = (
 
 
 def read(release: Release, scores: str) -> list[Sample]:
-    """Read the 3000 images; their spread too where ``mos_std.txt`` is there.
+    """Read the 3000 images, with their spread if `mos_std.txt` exists.
 
     Raises:
-        DataError: a file is missing or not the release's.
+        DataError: If a file is missing or is not the release's.
     """
     path = release.require("mos_with_names.txt")
     rows = read_lines(path)
@@ -89,6 +89,6 @@ SPEC = DatasetSpec(
         "mos_with_names.txt",
         "mos_std.txt (optional, same order)",
     ),
-    traps=("names are written in mixed case and looked up without regard to it",),
+    traps=("file names mix upper and lower case; they are found without regard to case",),
     reader=read,
 )

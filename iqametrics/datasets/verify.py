@@ -1,4 +1,4 @@
-"""Is a dataset on the disk what was released? Counts, names and opens its files, and compares with the score file."""
+"""Check of a dataset on the disk: its files are counted, opened, and compared with the score file and the release."""
 
 import os
 import warnings
@@ -17,21 +17,21 @@ from iqametrics.datasets.release import DatasetSpec
 from iqametrics.datasets.sample import Sample
 
 SAMPLED = 50
-"""Images that are opened without `deep`, spread evenly over the score file; their references too."""
+"""Number of images that are opened without `deep`, evenly spaced in the score file, with their references."""
 _NAMED_AT_MOST = 5
 _SUFFIXES = (".bmp", ".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """Result of a check.
 
     Attributes:
-        name: the dataset.
-        root: its folder.
-        facts: label and value of what was counted.
-        notes: what is worth knowing and no fault.
-        problems: what is wrong, one line each; empty if nothing is.
+        name: Name of the dataset.
+        root: Folder of the dataset.
+        facts: Counts and other facts by label.
+        notes: Remarks that are no problem, one line each.
+        problems: Problems, one line each; empty if there are none.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
     @property
     def lines(self) -> list[str]:
-        """The report, at most a page."""
+        """The report, at most a page long."""
         width = max(map(len, self.facts))
         return [
             *(f"{label:<{width}}  {value}" for label, value in self.facts.items()),
@@ -57,7 +57,7 @@ class Verification:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """Return all fields, ready for JSON."""
         return {
             "name": self.name,
             "root": self.root,
@@ -77,20 +77,20 @@ def verify_dataset(
     scores: str | None = None,
     progress: bool = False,
 ) -> Verification:
-    """Compare a dataset's folder with its score file, and that with the release.
+    """Compare a dataset's folder with its score file, and the score file with the release.
 
     Args:
-        name: one of `list_datasets`.
-        root: its root folder.
-        deep: open all files; else 50 images, spread over the score file, and their references.
-        subset: the folder holds a declared part of the dataset: compare the files with the score file only, and give
-            the difference to the release as a note.
-        scores: as for `load_dataset`.
-        progress: show a bar on stderr.
+        name: Name of the dataset, one of `list_datasets`.
+        root: Root folder of the dataset.
+        deep: Whether to open all files, instead of 50 evenly spaced images and their references.
+        subset: Whether the folder holds a declared subset of the dataset; a difference from the release is then a note,
+            not a problem.
+        scores: Name of the scores, as for `load_dataset`.
+        progress: Whether to show a progress bar on stderr.
 
     Raises:
-        DataError: no such dataset or folder, or a score file that is missing or damaged: nothing to compare with.
-        MissingExtraError: an .xlsx file, and openpyxl is not installed.
+        DataError: If there is no such dataset or folder, or the score file is missing or damaged.
+        MissingExtraError: If there is an .xlsx file and openpyxl is not installed.
     """
     spec = dataset_spec(name)
     samples = load_dataset(name, root, check_files=False, scores=scores)
@@ -125,7 +125,7 @@ def _facts(spec: DatasetSpec, samples: Sequence[Sample], missing: set[Path], roo
 
 
 def _differences(spec: DatasetSpec, samples: Sequence[Sample]) -> Iterator[str]:
-    """Where the score file differs from the release's."""
+    """Yield the differences between the score file and the release."""
     if len(samples) != spec.images:
         yield f"the score file lists {len(samples):,} images, the release has {spec.images:,}"
     references = {sample.reference for sample in samples if sample.reference}
@@ -133,7 +133,7 @@ def _differences(spec: DatasetSpec, samples: Sequence[Sample]) -> Iterator[str]:
         yield f"the score file lists {len(references):,} references, the release has {spec.references:,}"
     found = Counter(sample.split for sample in samples)
     for part, count in (spec.official_parts or {}).items():
-        # A part of which nothing is known is told as a note: its file is not here.
+        # A part of which nothing is known is only a note: its file is missing.
         if found[part] not in (0, count):
             yield f"part {part} of the official split has {found[part]:,} images, in the release {count:,}"
 
@@ -147,7 +147,7 @@ def _notes(spec: DatasetSpec, samples: Sequence[Sample], root: Path) -> Iterator
     found = Counter(sample.split for sample in samples)
     absent = [part for part in spec.official_parts or {} if not found[part]]
     if absent:
-        yield f"no file here tells the official part {' and '.join(absent)}"
+        yield f"no file here lists the official part {' and '.join(absent)}"
     if spec.official_parts and found[None]:
         yield f"{found[None]:,} images belong to no part of the official split that is known here"
     listed = {file for s in samples for file in (s.image, s.reference) if file}
@@ -165,9 +165,9 @@ def _notes(spec: DatasetSpec, samples: Sequence[Sample], root: Path) -> Iterator
 def _open(
     samples: Sequence[Sample], missing: Sequence[Path], root: Path, deep: bool, progress: bool
 ) -> tuple[int, list[str]]:
-    """Decode files; return how many, and what is wrong with them."""
+    """Decode files; return their number and the problems."""
     count = len(samples) if deep else min(SAMPLED, len(samples))
-    # Not every n-th: with 5 levels a type, that could be the same level each time.
+    # Not every n-th image: with 5 levels for each type, that could always be the same level.
     chosen = [samples[index * (len(samples) - 1) // max(1, count - 1)] for index in range(count)]
     gone = set(missing)
     files = list(dict.fromkeys(file for s in chosen for file in (s.image, s.reference) if file and file not in gone))
@@ -193,14 +193,14 @@ def _open(
 
 
 def _decode(path: Path) -> tuple[int, int] | str:
-    """Size of an image, or why it cannot be decoded to its last pixel."""
+    """Return the size of an image, or why it cannot be decoded to its last pixel."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PilImage.DecompressionBombWarning)
             with PilImage.open(path) as image:
                 image.load()
                 return image.size
-    except Exception as error:  # on a damaged file Pillow raises whatever its decoder stumbles over
+    except Exception as error:  # on a damaged file Pillow may raise anything
         return f"cannot be decoded ({type(error).__name__}); copy it again"
 
 

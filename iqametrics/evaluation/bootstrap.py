@@ -1,8 +1,8 @@
 """Percentile bootstrap over images or over groups of images.
 
 Distorted versions of one reference, or shots of one scene, are not independent: where `groups` are given, whole groups
-are drawn. A resample is held as counts, how often each image was drawn, so that groups of unequal size fit one array
-and SRCC needs its sort only once.
+are drawn. A resample is stored as counts (how often each image was drawn), so that groups of unequal size fit into one
+array and SRCC sorts only once.
 """
 
 import math
@@ -30,25 +30,26 @@ def bootstrap_interval(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of an agreement figure.
+    """Compute the percentile bootstrap interval of an agreement statistic.
 
-    The interval is widened, where needed, to hold the figure of the whole sample: for small samples the resampled
-    figures can lie to one side of it. Resamples for which the figure does not exist (all draws alike) are left out.
+    The interval is widened, where needed, to contain the value of the whole sample: for small samples the resampled
+    values can all lie to one side of it. Resamples for which the statistic is undefined (all draws equal) are left out.
 
     Args:
-        statistic: any function of (scores, mos) to a number; `srcc` and `plcc` take a fast path, same result.
-        scores: predicted quality, shape (n,).
-        mos: opinion scores, shape (n,).
-        groups: one label an image; images of one label are drawn together.
-        confidence: share of the resampled figures inside the interval, in (0, 1).
-        n_resamples: number of resamples.
-        seed: the same seed gives the same interval.
+        statistic: Any function of (scores, mos) to a number; `srcc` and `plcc` are computed faster, with the same
+            result.
+        scores: Predicted quality, shape (n,).
+        mos: Opinion scores, shape (n,).
+        groups: One label for each image; images of one label are drawn together.
+        confidence: Share of the resampled values inside the interval, in (0, 1).
+        n_resamples: Number of resamples.
+        seed: The same seed gives the same interval.
 
     Returns:
         (low, high); both NaN where the statistic of the whole sample is NaN.
 
     Raises:
-        DataError: as for `srcc`; also a bad `groups`, `confidence` or `n_resamples`.
+        DataError: If the columns are bad, as for `srcc`, or `groups`, `confidence` or `n_resamples` is.
 
     Source: B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
@@ -59,19 +60,19 @@ def bootstrap_interval(
 
 
 def group_counts(groups: Groups, n: int, n_resamples: int, seed: int) -> Iterator[npt.NDArray[np.intp]]:
-    """Draw the resamples, checking the arguments at once and drawing lazily.
+    """Check the arguments at once, and draw the resamples lazily.
 
     Args:
-        groups: labels of the images, or None.
-        n: number of images.
-        n_resamples: number of resamples.
-        seed: seed of the generator.
+        groups: Labels of the images, or None.
+        n: Number of images.
+        n_resamples: Number of resamples.
+        seed: Seed of the generator.
 
     Returns:
-        Iterator of arrays (some resamples, n): how often each image is in each resample.
+        Iterator of arrays (resamples of a chunk, n): how often each image is in each resample.
 
     Raises:
-        DataError: bad `groups` or `n_resamples`.
+        DataError: If `groups` or `n_resamples` is bad.
     """
     if n_resamples < 1:
         raise DataError(f"n_resamples={n_resamples}: at least one resample is needed")
@@ -93,16 +94,16 @@ def _draw_counts(members: npt.NDArray[np.intp], n_resamples: int, seed: int) -> 
 def resample_statistic(
     statistic: Statistic, x: FloatArray, y: FloatArray, counts: Iterator[npt.NDArray[np.intp]]
 ) -> FloatArray:
-    """Take the statistic of every resample.
+    """Compute the statistic of every resample.
 
     Args:
-        statistic: function of (scores, mos).
-        x: scores, shape (n,).
-        y: opinion scores, shape (n,).
-        counts: arrays (some resamples, n), from `group_counts`.
+        statistic: Function of (scores, mos).
+        x: Scores, shape (n,).
+        y: Opinion scores, shape (n,).
+        counts: Arrays (resamples of a chunk, n), from `group_counts`.
 
     Returns:
-        One value a resample, NaN where the statistic does not exist.
+        One value for each resample, NaN where the statistic is undefined.
     """
     if statistic is srcc:
         x_order, y_order = _TieBlocks(x), _TieBlocks(y)
@@ -121,7 +122,7 @@ def _of_one_resample(statistic: Statistic, x: FloatArray, y: FloatArray, row: np
 
 
 class _TieBlocks:
-    """A column sorted once; `ranks` then ranks any resample of it in linear time."""
+    """A column sorted once, so that any resample of it is ranked in linear time."""
 
     def __init__(self, values: FloatArray) -> None:
         _, self.block_of = np.unique(values, return_inverse=True)
@@ -129,7 +130,7 @@ class _TieBlocks:
         self.starts = np.flatnonzero(np.diff(self.block_of[self.order], prepend=-1))
 
     def ranks(self, counts: npt.NDArray[np.intp]) -> FloatArray:
-        """Mean rank, from 1, of each image among the drawn ones; shape as `counts`: (resamples, n)."""
+        """Return the mean rank, from 1, of each image among the drawn ones; shape as `counts`, (resamples, n)."""
         block_sizes = np.add.reduceat(counts[:, self.order], self.starts, axis=1)
         up_to = np.cumsum(block_sizes, axis=1)
         mean_rank = up_to - (block_sizes - 1) / 2
@@ -137,12 +138,12 @@ class _TieBlocks:
 
 
 def _weighted_correlation(x: FloatArray, y: FloatArray, counts: npt.NDArray[np.intp]) -> FloatArray:
-    """Pearson correlation in each row, image i counted `counts[:, i]` times; NaN where a column is constant."""
+    """Compute Pearson's correlation of each resample, image i counted `counts[:, i]` times; NaN if one is constant."""
     weights = counts / counts.sum(axis=1, keepdims=True)
     x = x - np.sum(weights * x, axis=1, keepdims=True)
     y = y - np.sum(weights * y, axis=1, keepdims=True)
     x_power, y_power = np.sum(weights * x * x, axis=1), np.sum(weights * y * y, axis=1)
-    x_floor, y_floor = (1e-13 * np.abs(column).max() for column in (x, y))  # under it, a spread is rounding error
+    x_floor, y_floor = (1e-13 * np.abs(column).max() for column in (x, y))  # below it, a spread is rounding error
     exists = (np.sqrt(x_power) > x_floor) & (np.sqrt(y_power) > y_floor)
     scale = np.sqrt(np.where(exists, x_power, 1.0)) * np.sqrt(np.where(exists, y_power, 1.0))
     values = np.clip(np.sum(weights * x * y, axis=1) / scale, -1.0, 1.0)
@@ -150,18 +151,18 @@ def _weighted_correlation(x: FloatArray, y: FloatArray, counts: npt.NDArray[np.i
 
 
 def percentile_interval(estimate: float, draws: FloatArray, confidence: float) -> tuple[float, float]:
-    """Central interval of the draws that exist, widened to hold the estimate.
+    """Compute the central interval of the draws that are not NaN, widened to contain the estimate.
 
     Args:
-        estimate: the figure of the whole sample.
-        draws: the figures of the resamples, shape (resamples,).
-        confidence: share of the draws inside, in (0, 1).
+        estimate: Value of the whole sample.
+        draws: Values of the resamples, shape (resamples,).
+        confidence: Share of the draws inside, in (0, 1).
 
     Returns:
         (low, high); both NaN where the estimate or every draw is NaN.
 
     Raises:
-        DataError: `confidence` outside (0, 1).
+        DataError: If `confidence` is outside (0, 1).
     """
     if not 0 < confidence < 1:
         raise DataError(f"confidence={confidence}: give a share between 0 and 1, such as 0.95")

@@ -1,4 +1,4 @@
-"""What every function of this package asks of its arrays, so that all of them answer bad data alike."""
+"""Checks of arrays that all functions of this package share, so that bad data always gets the same message."""
 
 from collections.abc import Hashable, Sequence
 
@@ -10,24 +10,24 @@ from iqametrics.errors import DataError
 FloatArray = npt.NDArray[np.float64]
 
 GREATEST = 1e150
-"""Greater values have squares that overflow, or nearly."""
+"""Largest absolute value allowed: the squares of larger ones overflow, or nearly."""
 MIN_IMAGES = 3
-"""Fewer images than this have no correlation worth the name: two points always lie on a line."""
+"""Smallest number of images allowed: two points always lie on a line."""
 
 
 def numbers(values: npt.ArrayLike, name: str) -> FloatArray:
     """Turn one column of finite numbers into a float64 array.
 
     Args:
-        values: a list, NumPy array or CPU tensor of shape (n,).
-        name: what the column is called in error messages.
+        values: A list, NumPy array or CPU tensor of shape (n,).
+        name: Name of the column in error messages.
 
     Returns:
         Array of shape (n,), float64.
 
     Raises:
-        DataError: it is not numeric, not one-dimensional, or holds NaN, infinity or a value beyond 1e150; the message
-            names the index.
+        DataError: If the column is not numeric or not one-dimensional, or holds NaN, infinity or a value beyond 1e150;
+            the message names the index.
     """
     try:
         array = np.asarray(values, dtype=np.float64)
@@ -50,11 +50,15 @@ def numbers(values: npt.ArrayLike, name: str) -> FloatArray:
 
 
 def same_length(**columns: FloatArray) -> None:
-    """Raise `DataError` unless all columns have one length of at least `MIN_IMAGES`."""
+    """Check that all columns have the same length, at least `MIN_IMAGES`.
+
+    Raises:
+        DataError: If they do not.
+    """
     lengths = {name: array.size for name, array in columns.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise DataError(f"columns of different length: {listed}; give one value an image in each")
+        raise DataError(f"columns of different length: {listed}; give one value for each image in each")
     name, length = next(iter(lengths.items()))
     if length < MIN_IMAGES:
         raise DataError(f"{name} has {length} values; at least {MIN_IMAGES} images are needed")
@@ -67,7 +71,7 @@ def score_columns(scores: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[FloatArray
         Both as float64 arrays of shape (n,), n >= 3.
 
     Raises:
-        DataError: see `numbers` and `same_length`.
+        DataError: If a column is bad, see `numbers`, or the lengths are, see `same_length`.
     """
     x, y = numbers(scores, "scores"), numbers(mos, "mos")
     same_length(scores=x, mos=y)
@@ -78,20 +82,20 @@ def group_indices(groups: Sequence[Hashable] | npt.NDArray | None, n: int) -> np
     """Number the groups 0, 1, ... in order of first appearance.
 
     Args:
-        groups: one label an image (text, integers, ...), or None when every image is its own group.
-        n: number of images.
+        groups: One label for each image (text, integers, ...), or None if every image is its own group.
+        n: Number of images.
 
     Returns:
-        Array of shape (n,): the number of each image's group.
+        The number of each image's group, shape (n,).
 
     Raises:
-        DataError: wrong length, a missing label (None or NaN), or only one group.
+        DataError: If the length is wrong, a label is missing (None or NaN), or there is only one group.
     """
     if groups is None:
         return np.arange(n)
     labels = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
     if len(labels) != n:
-        raise DataError(f"groups has {len(labels)} labels for {n} images; give one label an image")
+        raise DataError(f"groups has {len(labels)} labels for {n} images; give one label for each image")
     numbering: dict[Hashable, int] = {}
     for index, label in enumerate(labels):
         if label is None or label != label:  # NaN is the one value that differs from itself
@@ -103,5 +107,5 @@ def group_indices(groups: Sequence[Hashable] | npt.NDArray | None, n: int) -> np
 
 
 def is_constant(values: FloatArray) -> bool:
-    """Tell whether all values are equal, exactly or up to the rounding of float64 arithmetic."""
+    """Return whether all values are equal, exactly or up to the rounding of float64 arithmetic."""
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())

@@ -1,7 +1,7 @@
-"""Is one metric better than another on the same images?
+"""Significance of the difference between two metrics on the same images.
 
-Both metrics must point the same way, or a negative correlation is compared with a positive one: `compare_metrics` is
-told which are lower-is-better; for the others, negate the scores first.
+Both metrics must point the same way, or a negative correlation is compared with a positive one. `compare_metrics` has
+an argument for those of which lower is better; before the other functions, negate their scores.
 """
 
 import itertools
@@ -24,14 +24,14 @@ _RESAMPLES, _RESAMPLES_A_PAIR = 1000, 100
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference of an agreement figure between two metrics, metric A minus metric B.
+    """Difference of an agreement statistic between two metrics, metric A minus metric B.
 
     Attributes:
-        difference: on all images.
-        low: lower end of the bootstrap interval.
-        high: upper end of the bootstrap interval.
-        p_value: two-sided bootstrap p-value of no difference, never under 2 / (n_resamples + 1), nor under the
-            2 / 2^groups of a sign test: resamples of three references do not know more than three references.
+        difference: Difference on all images.
+        low: Lower end of the bootstrap interval.
+        high: Upper end of the bootstrap interval.
+        p_value: Two-sided bootstrap p-value of no difference, never below 2 / (n_resamples + 1), nor below the
+            2 / 2^groups of a sign test: resamples of three references say no more than three references do.
     """
 
     difference: float
@@ -45,9 +45,9 @@ class WilliamsTest:
     """Williams' test of two dependent correlations.
 
     Attributes:
-        t: positive where the first correlation is larger.
-        degrees_of_freedom: n - 3.
-        p_value: two-sided.
+        t: Test statistic, positive where the first correlation is larger.
+        degrees_of_freedom: Degrees of freedom, n - 3.
+        p_value: Two-sided p-value.
     """
 
     t: float
@@ -57,25 +57,25 @@ class WilliamsTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two of several metrics on the same images.
+    """Comparison of two metrics on the same images.
 
-    A value that does not exist (a constant metric, fewer than 4 images for Williams' test) is NaN (`to_dict`: None).
+    An undefined value (a constant metric, fewer than 4 images for Williams' test) is NaN (`to_dict`: None).
 
     Attributes:
-        a: name of the first metric.
-        b: name of the second.
+        a: Name of the first metric.
+        b: Name of the second.
         statistic: "srcc" or "plcc".
-        n: number of images.
-        value_a: the statistic of `a`, after a lower-is-better metric is turned.
-        value_b: likewise of `b`.
+        n: Number of images.
+        value_a: The statistic of `a`, of the negated scores where lower is better.
+        value_b: The statistic of `b`, likewise.
         difference: `value_a` - `value_b`.
-        low: lower end of the paired bootstrap interval of the difference.
-        high: its upper end.
-        p_bootstrap: two-sided p-value of the paired bootstrap.
-        p_bootstrap_holm: the same, adjusted by Holm over all pairs.
+        low: Lower end of the paired bootstrap interval of the difference.
+        high: Its upper end.
+        p_bootstrap: Two-sided p-value of the paired bootstrap.
+        p_bootstrap_holm: The same, adjusted by Holm over all pairs.
         williams_t: Williams' t, positive where `a` is ahead.
-        p_williams: its two-sided p-value.
-        p_williams_holm: the same, adjusted by Holm over all pairs.
+        p_williams: Its two-sided p-value.
+        p_williams_holm: The same, adjusted by Holm over all pairs.
     """
 
     a: str
@@ -94,7 +94,7 @@ class Comparison:
     p_williams_holm: float
 
     def to_dict(self) -> dict[str, str | int | float | None]:
-        """Return the fields by name, ready for JSON: None stands for NaN, and an infinite t is left out as well."""
+        """Return the fields by name, ready for JSON: None stands for NaN and for an infinite t."""
         values = asdict(self)
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
@@ -112,27 +112,27 @@ def compare_metrics(
 ) -> list[Comparison]:
     """Compare all pairs of metrics on the same images: paired bootstrap and Williams' test, with Holm's correction.
 
-    All metrics are taken on the same resamples. Williams' test is given the same kind of correlation; for "srcc" it is
-    an approximation, and images of one group make it too sure of itself. The bootstrap assumes neither.
+    All metrics get the same resamples. Williams' test compares the same correlations; for "srcc" it is an
+    approximation, and where images come in groups its p-values are too small. The bootstrap has neither weakness.
 
     Args:
-        scores: for each metric its scores, each of shape (n,), in the same order of images.
-        mos: opinion scores, shape (n,).
-        lower_is_better: names of the metrics whose scores are negated first. Where opinion itself is better when lower
-            (DMOS), all values are negative and the better metric has the lower one.
-        groups: one label an image; images of one label are drawn together.
+        scores: The scores of each metric, each of shape (n,), all in the same order of images.
+        mos: Opinion scores, shape (n,).
+        lower_is_better: Names of the metrics whose scores are negated first. If lower opinion scores are better (DMOS),
+            all correlations are negative and the better metric has the lower one.
+        groups: One label for each image; images of one label are drawn together.
         statistic: "srcc" or "plcc".
-        confidence: of the intervals, in (0, 1); each is that of its pair alone.
-        n_resamples: number of resamples; None for 1,000, and for more than ten pairs 100 a pair, without which Holm's
-            rule would leave no pair a chance.
-        seed: the same seed gives the same answer.
+        confidence: Confidence level of each interval by itself, in (0, 1).
+        n_resamples: Number of resamples; None for 1,000, and with more than ten pairs for 100 a pair: with fewer, no
+            p-value could stay small after Holm's correction.
+        seed: The same seed gives the same answer.
 
     Returns:
-        One comparison a pair, in the order of `scores`: (1, 2), (1, 3), ..., (2, 3), ...
+        One comparison for each pair, in the order of `scores`: (1, 2), (1, 3), ..., (2, 3), ...
 
     Raises:
-        DataError: fewer than two metrics, another statistic, an unknown name in `lower_is_better`, or as for
-            `bootstrap_interval`.
+        DataError: If there are fewer than two metrics, the statistic is another, `lower_is_better` has an unknown name,
+            or an argument is bad, as for `bootstrap_interval`.
     """
     figure = _STATISTICS.get(statistic)
     if figure is None:
@@ -177,7 +177,7 @@ def compare_metrics(
 def _turned(
     scores: Mapping[str, npt.ArrayLike], y: FloatArray, lower_is_better: Collection[str]
 ) -> dict[str, FloatArray]:
-    """Check the columns, and negate those of which lower is better."""
+    """Check the columns, and negate those in `lower_is_better`."""
     if len(scores) < 2:
         raise DataError(f"{len(scores)} metrics: give two or more to compare")
     unknown = sorted(set(lower_is_better) - set(scores))
@@ -203,20 +203,20 @@ def paired_bootstrap(
     """Bootstrap the difference of two metrics, both scored on the same resampled images.
 
     Args:
-        statistic: any function of (scores, mos) to a number, such as `srcc`.
-        scores_a: scores of metric A, shape (n,).
-        scores_b: scores of metric B on the same images, shape (n,).
-        mos: opinion scores, shape (n,).
-        groups: one label an image; images of one label are drawn together.
-        confidence: of the interval, in (0, 1).
-        n_resamples: number of resamples.
-        seed: the same seed gives the same answer.
+        statistic: Any function of (scores, mos) to a number, such as `srcc`.
+        scores_a: Scores of metric A, shape (n,).
+        scores_b: Scores of metric B on the same images, shape (n,).
+        mos: Opinion scores, shape (n,).
+        groups: One label for each image; images of one label are drawn together.
+        confidence: Confidence level of the interval, in (0, 1).
+        n_resamples: Number of resamples.
+        seed: The same seed gives the same answer.
 
     Returns:
-        The difference with its interval; every field is NaN where a figure does not exist.
+        The difference with its interval; every field is NaN where the statistic is undefined.
 
     Raises:
-        DataError: as for `bootstrap_interval`.
+        DataError: If an argument is bad, as for `bootstrap_interval`.
     """
     a, b, y = numbers(scores_a, "scores_a"), numbers(scores_b, "scores_b"), numbers(mos, "mos")
     same_length(scores_a=a, scores_b=b, mos=y)
@@ -229,17 +229,17 @@ def paired_bootstrap(
 
 
 def _least_p(groups: Groups, n: int) -> float:
-    """Two-sided p-value of a sign test in which all groups agree."""
+    """Return the two-sided p-value of a sign test in which all groups agree."""
     return 2.0 ** -int(group_indices(groups, n).max())
 
 
 def _difference(difference: float, draws: FloatArray, confidence: float, least: float) -> PairedDifference:
-    """Interval and p-value, at least `least`, of a difference from its resamples, NaN where a resample has none."""
+    """Compute interval and p-value (`least` or more) of a difference from its resamples, of which some may be NaN."""
     low, high = percentile_interval(difference, draws, confidence)
     draws = draws[~np.isnan(draws)]
     if math.isnan(low):
         return PairedDifference(difference, low, high, math.nan)
-    # One is added to both counts because the sample itself is one of the draws that could have been seen.
+    # One is added to both counts: the sample itself is one of the possible draws.
     tail = min(int(np.sum(draws <= 0)), int(np.sum(draws >= 0)))
     return PairedDifference(difference, low, high, max(least, min(1.0, 2 * (tail + 1) / (draws.size + 1))))
 
@@ -251,7 +251,7 @@ def _williams(r_a: float, r_b: float, r_ab: float, n: int) -> WilliamsTest:
 
 
 def _holm_of_existing(p_values: Sequence[float]) -> list[float]:
-    """Holm over the p-values that exist; the others stay NaN and do not count as comparisons."""
+    """Adjust the p-values that are not NaN by Holm; the others stay NaN and do not count as comparisons."""
     adjusted = iter(holm([p for p in p_values if not math.isnan(p)]))
     return [p if math.isnan(p) else next(adjusted) for p in p_values]
 
@@ -263,16 +263,17 @@ def williams_test(r_a: float, r_b: float, r_ab: float, n: int) -> WilliamsTest:
     approximation; `paired_bootstrap` makes no such assumption.
 
     Args:
-        r_a: correlation of metric A with opinion.
-        r_b: correlation of metric B with opinion.
-        r_ab: correlation of the two metrics with each other.
-        n: number of images.
+        r_a: Correlation of metric A with opinion.
+        r_b: Correlation of metric B with opinion.
+        r_ab: Correlation of the two metrics with each other.
+        n: Number of images.
 
     Returns:
-        t, n - 3 degrees of freedom and the two-sided p-value. For r_a = r_b, up to rounding, t is 0 and p is 1.
+        The statistic t, n - 3 degrees of freedom and the two-sided p-value. For r_a = r_b, up to rounding, t is 0 and p
+        is 1.
 
     Raises:
-        DataError: a correlation outside [-1, 1] or NaN, three that cannot stand together, or n < 4.
+        DataError: If a correlation is NaN or outside [-1, 1], no data can have these three, or n < 4.
 
     Source: E. J. Williams, "The Comparison of Regression Variables", 1959; in the form of J. H. Steiger, "Tests for
     Comparing Elements of a Correlation Matrix", 1980, eq. 7.
@@ -302,14 +303,14 @@ def holm(p_values: Sequence[float] | npt.NDArray) -> list[float]:
     """Adjust p-values of many comparisons by Holm's step-down rule.
 
     Args:
-        p_values: one a comparison, each in [0, 1].
+        p_values: One p-value for each comparison, in [0, 1].
 
     Returns:
-        Adjusted p-values in the same order: comparisons with a value <= alpha differ, with a chance of at most alpha
-        that any of these findings is false.
+        Adjusted p-values in the same order. If comparisons with a value <= alpha are called different, the probability
+        that any of these findings is false is at most alpha.
 
     Raises:
-        DataError: a value that is NaN or outside [0, 1].
+        DataError: If a value is NaN or outside [0, 1].
 
     Source: S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
 

@@ -1,7 +1,7 @@
-"""The four usual figures of agreement, and the outlier ratio.
+"""The four usual measures of agreement, and the outlier ratio.
 
-Signs are kept: a lower-is-better score has a negative correlation with opinion. A correlation with a constant column
-does not exist; it is NaN here, without a warning, so that a table of many metrics can still be filled.
+Signs are kept: a lower-is-better score has a negative correlation with opinion. A correlation with a constant column is
+undefined; it is NaN here, without a warning, so that a table of many metrics can still be filled.
 """
 
 import math
@@ -14,17 +14,17 @@ from iqametrics.evaluation.checks import is_constant, numbers, same_length, scor
 
 
 def srcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:
-    """Spearman's rank correlation: how well the scores order the images; ties get their mean rank.
+    """Compute Spearman's rank correlation: how well the scores order the images; ties get their mean rank.
 
     Args:
-        scores: predicted quality, shape (n,).
-        mos: opinion scores, shape (n,).
+        scores: Predicted quality, shape (n,).
+        mos: Opinion scores, shape (n,).
 
     Returns:
         Value in [-1, 1]; NaN if one column is constant.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity.
+        DataError: If there are fewer than 3 images, lengths differ, or a value is NaN or infinite.
 
     Source: C. Spearman, "The Proof and Measurement of Association between Two Things", 1904.
 
@@ -40,17 +40,17 @@ def srcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:
 
 
 def krcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:
-    """Kendall's rank correlation tau-b: share of pairs in the same order minus share in the other, ties corrected.
+    """Compute Kendall's tau-b: the share of pairs in the same order minus that in the other, corrected for ties.
 
     Args:
-        scores: predicted quality, shape (n,).
-        mos: opinion scores, shape (n,).
+        scores: Predicted quality, shape (n,).
+        mos: Opinion scores, shape (n,).
 
     Returns:
         Value in [-1, 1]; NaN if one column is constant.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity.
+        DataError: If there are fewer than 3 images, lengths differ, or a value is NaN or infinite.
 
     Source: M. G. Kendall, "The Treatment of Ties in Ranking Problems", 1945.
     """
@@ -63,17 +63,17 @@ def krcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:
 
 
 def plcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:
-    """Pearson's linear correlation of the raw scores, with no mapping fitted before.
+    """Compute Pearson's linear correlation of the raw scores, without a fitted mapping.
 
     Args:
-        scores: predicted quality, shape (n,).
-        mos: opinion scores, shape (n,).
+        scores: Predicted quality, shape (n,).
+        mos: Opinion scores, shape (n,).
 
     Returns:
-        Value in [-1, 1]; NaN if one column is constant (up to rounding: a spread under 1e-12 of its magnitude).
+        Value in [-1, 1]; NaN if one column is constant (up to rounding: a spread below 1e-12 of its magnitude).
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity.
+        DataError: If there are fewer than 3 images, lengths differ, or a value is NaN or infinite.
     """
     x, y = score_columns(scores, mos)
     if is_constant(x) or is_constant(y):
@@ -84,19 +84,19 @@ def plcc(scores: npt.ArrayLike, mos: npt.ArrayLike) -> float:
 
 
 def rmse(predicted: npt.ArrayLike, mos: npt.ArrayLike) -> float:
-    """Root mean square error, the mean taken over n (not n minus the fit's parameters), in the unit of `mos`.
+    """Compute the root mean square error, a mean over n (not n minus the fit's parameters), in the unit of `mos`.
 
-    It says something only where `predicted` is on the scale of `mos`: after `LogisticFit.predict`, for instance.
+    It is meaningful only where `predicted` is on the scale of `mos`, for instance after `LogisticFit.predict`.
 
     Args:
-        predicted: predicted opinion scores, shape (n,).
-        mos: opinion scores, shape (n,).
+        predicted: Predicted opinion scores, shape (n,).
+        mos: Opinion scores, shape (n,).
 
     Returns:
-        Value >= 0.
+        Value from 0 up.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity.
+        DataError: If there are fewer than 3 images, lengths differ, or a value is NaN or infinite.
 
     >>> rmse([1, 2, 3], [1, 2, 6])
     1.7320508075688772
@@ -108,21 +108,21 @@ def rmse(predicted: npt.ArrayLike, mos: npt.ArrayLike) -> float:
 def outlier_ratio(
     predicted: npt.ArrayLike, mos: npt.ArrayLike, spread: npt.ArrayLike, *, multiple: float = 2.0
 ) -> float:
-    """Share of images whose prediction misses the opinion score by more than `multiple` times its spread.
+    """Compute the share of images whose prediction misses the opinion score by more than `multiple` spreads.
 
     Args:
-        predicted: predicted opinion scores on the scale of `mos` (after a fit), shape (n,).
-        mos: opinion scores, shape (n,).
-        spread: spread of each opinion score in the same unit, shape (n,): the standard deviation of the single
-            ratings in work on images, the standard error of their mean in VQEG's reports, which calls far more images
-            outliers. Say which when reporting.
-        multiple: how many spreads an outlier lies off.
+        predicted: Predicted opinion scores on the scale of `mos` (after a fit), shape (n,).
+        mos: Opinion scores, shape (n,).
+        spread: Spread of each opinion score in the same unit, shape (n,): the standard deviation of the single
+            ratings in work on images, the standard error of their mean in VQEG's reports, with which far more images
+            are outliers. Say which when you report the ratio.
+        multiple: Number of spreads beyond which an image is an outlier.
 
     Returns:
         Value in [0, 1].
 
     Raises:
-        DataError: as for `rmse`, or a negative spread.
+        DataError: If the columns are bad, as for `rmse`, or a spread is negative.
 
     Source: VQEG, "Final report ... on the validation of objective models of video quality assessment", 2000; with
     standard deviations: Wang, Lu and Bovik, "Video Quality Assessment Based on Structural Distortion Measurement",

@@ -1,9 +1,9 @@
-"""The logistic curve that maps a metric's scores onto the scale of opinion, before PLCC and RMSE are taken.
+"""The logistic curve that maps a metric's scores onto the scale of the opinion scores, before PLCC and RMSE.
 
 Both curves are linear in all but two of their parameters, the centre c and the width w of the logistic step. So only
-these two are searched (variable projection, Golub and Pereyra 1973): for each (c, w) the others are the solution of a
-linear least-squares problem. A coarse grid gives the starting points, so nothing hangs on a lucky first guess and a
-lower-is-better score needs no special care.
+these two are searched (variable projection, Golub and Pereyra 1973): for each (c, w) the others solve a linear
+least-squares problem. A coarse grid gives the starting points, so the result depends on no first guess and a
+lower-is-better score needs no special treatment.
 """
 
 import math
@@ -24,7 +24,7 @@ _FIRST_STEPS = np.array([[0.0, 0.0], [0.2, 0.0], [0.0, 0.3]])  # first triangle 
 
 
 def _half_tanh(z: FloatArray) -> FloatArray:
-    """1 / (1 + exp(-z)) - 1/2, in the form that cannot overflow."""
+    """Compute 1 / (1 + exp(-z)) - 1/2 in a form that cannot overflow."""
     return 0.5 * np.tanh(0.5 * z)
 
 
@@ -32,12 +32,12 @@ def _half_tanh(z: FloatArray) -> FloatArray:
 class LogisticFit:
     """A fitted mapping from scores to opinion scores.
 
-    Four parameters (VQEG 2000): b1 is approached on the right, b2 on the left, b3 is the centre, b4 > 0 the width::
+    Four parameters (VQEG 2000), with limits b1 on the right and b2 on the left, centre b3, and width b4 > 0:
 
         f(x) = (b1 - b2) / (1 + exp(-(x - b3) / b4)) + b2
 
     Five parameters (Sheikh, Sabir and Bovik, "A Statistical Evaluation of Recent Full Reference Image Quality
-    Assessment Algorithms", IEEE TIP 2006), with b2 > 0::
+    Assessment Algorithms", IEEE TIP 2006), with b2 > 0:
 
         f(x) = b1 (1/2 - 1 / (1 + exp(b2 (x - b3)))) + b4 x + b5
 
@@ -45,8 +45,8 @@ class LogisticFit:
 
     Attributes:
         parameters: b1, b2, ... in the order of the formula; all NaN where no curve is determined.
-        converged: whether the search ended at an optimum.
-        message: how it ended; where it did not converge, why.
+        converged: Whether the search ended at an optimum.
+        message: How it ended, or why it did not converge.
     """
 
     parameters: tuple[float, ...]
@@ -54,16 +54,16 @@ class LogisticFit:
     message: str
 
     def predict(self, scores: npt.ArrayLike) -> FloatArray:
-        """Map scores to the scale of opinion.
+        """Map scores to the scale of the opinion scores.
 
         Args:
-            scores: shape (n,).
+            scores: Predicted quality, shape (n,).
 
         Returns:
             Predicted opinion scores, shape (n,); all NaN where no curve is determined.
 
         Raises:
-            DataError: NaN, infinity, or not one column of numbers.
+            DataError: If the scores hold NaN or infinity, or are not one column of numbers.
         """
         x = numbers(scores, "scores")
         if len(self.parameters) == 4:
@@ -77,20 +77,21 @@ def fit_logistic(scores: npt.ArrayLike, mos: npt.ArrayLike, *, parameters: int =
     """Fit the logistic curve of least squared error.
 
     The search keeps the centre within one range of the scores on either side of them, and the width between a
-    hundredth of the scores' spread and twenty times their range. A relation that is best served by a step or a
-    straight line therefore ends at a bound, which the message says; that counts as converged.
+    hundredth of the scores' spread and twenty times their range. If a step or a
+    straight line fits best, the search therefore ends at a bound; the message says so, and it counts as converged.
 
     Args:
-        scores: predicted quality, rising or falling with opinion, shape (n,).
-        mos: opinion scores, shape (n,).
-        parameters: 4 or 5, see `LogisticFit`.
+        scores: Predicted quality, rising or falling with opinion, shape (n,).
+        mos: Opinion scores, shape (n,).
+        parameters: Number of parameters, 4 or 5, see `LogisticFit`.
 
     Returns:
         The fit. It is not converged, with NaN parameters, where the data determine no curve: a constant column, no
         more images than parameters, or fewer distinct scores than parameters.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity, or `parameters` other than 4 and 5.
+        DataError: If there are fewer than 3 images, lengths differ, a value is NaN or infinite, or `parameters` is
+            neither 4 nor 5.
     """
     if parameters not in (4, 5):
         raise DataError(f"parameters={parameters!r}: there is a logistic curve with 4 and one with 5")
@@ -102,7 +103,7 @@ def fit_logistic(scores: npt.ArrayLike, mos: npt.ArrayLike, *, parameters: int =
     x_mean, x_scale, y_mean, y_scale = x.mean(), x.std(), y.mean(), y.std()
     x_units, y_units = (x - x_mean) / x_scale, (y - y_mean) / y_scale
     search = _Search(x_units, y_units, linear_term=parameters == 5)
-    # The curve of five parameters holds that of four: from its optimum on, it can only get better.
+    # The five-parameter curve contains the four-parameter one: from its optimum, the fit can only get better.
     known = [_Search(x_units, y_units, linear_term=False).run()[0]] if parameters == 5 else []
     (centre, log_width), converged, message = search.run(known)
     centre, width = centre * x_scale + x_mean, math.exp(log_width) * x_scale
@@ -116,7 +117,7 @@ def fit_logistic(scores: npt.ArrayLike, mos: npt.ArrayLike, *, parameters: int =
 
 
 def _undetermined(x: FloatArray, y: FloatArray, parameters: int) -> str:
-    """Say why no curve of so many parameters is determined by the data, or nothing."""
+    """Return why the data determine no curve of so many parameters, or "" if they do."""
     if is_constant(x):
         return "all scores are equal: no curve is determined"
     if is_constant(y):
@@ -132,7 +133,7 @@ def _undetermined(x: FloatArray, y: FloatArray, parameters: int) -> str:
 
 
 class _Search:
-    """Least squares over centre and log-width in standard units, the linear parameters projected out."""
+    """Least-squares search over centre and log-width in standard units, the linear parameters projected out."""
 
     def __init__(self, x: FloatArray, y: FloatArray, *, linear_term: bool) -> None:
         self.x, self.y, self.linear_term = x, y, linear_term
@@ -174,10 +175,10 @@ class _Search:
         return (centre, log_width), True, self.describe(centre, log_width)
 
     def starts(self) -> list[FloatArray]:
-        """Lowest few hollows of a coarse grid: centres at quantiles of the scores, widths from finest to widest.
+        """Return the lowest few local minima of a coarse grid: centres at quantiles of the scores, widths of all sizes.
 
-        The lowest points would not do: they may all lie in one hollow, and the deepest is not always where the grid
-        is lowest.
+        The lowest points would not do: they may all surround one local minimum, and the global one is not always where
+        the grid is lowest.
         """
         centres = np.quantile(self.x, np.linspace(0.02, 0.98, 9))
         log_widths = np.linspace(self.low[1], self.high[1], 14)[1:-1]
@@ -188,25 +189,25 @@ class _Search:
         return list(grid[hollow][np.argsort(costs[hollow], kind="stable")[:_STARTS]])
 
     def basis(self, centre: float, log_width: float) -> FloatArray:
-        """Columns of the linear problem, shape (n, 2) or (n, 3): one, the step, and the score itself."""
+        """Return the columns of the linear problem, (n, 2) or (n, 3): one, the step, and the score itself."""
         columns = [np.ones_like(self.x), _half_tanh((self.x - centre) / math.exp(log_width))]
         if self.linear_term:
             columns.append(self.x)
         return np.stack(columns, axis=1)
 
     def coefficients(self, centre: float, log_width: float) -> FloatArray:
-        """Best offset, step and slope (0 for four parameters) for this centre and width, shape (3,)."""
+        """Return the best offset, step and slope (0 for four parameters) for this centre and width, shape (3,)."""
         solution = np.linalg.lstsq(self.basis(centre, log_width), self.y, rcond=None)[0]
         return np.append(solution, 0.0)[:3]
 
     def mean_square(self, point: FloatArray) -> float:
-        """Mean squared error of the best curve with this (centre, log-width)."""
+        """Compute the mean squared error of the best curve with this (centre, log-width)."""
         basis = self.basis(point[0], point[1])
         error = basis @ np.linalg.lstsq(basis, self.y, rcond=None)[0] - self.y
         return float(error @ error) / error.size
 
     def describe(self, centre: float, log_width: float) -> str:
-        """Name the bound at which a converged search ended, if any."""
+        """Return the message of a converged search: at which bound it ended, if any."""
         if log_width > self.high[1] - 0.01:
             shape = "cubic" if self.linear_term else "straight line"
             return f"converged; the width is at its upper bound: the relation is as good as a {shape}"

@@ -1,4 +1,4 @@
-"""All figures of one metric on one set of images."""
+"""All measures of agreement of one metric on one set of images."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -20,33 +20,33 @@ DEFINITIONS = {
     "outlier_ratio": "after the four-parameter logistic, beyond two of the spreads that the dataset gives",
     "srcc_low": "95% percentile bootstrap, 1,000 resamples of whole groups",
 }
-"""What stands between the scores and a figure, for those where works differ."""
+"""How those measures are computed that publications compute differently."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Agreement of a metric with opinion scores.
 
-    A figure that does not exist is NaN (`to_dict`: None): correlations with a constant column, and everything after
-    the logistic curve where the data determine none.
+    An undefined value is NaN (`to_dict`: None): correlations with a constant column, and everything after the logistic
+    curve where the data determine none.
 
     Attributes:
-        n: number of images.
+        n: Number of images.
         srcc: Spearman's rank correlation, with its sign.
         plcc: Pearson's correlation of the raw scores, with its sign.
         plcc_logistic: Pearson's correlation after the four-parameter logistic curve. The curve may fall, so this
-            figure hides a wrong direction; `srcc` shows it.
+            value hides a wrong direction; `srcc` shows it.
         krcc: Kendall's tau-b, with its sign.
-        rmse: root mean square error after the same curve, in the unit of the opinion scores.
-        srcc_low: lower end of the 95% bootstrap interval of `srcc`.
-        srcc_high: its upper end.
-        logistic_converged: whether the fit of the curve converged.
-        rmse_raw: root mean square error of the raw scores; it means something only where the metric predicts on the
-            scale of the opinion scores.
+        rmse: Root mean square error after the same curve, in the unit of the opinion scores.
+        srcc_low: Lower end of the 95% bootstrap interval of `srcc`.
+        srcc_high: Upper end of that interval.
+        logistic_converged: Whether the fit of the curve converged.
+        rmse_raw: Root mean square error of the raw scores; meaningful only where the metric predicts on the scale of
+            the opinion scores.
         plcc_logistic5: Pearson's correlation after the five-parameter logistic curve.
-        rmse_logistic5: root mean square error after that curve, in the unit of the opinion scores.
-        logistic5_converged: whether the fit of that curve converged.
-        outlier_ratio: share of images whose prediction, after the four-parameter curve, misses the opinion score by
+        rmse_logistic5: Root mean square error after that curve, in the unit of the opinion scores.
+        logistic5_converged: Whether the fit of that curve converged.
+        outlier_ratio: Share of images whose prediction, after the four-parameter curve, misses the opinion score by
             more than two spreads; None where no spread is known.
     """
 
@@ -66,7 +66,7 @@ class Evaluation:
     outlier_ratio: float | None = None
 
     def to_dict(self) -> dict[str, int | float | bool | None]:
-        """Return the fields by name, ready for JSON, which knows no NaN: None stands for it."""
+        """Return the fields by name, ready for JSON: None stands for NaN."""
         values = asdict(self)
         return {name: None if value != value else value for name, value in values.items()}
 
@@ -79,28 +79,29 @@ def evaluate(
     spread: npt.ArrayLike | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Take all figures of a metric.
+    """Compute all measures of agreement of a metric.
 
     Args:
-        scores: predicted quality, shape (n,), higher or lower is better.
-        mos: opinion scores, shape (n,).
-        groups: one label an image (its reference, its scene); the bootstrap draws images of one label together.
-        spread: standard deviation of the opinions on each image, in the unit of `mos`, shape (n,); None where it is not
+        scores: Predicted quality, shape (n,), higher or lower is better.
+        mos: Opinion scores, shape (n,).
+        groups: One label for each image (its reference, its scene); the bootstrap draws images of one label together.
+        spread: Standard deviation of the opinions on each image, in the unit of `mos`, shape (n,); None where it is not
             known.
-        seed: of the bootstrap (1,000 resamples, percentile, 95%).
+        seed: Seed of the bootstrap (1,000 resamples, percentile, 95%).
 
     Returns:
-        The figures.
+        The measures.
 
     Raises:
-        DataError: fewer than 3 images, different lengths, NaN or infinity, bad groups, or a negative spread.
+        DataError: If there are fewer than 3 images, lengths differ, a value is NaN or infinite, the groups are bad, or
+            a spread is negative.
 
     >>> result = evaluate([0.1, 0.4, 0.5, 0.7, 0.9, 1.0], [1, 2, 3, 4, 4.5, 5])
     >>> result.n, round(result.srcc, 6)
     (6, 1.0)
     """
     x, y = score_columns(scores, mos)
-    group_indices(groups, x.size)  # a bad label is told before the fit is paid for
+    group_indices(groups, x.size)  # a bad label is reported before the slow fit
     if spread is not None:
         outlier_ratio(y, y, spread)  # and a bad spread too
     four, mapped = _after_fit(x, y, parameters=4)
@@ -126,7 +127,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _AfterFit:
-    """Figures after a curve; NaN where the data determine none."""
+    """Measures after a curve; NaN where the data determine none."""
 
     plcc: float
     rmse: float
@@ -134,7 +135,7 @@ class _AfterFit:
 
 
 def _after_fit(x: FloatArray, y: FloatArray, *, parameters: int) -> tuple[_AfterFit, FloatArray | None]:
-    """Fit a curve; return the figures after it and the predicted opinion scores, None without a curve."""
+    """Fit a curve; return the measures after it and the predicted opinion scores, None without a curve."""
     fit = fit_logistic(x, y, parameters=parameters)
     if math.isnan(fit.parameters[0]):
         return _AfterFit(math.nan, math.nan, fit.converged), None

@@ -12,16 +12,18 @@
 
 from iqametrics.images.check import check_pair, check_tensor
 from iqametrics.images.decode import MAX_PIXELS
-from iqametrics.images.files import IMAGE_SUFFIXES, list_images
+from iqametrics.images.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_images, list_unread
 from iqametrics.images.read import ImageSource, read_image, to_image_list
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "UNREAD_SUFFIXES",
     "ImageSource",
     "check_pair",
     "check_tensor",
     "list_images",
+    "list_unread",
     "read_image",
     "to_image_list",
 ]

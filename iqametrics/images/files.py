@@ -14,6 +14,16 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Suffixes (lower case, with the dot) of the formats that `read_image` reads."""
 
+UNREAD_SUFFIXES = frozenset(
+    [
+        *(".heic", ".heif", ".hif", ".heics", ".jxl", ".jls", ".jxr", ".wdp", ".hdp"),
+        *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+        *(".3fr", ".iiq", ".x3f", ".raw", ".exr", ".hdr", ".dpx", ".cin", ".psd", ".psb", ".xcf", ".kra", ".tga"),
+        *(".pcx", ".ico", ".icns", ".dds", ".sgi", ".svg", ".svgz", ".eps", ".dcm", ".fits", ".fit", ".qoi", ".bpg"),
+    ]
+)
+"""Suffixes of further pictures, which a folder may hold and `read_image` does not read."""
+
 
 def natural_key(path: str | os.PathLike[str]) -> tuple[object, ...]:
     """Sort key of the natural order: folder by folder, numbers by value, letters without case.
@@ -52,6 +62,26 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
     Raises:
         InputError: `folder` is missing, is not a folder or may not be read.
     """
+    return _listed(folder, recursive, IMAGE_SUFFIXES)
+
+
+def list_unread(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
+    """List what looks like a picture and cannot be read, in natural order: HEIC, camera raw, drawings and the like.
+
+    Args:
+        folder: The folder.
+        recursive: Whether to go into its subfolders.
+
+    Returns:
+        Paths that begin with `folder`, known by `UNREAD_SUFFIXES`.
+
+    Raises:
+        InputError: As for `list_images`.
+    """
+    return _listed(folder, recursive, UNREAD_SUFFIXES - IMAGE_SUFFIXES)
+
+
+def _listed(folder: str | os.PathLike[str], recursive: bool, suffixes: frozenset[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         problem = "is not a folder; give a folder" if root.exists() else "does not exist; check the path"
@@ -60,14 +90,14 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
     try:
         for here, subfolders, names in os.walk(root, onerror=_raise):
             subfolders[:] = [name for name in subfolders if recursive and not name.startswith(".")]
-            found += [Path(here, name) for name in names if _is_image_name(name)]
+            found += [Path(here, name) for name in names if _has_suffix(name, suffixes)]
     except OSError as error:
         raise InputError(f"{error.filename or root}: cannot be listed ({error.strerror}); check its rights") from error
     return sorted(found, key=lambda path: natural_key(path.relative_to(root)))
 
 
-def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in suffixes
 
 
 def _raise(error: OSError) -> None:

@@ -1,1 +1,1 @@
-"""Parts that know no paper: backbones, attention, CLIP text tower, diffusion."""
+"""Parts that belong to no one paper: backbones, attention, CLIP's text tower, diffusion."""

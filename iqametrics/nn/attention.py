@@ -14,19 +14,19 @@ Activation = Literal["gelu", "quick_gelu"]
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention of a query on a memory, or of a query on itself.
+    """Multi-head attention of a query on a memory, or of a query on itself.
 
     Equal to `torch.nn.MultiheadAttention(dim, heads, kdim=kv_dim, vdim=kv_dim, batch_first=True)` with the same
-    weights. Each sample is treated by itself: there is no padding mask, and nothing is shared over the batch.
+    weights. Samples do not influence each other, and there is no padding mask.
 
     Args:
-        dim: width D of the query and of the output.
-        heads: number of heads; divides `dim`.
-        kv_dim: width of the memory, `dim` when not given.
-        dropout: probability of dropping an attention weight, in training only.
+        dim: Width D of the query and of the output.
+        heads: Number of heads; divides `dim`.
+        kv_dim: Width of the memory, `dim` when not given.
+        dropout: Probability of dropping an attention weight, in training only.
 
     Raises:
-        ValueError: if `heads` does not divide `dim`.
+        ValueError: If `heads` does not divide `dim`.
     """
 
     def __init__(self, dim: int, heads: int, *, kv_dim: int | None = None, dropout: float = 0.0) -> None:
@@ -45,7 +45,7 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             query: (N, L, D).
-            memory: keys and values, (N, M, kv_dim); the query itself when not given.
+            memory: Keys and values, (N, M, kv_dim); the query itself when not given.
 
         Returns:
             (N, L, D).
@@ -60,7 +60,7 @@ class MultiHeadAttention(nn.Module):
         return self.out(_join_heads(attended))
 
     def weights(self, query: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Give the attention weights that `forward` uses (without dropout), to be looked at.
+        """Return the attention weights that `forward` uses, without dropout.
 
         Args:
             query: (N, L, D).
@@ -79,11 +79,11 @@ class SelfAttention(nn.Module):
     """Self-attention with query, key and value in one matrix, the form in which ViT and CLIP weights are published.
 
     Args:
-        dim: width D.
-        heads: number of heads; divides `dim`.
+        dim: Width D.
+        heads: Number of heads; divides `dim`.
 
     Raises:
-        ValueError: if `heads` does not divide `dim`.
+        ValueError: If `heads` does not divide `dim`.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -116,8 +116,8 @@ class LayerScale(nn.Module):
     Source: Touvron et al., "Going deeper with Image Transformers", ICCV 2021, eq. 4.
 
     Args:
-        dim: number of channels.
-        initial: value that each factor starts at.
+        dim: Number of channels.
+        initial: Value that each factor starts at.
     """
 
     def __init__(self, dim: int, initial: float) -> None:
@@ -133,8 +133,8 @@ class Mlp(nn.Module):
     """Two linear layers with an activation between them, applied to each token.
 
     Args:
-        dim: width of input and output.
-        hidden: width between the layers.
+        dim: Width of input and output.
+        hidden: Width between the layers.
         activation: `gelu` (the exact one) or `quick_gelu`.
     """
 
@@ -155,11 +155,11 @@ class TransformerBlock(nn.Module):
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, eq. 2 and 3.
 
     Args:
-        dim: width D.
-        heads: number of heads; divides `dim`.
+        dim: Width D.
+        heads: Number of heads; divides `dim`.
         activation: `gelu` (the exact one) or `quick_gelu`.
-        eps: added to the variance in the LayerNorms.
-        layer_scale: initial value of the LayerScale factors; None for a block that has none.
+        eps: Added to the variance in the LayerNorms.
+        layer_scale: Initial value of the LayerScale factors; None for a block that has none.
     """
 
     def __init__(

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from iqametrics.errors import RecipeError, WeightsError
 from iqametrics.nn.efficientnet_lite import EfficientNetLite0
+from iqametrics.nn.levels import LEVELS
 from iqametrics.nn.norm import freeze_batch_norm
 from iqametrics.nn.resnet import ResNet50
 
-LEVELS = 5
 _SMALLEST_DEVIATION = 1e-6
-
 
 BACKBONES: MappingProxyType[str, Callable[[], ResNet50 | EfficientNetLite0]] = MappingProxyType(
     {"resnet50": ResNet50, "efficientnet_lite0": EfficientNetLite0}

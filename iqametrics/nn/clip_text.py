@@ -27,12 +27,12 @@ class ClipTextTower(nn.Module):
     """Causal transformer over tokens, read out at the end token.
 
     Args:
-        width: width of a token.
-        layers: number of blocks.
-        heads: attention heads; divides `width`.
-        embed_dim: width C_t of the space that texts and images share.
-        vocab_size: number of token ids.
-        context_length: most tokens a text has, with its start and end.
+        width: Width of a token.
+        layers: Number of blocks.
+        heads: Attention heads; divides `width`.
+        embed_dim: Width C_t of the space that texts and images share.
+        vocab_size: Number of token ids.
+        context_length: Largest number of tokens of a text, start and end included.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class ClipTextTower(nn.Module):
         """Encode token ids.
 
         Args:
-            tokens: (K, L) ids as `tokenize` gives them, L at most `context_length`. The end token is known by its
-                being the largest id of its row.
+            tokens: (K, L) ids as `tokenize` gives them, L at most `context_length`. The end token is
+                the largest id of its row.
 
         Returns:
             Features of the texts, (K, embed_dim), not normalised.
 
         Raises:
-            InputError: if there are more tokens than positions.
+            InputError: If there are more tokens than positions.
         """
         if tokens.shape[1] > self.context_length:
             raise InputError(
@@ -89,14 +89,14 @@ def encode_texts(tower: ClipTextTower, texts: Sequence[str]) -> Tensor:
     """Encode texts with a frozen tower.
 
     Args:
-        tower: the text tower; its device and dtype are used, and no gradient is kept.
+        tower: The text tower; its device and dtype are used, and no gradient is kept.
         texts: K texts.
 
     Returns:
         Features (K, embed_dim) as the tower gives them: not of unit length (divide by the norm for cosines).
 
     Raises:
-        InputError: if a text is not a string.
+        InputError: If a text is not a string.
     """
     tokens = tokenize(texts, tower.context_length).to(tower.positional_embedding.device)
     with torch.no_grad():

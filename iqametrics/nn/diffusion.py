@@ -4,8 +4,8 @@ Sources: Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020 (sc
 "Denoising Diffusion Implicit Models", ICLR 2021, equation 12 with sigma = 0 (sampling); Vaswani et al., "Attention Is
 All You Need", NeurIPS 2017, section 3.5 (embedding of a position, here of a time step).
 
-Everything is a pure function. A time step t is 0 .. T-1, and alpha_bar_t says how much of the signal's variance is
-left at t; "no noise at all" is alpha_bar = 1. Half-precision signals are mixed in float32: rounded coefficients, and
+Everything is a pure function. A time step t is 0 .. T-1, and alpha_bar_t is the share of the signal's variance that is
+left at t; alpha_bar = 1 is no noise at all. Half-precision signals are mixed in float32: rounded coefficients, and
 rounding divided by sqrt(alpha_bar), would add up over the steps.
 """
 
@@ -17,23 +17,23 @@ from torch import Tensor
 
 
 def linear_alpha_bars(timesteps: int, *, beta_start: float, beta_end: float) -> Tensor:
-    """Give alpha_bar_t = prod_{s<=t} (1 - beta_s) for betas that rise linearly.
+    """Return alpha_bar_t = prod_{s<=t} (1 - beta_s) for betas that rise linearly.
 
     The product is taken in float64, where a thousand factors lose nothing.
 
     Returns:
-        (timesteps,), float32, falling.
+        A falling sequence, (timesteps,), float32.
     """
     betas = torch.linspace(beta_start, beta_end, timesteps, dtype=torch.float64)
     return torch.cumprod(1.0 - betas, dim=0).float()
 
 
 def q_sample(clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Noise a signal: sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise.
+    """Add noise to a signal: sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise.
 
     Args:
         clean: (N, ...).
-        noise: standard normal, the same shape.
+        noise: Standard normal, the same shape.
         alpha_bar: (N,), one for each sample.
 
     Returns:
@@ -44,7 +44,7 @@ def q_sample(clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
 
 
 def sampling_times(start: int, steps: int) -> list[int]:
-    """Give the time steps t_k = start (steps - k) / steps, k = 0 .. steps - 1, rounded down.
+    """Return the time steps t_k = start (steps - k) / steps, k = 0 .. steps - 1, rounded down.
 
     >>> sampling_times(500, 5)
     [500, 400, 300, 200, 100]
@@ -55,13 +55,13 @@ def sampling_times(start: int, steps: int) -> list[int]:
 def ddim_step(noisy: Tensor, noise: Tensor, alpha_bar: Tensor, next_alpha_bar: Tensor) -> Tensor:
     """Go from one noise level to the next, deterministically (eta = 0).
 
-    The predicted clean signal, (noisy - sqrt(1 - a) noise) / sqrt(a), is noised again with the same noise.
+    The predicted clean signal, (noisy - sqrt(1 - a) noise) / sqrt(a), gets the same noise again, at the next level.
 
     Args:
-        noisy: signal at alpha_bar, any shape.
-        noise: the noise that is predicted to be in it, the same shape.
-        alpha_bar: level a of `noisy`, a scalar.
-        next_alpha_bar: level to go to, a scalar; 1 gives the predicted clean signal.
+        noisy: Signal at alpha_bar, any shape.
+        noise: Noise predicted in it, the same shape.
+        alpha_bar: Level a of `noisy`, a scalar.
+        next_alpha_bar: Level to go to, a scalar; 1 gives the predicted clean signal.
     """
     clean = (noisy - (1.0 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
     return next_alpha_bar.sqrt() * clean + (1.0 - next_alpha_bar).sqrt() * noise
@@ -73,10 +73,10 @@ def ddim_sample(
     """Denoise from level `times[0]` through the other times to the clean signal.
 
     Args:
-        noisy: signal at `times[0]`.
-        times: falling time steps, see `sampling_times`.
-        alpha_bars: the schedule, (T,).
-        predict_noise: called with the signal, in the dtype of `noisy`, and its time step, gives the noise in it.
+        noisy: Signal at `times[0]`.
+        times: Falling time steps, see `sampling_times`.
+        alpha_bars: The schedule, (T,).
+        predict_noise: Function of a signal, in the dtype of `noisy`, and its time step, that returns the noise in it.
 
     Returns:
         The clean signal, the shape and dtype of `noisy`. Gradients flow through every step.
@@ -96,8 +96,8 @@ def timestep_embedding(times: Tensor, width: int, *, longest_period: float = 10_
 
     Args:
         times: (N,), in steps.
-        width: even.
-        longest_period: the longest period over 2 pi, in steps.
+        width: Even.
+        longest_period: The longest period over 2 pi, in steps.
 
     Returns:
         (N, width): the cosines, then the sines; float32.

@@ -14,7 +14,7 @@ BATCH_NORM_EPS = 1e-3
 
 
 class StageConfig(NamedTuple):
-    """One run of equal inverted-residual blocks; only the first block changes stride and channels."""
+    """A row of equal inverted residual blocks; only the first changes stride and channels."""
 
     blocks: int
     kernel: int
@@ -44,11 +44,11 @@ class SamePadConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pad to ceil division, then convolve: (N, C, H, W) -> (N, C', ceil(H/s), ceil(W/s))."""
+        """Pad and convolve (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         return self.convolve(x, self.weight, self.bias)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Do the same with another kernel and bias."""
+        """Do the same with the given kernel and bias in place of the layer's own."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         pad_h = _same_padding(x.shape[-2], kernel, stride)
         pad_w = _same_padding(x.shape[-1], kernel, stride)
@@ -83,7 +83,7 @@ class ConvBN(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', ceil(H/s), ceil(W/s))."""
+        """Map (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         conv, norm, *activation = self
         assert isinstance(conv, SamePadConv2d)
         assert isinstance(norm, nn.BatchNorm2d)
@@ -92,7 +92,7 @@ class ConvBN(nn.Sequential):
 
     @staticmethod
     def _folded(conv: SamePadConv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        """Scale and shift the kernel in place of the map, which is larger: what a frozen BatchNorm amounts to."""
+        """Fold a BatchNorm in evaluation mode into the kernel and bias, which are smaller than the map."""
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
@@ -100,7 +100,7 @@ class ConvBN(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Expand by a 1x1 convolution, filter each channel, project back without activation."""
+    """Inverted residual block: 1x1 expansion, depthwise convolution, and 1x1 projection without activation."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
@@ -111,13 +111,13 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', ceil(H/stride), ceil(W/stride))."""
+        """Map (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         out = self.project(self.depthwise(self.expand(x)))
         return x + out if self.residual else out
 
 
 class EfficientNetLite0(nn.Module):
-    """The five levels of EfficientNet-Lite0 at strides 2, 4, 8, 16 and 32.
+    """EfficientNet-Lite0 without its classifier, giving five levels at strides 2, 4, 8, 16 and 32.
 
     The network can be entered and left at a level, so that the levels of a frozen lower part are computed once:
     `model(x)` equals `lower + model.from_level(lower[-1], start=k)` with `lower = model.to_level(x, end=k)`.
@@ -142,7 +142,7 @@ class EfficientNetLite0(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """All five levels of an image batch.
+        """Compute the five levels of a batch of images.
 
         Args:
             x: (N, 3, H, W), RGB; the published weights want (x - 0.5) / 0.5 of an image in [0, 1].
@@ -153,15 +153,15 @@ class EfficientNetLite0(nn.Module):
         return self.to_level(x, end=len(LEVEL_ENDS))
 
     def to_level(self, x: Tensor, *, end: int) -> list[Tensor]:
-        """Levels 1..end of an image batch (N, 3, H, W)."""
+        """Compute levels 1..end of images (N, 3, H, W)."""
         return self._run(self.stem(x), first_level=0, last_level=end)
 
     def from_level(self, level: Tensor, *, start: int) -> list[Tensor]:
-        """Levels start+1..5 from the map of level `start` (1..5)."""
+        """Compute levels start+1..5 from the map of level `start` (1..5)."""
         return self._run(level, first_level=start, last_level=len(LEVEL_ENDS))
 
     def stage_modules(self, *, above_level: int) -> nn.ModuleList:
-        """Give the stages that compute the levels above `above_level` (0 for all but the stem)."""
+        """Return the stages that compute the levels above `above_level` (0 for all but the stem)."""
         first = LEVEL_ENDS[above_level - 1] + 1 if above_level else 0
         return nn.ModuleList(list(self.stages)[first:])
 

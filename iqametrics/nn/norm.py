@@ -7,7 +7,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d that always normalises by its stored statistics.
 
     It is an ordinary `nn.BatchNorm2d` in evaluation mode (same parameters, buffers and state dict), except that
-    `train()` cannot take it out of that mode and that its affine parameters ask for no gradient.
+    `train()` cannot take it out of that mode and that its affine parameters need no gradient.
     """
 
     def __init__(self, source: nn.BatchNorm2d) -> None:
@@ -24,14 +24,14 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 def freeze_batch_norm(module: nn.Module) -> nn.Module:
-    """Replace each BatchNorm2d of a module by one that training leaves alone.
+    """Replace each BatchNorm2d of a module by one that training does not change.
 
-    Freezing holds the running statistics and the affine parameters, and survives any later `.train()`. The names in
-    the state dict stay the same, so checkpoints fit before and after. A later `module.requires_grad_(True)` asks for
-    gradients of the affine parameters again: freeze last.
+    Running statistics and affine parameters stay as they are, whatever `.train()` is called later. The names in
+    the state dict stay the same, so checkpoints fit before and after. A later `module.requires_grad_(True)` makes
+    the affine parameters trainable again: freeze last.
 
     Args:
-        module: a network, changed in place, or a single BatchNorm2d, of which a frozen twin is returned.
+        module: A network, changed in place, or a single BatchNorm2d, of which a frozen twin is returned.
 
     Returns:
         The module, for chaining.

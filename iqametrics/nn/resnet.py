@@ -15,9 +15,9 @@ class Bottleneck(nn.Module):
     """Residual block: 1x1 down to `width`, 3x3 (with the stride), 1x1 up to 4 `width`, each with BatchNorm.
 
     Args:
-        in_channels: channels of the input.
-        width: channels inside the block; the output has four times as many.
-        stride: stride of the 3x3 convolution and of the shortcut.
+        in_channels: Channels of the input.
+        width: Channels inside the block; the output has four times as many.
+        stride: Stride of the 3x3 convolution and of the shortcut.
     """
 
     expansion = 4
@@ -50,7 +50,7 @@ class ResNet50(nn.Module):
     """ResNet-50 without its classifier; gives the maps of all five strides.
 
     Level i (1..5) has `channels[i - 1]` channels and size ceil(H / 2^i) x ceil(W / 2^i): the stem after its ReLU and
-    before the max-pool, then `layer1` .. `layer4`. Call `freeze_batch_norm` to hold the BatchNorms while the rest is
+    before the max-pool, then `layer1` .. `layer4`. Call `freeze_batch_norm` to freeze the BatchNorms while the rest is
     fine-tuned. Input is RGB, normalised as the weights want it (ImageNet mean and standard deviation).
     """
 
@@ -75,7 +75,7 @@ class ResNet50(nn.Module):
         """Compute the five levels.
 
         Args:
-            x: normalised RGB images, (N, 3, H, W), of any height and width from 1 up.
+            x: Normalised RGB images, (N, 3, H, W), of any height and width from 1 up.
 
         Returns:
             Five maps, level i of shape (N, channels[i - 1], ceil(H / 2^i), ceil(W / 2^i)).
@@ -96,11 +96,11 @@ class ResNet50(nn.Module):
         return self._run(level, start=start, end=len(self.strides))
 
     def stage_modules(self, *, above_level: int) -> nn.ModuleList:
-        """Give the parts that compute the levels above `above_level`, without the stem (so 0 and 1 mean the same)."""
+        """Return the parts that compute the levels above `above_level`; the stem is not among them, so 0 equals 1."""
         return nn.ModuleList(self._stages()[max(above_level - 1, 0) :])
 
     def _stages(self) -> tuple[nn.Module, ...]:
-        """The parts that compute levels 2..5."""
+        """Return the parts that compute levels 2..5."""
         return self.layer1, self.layer2, self.layer3, self.layer4
 
     def _run(self, level: Tensor, *, start: int, end: int) -> list[Tensor]:
@@ -114,6 +114,6 @@ class ResNet50(nn.Module):
 
 
 def _stage(in_channels: int, width: int, *, blocks: int, stride: int) -> nn.Sequential:
-    """One stage of the pyramid: the first block changes channels and stride, the others keep both."""
+    """Build one stage: its first block changes channels and stride, the others keep both."""
     rest = [Bottleneck(width * Bottleneck.expansion, width) for _ in range(blocks - 1)]
     return nn.Sequential(Bottleneck(in_channels, width, stride), *rest)

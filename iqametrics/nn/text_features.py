@@ -1,4 +1,4 @@
-"""Features of prompts from a file: stored ones, or those that the text tower of a CLIP file gives for them."""
+"""Features of prompts, read from a file or computed by the text tower of a CLIP file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,20 +20,20 @@ _TOKENS, _POSITIONS, _PROJECTION = "token_embedding.weight", "positional_embeddi
 def read_text_features(
     path: str | Path, shapes: Mapping[str, tuple[int, int]], prompts: Mapping[str, Sequence[str]]
 ) -> dict[str, Tensor]:
-    """Read the features of prompts, or encode the prompts.
+    """Read the features of prompts, or encode the prompts with a text tower.
 
     Args:
-        path: a safetensors file that holds a tensor for each list of prompts, as weights/make_anchors.py writes it, or
-            open_clip's file of one of OpenAI's CLIP models, known by its tensors, whose text tower then encodes the
-            prompts.
-        shapes: (K, C_t) that the model expects, by the name of the tensor.
+        path: A safetensors file with a tensor for each list of prompts, as weights/make_anchors.py writes it, or
+            open_clip's file of one of OpenAI's CLIP models, whose text tower then encodes the prompts. Which of the
+            two it is shows in its tensors.
+        shapes: Shape (K, C_t) that the model expects, by the name of the tensor.
         prompts: K sentences by the name of the tensor.
 
     Returns:
         Features (K, C_t) in float32 by name, as the encoder gives them: not of unit length.
 
     Raises:
-        WeightsError: the file cannot be read, holds neither, or features of another shape.
+        WeightsError: If the file cannot be read, holds neither, or holds features of another shape.
     """
     with _opened(path) as file:
         features = {name: file.get_tensor(name).float() for name in shapes if name in file.keys()}  # noqa: SIM118
@@ -55,12 +55,12 @@ def read_text_features(
 
 
 def load_text_tower(path: str | Path) -> ClipTextTower:
-    """Build the text tower that open_clip's file of one of OpenAI's CLIP models holds, with its weights.
+    """Load the text tower from open_clip's file of one of OpenAI's CLIP models.
 
-    Its sizes are those of the tensors; a head is 64 wide, as in all of OpenAI's text towers.
+    Its sizes are read from the tensors; a head is 64 wide, as in all of OpenAI's text towers.
 
     Raises:
-        WeightsError: the file cannot be read or holds no text tower.
+        WeightsError: If the file cannot be read or holds no text tower.
     """
     with _opened(path) as file:
         if not _holds_text_tower(file):

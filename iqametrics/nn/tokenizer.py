@@ -1,8 +1,8 @@
 """CLIP's byte-pair tokenizer: text to the 49,408 token ids of OpenAI's CLIP.
 
-Text is repaired (ftfy), HTML entities are resolved, white space is collapsed, and everything is lower-cased. It is
-then cut into words; the UTF-8 bytes of a word are the first symbols, and neighbouring symbols are joined pair by pair,
-the pair that comes first in the list of merges always first, until no listed pair is left.
+Text is repaired (ftfy), HTML entities are resolved, white space is collapsed, and everything is lower-cased. Then it is
+cut into words. A word starts as the symbols of its UTF-8 bytes; neighbouring symbols are joined, always the pair that
+stands first in the list of merges, until no listed pair is left.
 
 Sources: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016, section 3.2;
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021, section 2.4. The
@@ -28,7 +28,7 @@ from iqametrics.errors import InputError
 START, END = "<start_of_text>", "<end_of_text>"
 CONTEXT_LENGTH = 77
 
-# The list of merges goes on after the part that CLIP's vocabulary is made of.
+# CLIP's vocabulary is made of the first part of the list only.
 _MERGES = 48_894
 _WORD_END = "</w>"
 _WORDS = regex.compile(
@@ -48,7 +48,7 @@ _WORDS = regex.compile(
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """What the tokenizer looks up: id of a symbol, rank of a pair, symbol of a byte."""
+    """Tables of the tokenizer: id of a symbol, rank of a pair, symbol of a byte."""
 
     ids: dict[str, int]
     ranks: dict[tuple[str, str], int]
@@ -59,17 +59,17 @@ def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT_LENGTH) -
     """Turn texts into token ids.
 
     A text becomes its start token, its tokens, its end token, and zeros up to `context_length`. A text that is too
-    long is cut and keeps the end token in last place.
+    long is cut; its last token is still the end token.
 
     Args:
-        texts: one text or several.
-        context_length: number of ids a text, at least 2.
+        texts: One text or several.
+        context_length: Number of ids for each text, at least 2.
 
     Returns:
         Ids in [0, 49407], int64, (number of texts, context_length).
 
     Raises:
-        InputError: if a text is not a string or `context_length` is below 2.
+        InputError: If a text is not a string or `context_length` is below 2.
 
     Example:
         >>> tokenize("a photo", context_length=6)
@@ -87,7 +87,7 @@ def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT_LENGTH) -
 
 
 def _encode(text: str) -> list[int]:
-    """Token ids of one text, without start and end."""
+    """Return the token ids of one text, without start and end."""
     if not isinstance(text, str):
         raise InputError(f"a text to tokenize must be a string, not {type(text).__name__}: {text!r}")
     vocabulary = _vocabulary()
@@ -146,7 +146,7 @@ def _vocabulary() -> _Vocabulary:
 
 
 def _byte_symbols() -> tuple[str, ...]:
-    """A visible character for each byte: Latin-1's where that is visible, else one from U+0100 on."""
+    """Return a visible character for each byte: Latin-1's where that is visible, else one from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     spare = iter(range(0x100, 0x200))
     return tuple(chr(byte if byte in visible else next(spare)) for byte in range(256))

@@ -1,8 +1,8 @@
-"""Reading weights as other projects publish them, from their safetensors files into our modules.
+"""Loaders of weights that other projects publish, from their safetensors files into our modules.
 
-Every loader is strict: each tensor of the module is filled, and a tensor of the file that has no place is an error,
-except the parts that the module does not have on purpose, which each loader names. Errors give missing tensors by our
-names, surplus ones by the file's where we know no place for them.
+Every loader is strict: it fills each tensor of the module, and a tensor of the file that the module lacks is an error,
+unless it belongs to a part that the loader names as left out. An error message gives missing tensors by our names,
+and surplus ones by the file's names where ours has none for them.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ def load_resnet50(module: ResNet50, path: str | Path) -> None:
     """Load torchvision's ResNet-50, e.g. the file of `timm/resnet50.tv_in1k`; the classifier `fc` is left out.
 
     Raises:
-        WeightsError: if the file cannot be read or its tensors do not fit.
+        WeightsError: If the file cannot be read or its tensors do not fit.
     """
     _fill(module, _read(path, leave_out=("fc.",)), path)
 
@@ -53,7 +53,7 @@ def load_deit3(module: VisionTransformer, path: str | Path) -> None:
     """Load timm's DeiT III, e.g. `timm/deit3_small_patch16_224.fb_in22k_ft_in1k`; the classifier `head` is left out.
 
     Raises:
-        WeightsError: if the file cannot be read or its tensors do not fit.
+        WeightsError: If the file cannot be read or its tensors do not fit.
     """
     _fill(module, _read(path, leave_out=("head.",)), path)
 
@@ -62,7 +62,7 @@ def load_clip_visual(module: VisionTransformer, path: str | Path) -> None:
     """Load the image transformer from open_clip's file of a CLIP model; the text tower is left out.
 
     Raises:
-        WeightsError: if the file cannot be read or its tensors do not fit.
+        WeightsError: If the file cannot be read or its tensors do not fit.
     """
     tensors = _read(path, leave_out=(*_CLIP_TEXT, *_CLIP_SHARED))
     ours = {_rename(name, _CLIP_IMAGE_NAMES | _CLIP_BLOCK_NAMES): tensor for name, tensor in tensors.items()}
@@ -78,7 +78,7 @@ def load_clip_text(module: ClipTextTower, path: str | Path) -> None:
     """Load the text tower from open_clip's file of a CLIP model, of any image tower; the latter is left out.
 
     Raises:
-        WeightsError: if the file cannot be read or its tensors do not fit.
+        WeightsError: If the file cannot be read or its tensors do not fit.
     """
     tensors = _read(path, leave_out=(*_CLIP_IMAGE, *_CLIP_SHARED))
     _fill(module, {_rename(name, _CLIP_BLOCK_NAMES): tensor for name, tensor in tensors.items()}, path)
@@ -102,7 +102,7 @@ def _rename(name: str, names: dict[str, str]) -> str:
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Copy the tensors into the module, all of them and nothing else."""
+    """Copy the tensors into the module; refuse missing, surplus and misshapen ones."""
     own = module.state_dict()
     # Files older than this counter lack it; a BatchNorm in evaluation mode never reads it.
     missing = [name for name in own if name not in tensors and not name.endswith(".num_batches_tracked")]
@@ -126,6 +126,6 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> No
 
 
 def _some(names: list[str], limit: int = 5) -> str:
-    """The first names of a list, and how many more there are."""
+    """Return the first names of a list, and how many more there are."""
     rest = len(names) - limit
     return ", ".join(sorted(names)[:limit]) + (f" and {rest} more" if rest > 0 else "")

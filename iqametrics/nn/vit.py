@@ -17,21 +17,21 @@ from iqametrics.nn.attention import Activation, TransformerBlock
 
 @dataclass(frozen=True, kw_only=True)
 class VitConfig:
-    """Sizes of a vision transformer and the points in which the published families differ.
+    """Architecture of a vision transformer: its sizes, and where the published families differ.
 
     Attributes:
-        width: width D of a token.
-        depth: number of blocks.
-        heads: attention heads; divides `width`.
-        image_size: side of the square images that the positional embedding was made for, in pixels.
-        patch_size: side of a patch, in pixels.
+        width: Width D of a token.
+        depth: Number of blocks.
+        heads: Attention heads; divides `width`.
+        image_size: Side of the square images that the positional embedding was made for, in pixels.
+        patch_size: Side of a patch, in pixels.
         activation: `gelu` (the exact one) or `quick_gelu`.
-        eps: added to the variance in the LayerNorms.
-        layer_scale: initial value of the LayerScale factors; None for blocks that have none.
-        patch_bias: whether the patch embedding has a bias.
-        class_position: whether the class token has a positional embedding too.
-        pre_norm: whether a LayerNorm stands before the first block.
-        output_dim: width of the linear projection after the final norm; None for no projection.
+        eps: Added to the variance in the LayerNorms.
+        layer_scale: Initial value of the LayerScale factors; None for blocks that have none.
+        patch_bias: Whether the patch embedding has a bias.
+        class_position: Whether the class token has a positional embedding too.
+        pre_norm: Whether a LayerNorm precedes the first block.
+        output_dim: Width of the linear projection after the final norm; None for no projection.
     """
 
     width: int
@@ -67,11 +67,11 @@ CLIP_VIT_B16 = VitConfig(
 class VisionTransformer(nn.Module):
     """Vision transformer without a classifier.
 
-    Images of another size than `config.image_size` are taken as long as both sides are multiples of the patch size:
-    the positional embedding of the patches is then resampled (bicubic, antialiased, as timm does it).
+    Images may have another size than `config.image_size` if both sides are multiples of the patch size: the positional
+    embedding of the patches is then resampled (bicubic, antialiased, as in timm).
 
     Args:
-        config: the architecture, e.g. `DEIT3_SMALL` or `CLIP_VIT_B16`.
+        config: The architecture, e.g. `DEIT3_SMALL` or `CLIP_VIT_B16`.
     """
 
     def __init__(self, config: VitConfig) -> None:
@@ -100,14 +100,14 @@ class VisionTransformer(nn.Module):
         """Encode images.
 
         Args:
-            x: normalised RGB images, (N, 3, H, W), H and W multiples of the patch size.
+            x: Normalised RGB images, (N, 3, H, W), H and W multiples of the patch size.
 
         Returns:
             The class token (N, C) and the patch tokens as a map (N, C, H / patch, W / patch), both after the final
             norm and, where the configuration has one, after the projection; C is `output_dim` or `width`.
 
         Raises:
-            InputError: if a side is not a multiple of the patch size.
+            InputError: If a side is not a multiple of the patch size.
         """
         patches = self.patch_embed(x)
         height, width = patches.shape[-2:]
@@ -120,7 +120,7 @@ class VisionTransformer(nn.Module):
         return tokens[:, 0], tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
 
     def _embed(self, patches: Tensor) -> Tensor:
-        """Put the class token before the patches (N, D, h, w) and add the positions: (N, 1 + h w, D)."""
+        """Prepend the class token to the patches (N, D, h, w) and add the positions: (N, 1 + h w, D)."""
         tokens = patches.flatten(2).transpose(1, 2)
         class_token = self.cls_token.expand(len(tokens), -1, -1)
         positions = self._patch_positions(*patches.shape[-2:])
@@ -129,7 +129,7 @@ class VisionTransformer(nn.Module):
         return torch.cat([class_token, tokens + positions], dim=1)
 
     def _patch_positions(self, height: int, width: int) -> Tensor:
-        """Positional embedding of a height x width grid of patches, (1, height width, D)."""
+        """Return the positional embedding of a height x width grid of patches, (1, height width, D)."""
         positions = self.pos_embed[:, int(self.config.class_position) :]
         if (height, width) == (self.grid, self.grid):
             return positions
@@ -141,12 +141,12 @@ class VisionTransformer(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Cut images into square patches and map each to a token.
+    """Patch embedding: images cut into square patches, each mapped linearly to a token.
 
     Args:
-        width: width D of a token.
-        patch_size: side of a patch, in pixels.
-        bias: whether the linear map has a bias.
+        width: Width D of a token.
+        patch_size: Side of a patch, in pixels.
+        bias: Whether the linear map has a bias.
     """
 
     def __init__(self, width: int, patch_size: int, *, bias: bool) -> None:
@@ -158,7 +158,7 @@ class PatchEmbedding(nn.Module):
         """Map (N, 3, H, W) to (N, D, H / patch, W / patch).
 
         Raises:
-            InputError: if a side is not a multiple of the patch size.
+            InputError: If a side is not a multiple of the patch size.
         """
         height, width = x.shape[-2:]
         if not height or not width or height % self.patch_size or width % self.patch_size:

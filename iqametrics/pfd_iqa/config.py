@@ -1,25 +1,23 @@
-"""Sizes and open choices of PFD-IQA and of its teacher, in records that a checkpoint stores."""
+"""Sizes and open choices of PFD-IQA and of its teacher, in the records that checkpoints store."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from iqametrics.config import typed_value
+from iqametrics.common.fields import read_fields
 from iqametrics.errors import RecipeError
+from iqametrics.nn.levels import CELL, LEVELS
 
 CropSpace = Literal["image", "feature"]
 Norm = Literal["batch", "group"]
 Alignment = Literal["equation", "variance_preserving"]
-
-CELL = 32
-"""Side in pixels of a cell, the smallest step of a window in feature space."""
 
 ENCODER_WIDTHS: Mapping[str, int | None] = {
     "deit3_small_patch16_224": 384,
     "clip_vit_b16": 512,
     "efficientnet_lite0": None,
 }
-"""The encoders and the width of the map that they give; None where a projection gives any width."""
+"""The encoders and the width of their map; None where a projection gives any width."""
 
 _CHOICES = {
     "encoder": tuple(ENCODER_WIDTHS),
@@ -32,25 +30,25 @@ _Config = TypeVar("_Config", bound="EncoderConfig")
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """What student and teacher both have: an image encoder, windows to look through, and a text space.
+    """Config fields of both student and teacher: an image encoder, windows, and a text space.
 
     Attributes:
-        encoder: one of `ENCODER_WIDTHS`.
-        frozen_levels: number k of levels, 0 to 5, below which a convolutional encoder is not trained.
-        pixel_mean: mean of red, green and blue, in [0, 1], that the encoder's weights expect.
-        pixel_std: standard deviation that goes with it.
-        standardise_levels: whether each channel of a convolutional encoder's levels is brought to the stored mean 0
-            and deviation 1 first.
-        text_width: width C_t of the text space, which is that of the diffusion too.
-        grid: rows and columns of the map that a window gives.
-        crop_size: side of a window in pixels.
-        crop_space: whether windows are cut from the image, each encoded by itself, or from the maps of the whole
+        encoder: One of `ENCODER_WIDTHS`.
+        frozen_levels: Number k of the lowest levels of a convolutional encoder that are not trained, 0 to 5.
+        pixel_mean: Mean of red, green and blue, in [0, 1], that the encoder's weights expect.
+        pixel_std: Standard deviation that goes with it.
+        standardise_levels: Whether each channel of a convolutional encoder's levels is first standardised, by stored
+            means and deviations.
+        text_width: Width C_t of the text space, in which the diffusion runs too.
+        grid: Number of rows, and of columns, of the map of a window.
+        crop_size: Side of a window in pixels.
+        crop_space: Whether windows are cut from the image, each encoded by itself, or from the maps of the whole
             image, encoded once.
-        n_crops: windows in which a whole image is scored (fewer where the image has no room for as many).
-        logit_scale: factor of a cosine before a softmax; CLIP's is 100.
+        n_crops: Number of windows by which a whole image is scored (fewer where the image is too small for as many).
+        logit_scale: Factor of a cosine before a softmax; CLIP's is 100.
 
     Raises:
-        RecipeError: if a value is impossible.
+        RecipeError: If a value is impossible.
     """
 
     encoder: str
@@ -77,12 +75,12 @@ class EncoderConfig:
 
     @property
     def map_width(self) -> int:
-        """Channels of the map that the encoder gives."""
+        """Channels of the encoder's map."""
         return self.text_width
 
     @property
     def window(self) -> int:
-        """Side of a window, in pixels or cells, whichever it is cut from."""
+        """Side of a window, in pixels or in cells, by what it is cut from."""
         return self.crop_size if self.crop_space == "image" else self.grid
 
     def _check_encoder(self) -> None:
@@ -107,40 +105,36 @@ class EncoderConfig:
         """Read a config from a TOML table or a checkpoint's metadata.
 
         Raises:
-            RecipeError: if a key is unknown, or a value has the wrong type or is impossible.
+            RecipeError: If a key is unknown, or a value has the wrong type or is impossible.
         """
-        known = {field.name: field for field in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise RecipeError(f"unknown model keys: {', '.join(unknown)}; known are {', '.join(known)}")
-        return cls(**{name: typed_value(name, value, known[name].default) for name, value in values.items()})
+        return read_fields(cls, values, "model", error=RecipeError)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the config as JSON can hold it; `from_dict` reads it back."""
+        """Return the config as JSON-compatible values, which `from_dict` reads back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PfdIqaConfig(EncoderConfig):
-    """Everything that decides which function `PfdIqa` computes, apart from its weights.
+    """Everything but the weights that determines the function `PfdIqa` computes.
 
-    The defaults are the paper's, and where the paper is silent this project's reading of it.
+    The defaults are the paper's or, where the paper is silent, this project's reading of it.
 
     Attributes:
-        encoder_width: width D of the encoder's map F_s.
-        mask_ratio: probability beta that a channel is masked in training, eq. 1.
+        encoder_width: Width D of the encoder's map F_s.
+        mask_ratio: Probability beta that a channel is masked in training, eq. 1.
         norm: BatchNorm (paper) or GroupNorm between the convolutions of a reconstructor, eq. 2.
-        alignment: how eq. 10 mixes: gamma and 1 - gamma ("equation"), or gamma and sqrt(1 - gamma^2).
-        timesteps: length T of the noise schedule.
-        start_step: time step t0 at which denoising starts.
-        sampling_steps: number S of DDIM steps.
-        beta_start: first variance of the linear schedule.
-        beta_end: last variance of the linear schedule.
-        denoiser_heads: heads of the cross-attention to the text; divides `text_width`.
-        panel: number of queries, and so of opinions, of the decoder.
-        decoder_heads: heads of the decoder; divides `encoder_width`.
-        seed: seed of the noise that scoring draws.
-        n_samples: draws of that noise that are averaged.
+        alignment: How eq. 10 mixes: gamma and 1 - gamma ("equation"), or gamma and sqrt(1 - gamma^2).
+        timesteps: Length T of the noise schedule.
+        start_step: Time step t0 at which denoising starts.
+        sampling_steps: Number S of DDIM steps.
+        beta_start: First variance of the linear schedule.
+        beta_end: Last variance of the linear schedule.
+        denoiser_heads: Heads of the cross-attention to the text; divides `text_width`.
+        panel: Number of queries of the decoder; each gives one opinion.
+        decoder_heads: Heads of the decoder; divides `encoder_width`.
+        seed: Seed of the noise in scoring.
+        n_samples: Number of draws of that noise over which a score is averaged.
         use_pda: False for the ablation without priors and without text (table 3).
         use_pdr: False for the ablation without diffusion (table 3).
         use_ana: False for the ablation without noise alignment, gamma = 1 (table 4).
@@ -169,7 +163,7 @@ class PfdIqaConfig(EncoderConfig):
 
     @property
     def map_width(self) -> int:
-        """Channels of the map that the encoder gives."""
+        """Channels of the encoder's map."""
         return self.encoder_width
 
     def __post_init__(self) -> None:
@@ -192,7 +186,7 @@ class PfdIqaConfig(EncoderConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PfdTeacherConfig(EncoderConfig):
-    """Everything that decides which function `PfdTeacher` computes, apart from its weights.
+    """Everything but the weights that determines the function `PfdTeacher` computes.
 
     The defaults are the paper's: CLIP ViT-B/16 with CLIP's pixel statistics, and fifteen windows in testing.
     """
@@ -209,8 +203,8 @@ _MINIMUM = {
     "frozen_levels": 0,
     "seed": 0,
 }
-# What no tensor's size contradicts: a hostile checkpoint could otherwise cost hours or all memory.
-_MAXIMUM = {"frozen_levels": 5, "timesteps": 100_000, "n_crops": 10_000, "n_samples": 1000, "seed": 2**40}
+# Fields that the sizes of the tensors do not bound: a hostile checkpoint could otherwise cost hours or all memory.
+_MAXIMUM = {"frozen_levels": LEVELS, "timesteps": 100_000, "n_crops": 10_000, "n_samples": 1000, "seed": 2**40}
 
 
 def _check_value(name: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""The image encoder in front of student and teacher, whole images and windows of them alike."""
+"""The image encoder of student and teacher, for whole images and for windows of them."""
 
 import contextlib
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from iqametrics.nn.backbones import build_backbone, divisors, load_backbone
 from iqametrics.nn.efficientnet_lite import EfficientNetLite0
+from iqametrics.nn.levels import LEVELS
 from iqametrics.nn.norm import freeze_batch_norm
 from iqametrics.nn.resnet import ResNet50
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
@@ -17,22 +18,21 @@ from iqametrics.pfd_iqa.config import EncoderConfig
 from iqametrics.pfd_iqa.windows import window_positions
 
 _TRANSFORMERS = {"deit3_small_patch16_224": DEIT3_SMALL, "clip_vit_b16": CLIP_VIT_B16}
-_LEVELS = 5
 
 
 class WindowEncoder(nn.Module):
     """Base of student and teacher: a class token and a feature map for each window of an image.
 
-    The way of an image is `trunk` (what never changes in training), `canvas` (what windows are cut from), `windows`,
-    `encode`. With windows in image space the canvas is the image; in feature space it is the last two levels of the
-    backbone on the grid of 32-pixel cells, so that the backbone runs once, however many windows there are.
+    An image passes through `trunk` (the frozen part), `canvas` (what windows are cut from), `windows` and `encode`. In
+    image space the canvas is the image itself; in feature space it is the last two levels of the backbone on the grid
+    of 32-pixel cells, so that the backbone runs once for any number of windows.
 
-    A vision transformer gives its own class token and patch tokens. A convolutional backbone gives levels 4 and 5,
-    level 4 averaged onto the grid of level 5, through two 1x1 convolutions with a GELU between them; the class token
-    is the mean over the cells.
+    A vision transformer has a class token and patch tokens of its own. Of a convolutional backbone, levels 4 and 5 are
+    taken, level 4 averaged onto the grid of level 5, and mapped by two 1x1 convolutions with a GELU between them; the
+    class token is the mean over the cells.
 
     Args:
-        config: see `EncoderConfig`.
+        config: The model's config.
     """
 
     backbone: VisionTransformer | ResNet50 | EfficientNetLite0
@@ -63,7 +63,7 @@ class WindowEncoder(nn.Module):
 
     @property
     def is_convolutional(self) -> bool:
-        """Whether the encoder is a backbone with levels, not a vision transformer."""
+        """Whether the encoder is a convolutional backbone, not a vision transformer."""
         return not isinstance(self.backbone, VisionTransformer)
 
     def _freeze(self) -> None:
@@ -80,10 +80,12 @@ class WindowEncoder(nn.Module):
         return self.backbone
 
     def load_encoder(self, path: str | Path) -> None:
-        """Fill the encoder from a safetensors file, as published for the transformers, by our names for the others.
+        """Load pretrained weights of the encoder from a safetensors file.
+
+        For a vision transformer it is the file as published; for a convolutional backbone, see `load_backbone`.
 
         Raises:
-            WeightsError: if the file cannot be read or its tensors do not fit.
+            WeightsError: If the file cannot be read or its tensors do not fit.
         """
         if isinstance(self.backbone, VisionTransformer):
             # Imported here: the readers of foreign files bring CLIP's tokenizer, which scoring can do without.
@@ -97,22 +99,22 @@ class WindowEncoder(nn.Module):
     def set_level_statistics(self, means: Sequence[Tensor], stds: Sequence[Tensor]) -> None:
         """Store the mean and deviation of each channel of the levels, by which they are standardised.
 
-        Does nothing where the config does not standardise.
+        Do nothing where the config does not standardise levels.
 
         Args:
-            means: (C_4,) and (C_5,), or both in one vector.
-            stds: the same of deviations; a channel that never varies (under 1e-6) is only centred.
+            means: Means, (C_4,) and (C_5,), or both in one vector.
+            stds: Deviations, likewise; a channel that never varies (below 1e-6) is only centred.
         """
         if self.is_convolutional and self.config.standardise_levels:
             self.level_mean.copy_(torch.cat([mean.flatten() for mean in means]).view_as(self.level_mean))
             self.level_std.copy_(divisors(torch.cat([std.flatten() for std in stds])).view_as(self.level_std))
 
     def trunk(self, images: Tensor, *, differentiable: bool = False) -> list[Tensor]:
-        """Compute what never changes in training.
+        """Compute the frozen part of the encoder.
 
         Args:
             images: RGB in [0, 1], (N, 3, H, W).
-            differentiable: whether gradients reach the images; they never reach the frozen weights.
+            differentiable: Whether gradients reach the images; they never reach the frozen weights.
 
         Returns:
             Levels 1..frozen_levels of the backbone; the images themselves where nothing is frozen.
@@ -123,11 +125,11 @@ class WindowEncoder(nn.Module):
             return self.levels_backbone.to_level(self._normalise(images), end=self.config.frozen_levels)
 
     def canvas(self, trunk: Sequence[Tensor]) -> Tensor:
-        """Give what windows are cut from: the images, or the last two levels on one grid.
+        """Return what windows are cut from: the images, or the last two levels on one grid.
 
         Args:
-            trunk: what `trunk` gave, or stored copies of it in any floating type. Of the levels only the last is
-                looked at, and with five of them the last two.
+            trunk: Output of `trunk`, or stored copies of it in any floating type. Of the levels only the last is
+                used, and of five the last two.
 
         Returns:
             (N, 3, H, W) in image space, (N, C_4 + C_5, ceil(H / 32), ceil(W / 32)) in feature space.
@@ -135,10 +137,10 @@ class WindowEncoder(nn.Module):
         return trunk[0] if self.config.crop_space == "image" else self._cells(trunk)
 
     def windows(self, canvas: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Cut the windows of a whole image out of its canvas.
+        """Cut the windows of whole images from their canvas.
 
         Returns:
-            (N, K, C, window, window), and the K upper left corners, in pixels or cells.
+            The windows, (N, K, C, window, window), and their K upper left corners (y, x), in pixels or cells.
         """
         side = self.config.window
         corners = window_positions(*canvas.shape[-2:], window=side, count=self.config.n_crops)
@@ -148,7 +150,7 @@ class WindowEncoder(nn.Module):
         """Encode windows.
 
         Args:
-            window: of a canvas, (N, C, window, window).
+            window: Windows of a canvas, (N, C, window, window).
 
         Returns:
             Class token (N, D) and map (N, D, grid, grid).
@@ -160,19 +162,19 @@ class WindowEncoder(nn.Module):
         return features.mean(dim=(2, 3)), features
 
     def _cells(self, trunk: Sequence[Tensor]) -> Tensor:
-        """Levels 4 and 5 on the grid of level 5, standardised if so configured."""
+        """Compute levels 4 and 5 on the grid of level 5, standardised where the config asks for it."""
         cells = self.raw_cells(trunk)
         return (cells - self.level_mean) / self.level_std if self.config.standardise_levels else cells
 
     def raw_cells(self, trunk: Sequence[Tensor]) -> Tensor:
-        """Give levels 4 and 5 on the grid of level 5 as the backbone gives them, (N, C_4 + C_5, h, w)."""
+        """Compute levels 4 and 5 on the grid of level 5, not standardised: (N, C_4 + C_5, h, w)."""
         frozen = self.config.frozen_levels
         if not frozen:
             levels = self.levels_backbone(self._normalise(trunk[0]))
         else:
             lower = [level.to(self.pixel_mean.dtype) for level in trunk[-2:]]
-            levels = [*lower, *(self.levels_backbone.from_level(lower[-1], start=frozen) if frozen < _LEVELS else [])]
-        # Sizes are ceil(H / 16) and ceil(H / 32), so averaging with partial windows always lands on the grid.
+            levels = [*lower, *(self.levels_backbone.from_level(lower[-1], start=frozen) if frozen < LEVELS else [])]
+        # Sizes are ceil(H / 16) and ceil(H / 32), so averaging with partial windows always gives the grid of level 5.
         pooled = F.avg_pool2d(levels[-2], kernel_size=2, ceil_mode=True, count_include_pad=False)
         return torch.cat([pooled, levels[-1]], dim=1)
 

@@ -1,4 +1,4 @@
-"""What a PFD-IQA score came from: what the priors recognised, where the decoder looked, how sure the diffusion is."""
+"""Explanation of a PFD-IQA score: what the priors recognised, and where the decoder looked."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,22 @@ from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
 
 @dataclass(frozen=True)
 class PfdIqaExplanation:
-    """What the parts of the network gave for one image.
+    """Outputs of the parts of the network for one image.
 
-    The probabilities are those of the student's own priors, learnt from its teacher: the mean over the windows. They
-    are not calibrated, and where the teacher saw only some of the distortions, the others mean little.
+    The probabilities are those of the student's own priors, which it learnt from its teacher, averaged over the
+    windows. They are not calibrated, and mean little for distortions that the teacher was not trained on.
 
     Attributes:
-        score: the score.
-        distortions: probability of each of the eleven distortions by name; empty without PDA.
-        qualities: probability of each of the five quality levels by name, worst first; empty without PDA.
-        gamma: how much of the features ANA kept in the mix with noise, the mean over the windows, in (0, 1).
-        attention: how much the decoder's panel looked at each place, where 1 is an even look: per pixel of the sized
-            image for windows in image space, per cell of 32x32 pixels for windows in feature space. The mean over the
-            windows that cover a place, NaN where there is none. It is no statement of where distortions are.
-        windows: upper left corner (y, x) and side of each window, in pixels of the sized image.
-        window_scores: score of each window; their mean is the score.
+        score: The score.
+        distortions: Probability of each of the eleven distortions by name; empty without PDA.
+        qualities: Probability of each of the five quality levels by name, worst first; empty without PDA.
+        gamma: Weight that ANA gave the features in their mix with noise, the mean over the windows, in (0, 1).
+        attention: Attention of the decoder's panel on each position, where 1 is uniform attention: one value for each
+            pixel of the preprocessed image with windows in image space, for each cell of 32x32 pixels with windows in
+            feature space. It is the mean over the windows that cover the position, NaN where none does. It does not
+            say where distortions are.
+        windows: Upper left corner (y, x) and side of each window, in pixels of the preprocessed image.
+        window_scores: Score of each window; their mean is the score.
     """
 
     score: float
@@ -42,8 +43,8 @@ def explain_image(model: PfdIqa, image: Tensor) -> PfdIqaExplanation:
     """Explain the score of one image by the first draw of the noise.
 
     Args:
-        model: the network, in evaluation mode.
-        image: sized RGB in [0, 1], (1, 3, H, W).
+        model: The network, in evaluation mode.
+        image: Preprocessed image, RGB in [0, 1], (1, 3, H, W).
     """
     canvas = model.canvas(model.trunk(image))
     windows, corners = model.windows(canvas)
@@ -69,7 +70,7 @@ def _mean_probabilities(logits: Tensor | None, names: tuple[str, ...]) -> dict[s
 
 
 def _assemble(looks: Tensor, corners: list[tuple[int, int]], window: int, size: tuple[int, ...]) -> Tensor:
-    """Lay the maps (K, grid, grid) of windows over each other and average them."""
+    """Average the maps (K, grid, grid) of the windows at each position of the canvas."""
     total, covered = looks.new_zeros(size), looks.new_zeros(size)
     block = window // looks.shape[-1]
     for look, (y, x) in zip(looks, corners, strict=True):

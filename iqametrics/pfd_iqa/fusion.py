@@ -5,23 +5,22 @@ from torch import Tensor, nn
 
 
 def channel_layer_norm(features: Tensor) -> Tensor:
-    """LayerNorm over the channels of a map (N, C, h, w), without affine: each cell gets mean 0 and variance 1.
+    """Normalise each cell of a map (N, C, h, w) to mean 0 and variance 1 over its channels, as LayerNorm does.
 
-    The teacher's and the student's features both pass through it, so that they are of one scale, and of the scale
-    of the noise.
+    It is applied to the features of teacher and student, so that both have the scale of the noise.
     """
     last = features.permute(0, 2, 3, 1)
     return F.layer_norm(last, last.shape[-1:]).permute(0, 3, 1, 2)
 
 
 class PriorFusion(nn.Module):
-    """Equation 7: F_h = conv_a(F_dq) * norm(F_s) + conv_b(F_dq) + F_s, with F_dq = proj(F_d + F_q).
+    """PPF, equation 7: F_h = conv_a(F_dq) * norm(F_s) + conv_b(F_dq) + F_s, with F_dq = proj(F_d + F_q).
 
     conv_a and conv_b are SiLU and a 1x1 convolution; norm is a GroupNorm of one group.
 
     Args:
-        width: channels D of F_s.
-        prior_width: channels C_t of F_d and F_q.
+        width: Channels D of F_s.
+        prior_width: Channels C_t of F_d and F_q.
     """
 
     def __init__(self, width: int, prior_width: int) -> None:

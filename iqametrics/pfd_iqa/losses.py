@@ -13,25 +13,25 @@ _EPSILON = 1e-8  # the square root has no finite gradient at 0
 
 
 def fidelity(target: Tensor, predicted: Tensor) -> Tensor:
-    """1 - sqrt(p p_hat) - sqrt((1 - p) (1 - p_hat)) for probabilities of any one shape; 0 where they are equal."""
+    """Compute 1 - sqrt(p p_hat) - sqrt((1 - p) (1 - p_hat)) elementwise; it is 0 where p = p_hat."""
     both = (target * predicted + _EPSILON).sqrt()
     neither = ((1.0 - target) * (1.0 - predicted) + _EPSILON).sqrt()
     return 1.0 - both - neither
 
 
 def pairwise_fidelity(quality: Tensor, mos: Tensor, source: Tensor) -> Tensor:
-    """Fidelity loss on which of two images is the better one, the mean over the pairs of the same data set.
+    """Compute the fidelity loss on which of two images is the better one, averaged over pairs of one dataset.
 
     By Thurstone's model with unit variances, x is predicted better than y with probability
     Phi((quality_x - quality_y) / sqrt(2)); the truth is 1 where its opinion score is higher, and 1/2 where they tie.
 
     Args:
-        quality: predicted quality, (N,), in standard deviations of an opinion.
-        mos: opinion scores, (N,); only their order within a data set counts.
-        source: number of the data set of each image, (N,).
+        quality: Predicted quality, (N,), in standard deviations of an opinion.
+        mos: Opinion scores, (N,); only their order within a dataset counts.
+        source: Number of the dataset of each image, (N,).
 
     Returns:
-        A scalar; 0 without any pair.
+        A scalar, the mean over the pairs; 0 if there are none.
     """
     first, second = torch.triu_indices(len(mos), len(mos), offset=1, device=mos.device)
     same = source[first] == source[second]
@@ -46,14 +46,14 @@ def pairwise_fidelity(quality: Tensor, mos: Tensor, source: Tensor) -> Tensor:
 
 
 def distortion_fidelity(probabilities: Tensor, distortion: Tensor) -> Tensor:
-    """Fidelity loss on the type of distortion, 1 - sqrt(p_d of the true type), over the images where it is known.
+    """Compute the fidelity loss on the type of distortion, 1 - sqrt(p_d of the true type), where it is known.
 
     Args:
         probabilities: p_d, (N, 11).
-        distortion: index of the true type, (N,), -1 where unknown.
+        distortion: Index of the true type, (N,), -1 where unknown.
 
     Returns:
-        A scalar; 0 where no type is known.
+        A scalar, the mean over the images of known type; 0 if there are none.
     """
     probabilities, known = _full_precision(probabilities), distortion >= 0
     if not known.any():
@@ -63,5 +63,5 @@ def distortion_fidelity(probabilities: Tensor, distortion: Tensor) -> Tensor:
 
 
 def _full_precision(values: Tensor) -> Tensor:
-    """Half precision as float32: _EPSILON would be 0 in float16."""
+    """Return half precision as float32: _EPSILON would be 0 in float16."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

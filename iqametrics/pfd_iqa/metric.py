@@ -17,7 +17,7 @@ from iqametrics.spec import MetricSpec
 
 
 class PfdIqaMetric(Metric):
-    """PFD-IQA as users call it: a prediction of the mean opinion score, scaled to [0, 1].
+    """PFD-IQA as a metric: its prediction of the mean opinion score, scaled to [0, 1].
 
     Scores are nominally in [0, 1] and may leave it: the last layer is linear. The noise of equation 10 is a function of
     the checkpoint's seed and the number of the window, so the same image always gets the same score.
@@ -29,22 +29,22 @@ class PfdIqaMetric(Metric):
 
     @classmethod
     def build(cls, config: Mapping[str, Any] | None) -> PfdIqa:
-        """Make the network of a checkpoint's config; of None, the paper-size one, freshly initialised.
+        """Build the network of a checkpoint's config, or the paper-size one, freshly initialised, for None.
 
         Raises:
-            RecipeError: if the config is impossible.
+            RecipeError: If the config is impossible.
         """
         return PfdIqa(PfdIqaConfig() if config is None else PfdIqaConfig.from_dict(config))
 
     def score_images(self, dist: Tensor, ref: ReferenceFeatures | None) -> Tensor:
-        """Score images of one size: (n, 3, H, W) in [0, 1] to (n,)."""
+        """Score images (N, 3, H, W) in [0, 1]: (N,)."""
         return self.model(dist, differentiable=True)
 
     def explain(self, dist: ImageSource) -> PfdIqaExplanation:
-        """Say what the network recognised in one image, and where it looked. See `PfdIqaExplanation`.
+        """Explain the score of one image: what the network recognised, and where it looked.
 
         Raises:
-            InputError: if there is not exactly one image.
+            InputError: If there is not exactly one image.
         """
         images = to_image_list(dist)
         if len(images) != 1:
@@ -53,19 +53,19 @@ class PfdIqaMetric(Metric):
 
     @torch.no_grad()
     def uncertainty(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:
-        """Tell how much a score depends on the noise that the diffusion starts from.
+        """Compute how much a score depends on the noise that the diffusion starts from.
 
-        This is the spread of the model's own answers, and no confidence interval of the opinion of people.
+        This is the spread of the model's own predictions, not a confidence interval of the mean opinion score.
 
         Args:
-            dist: images, as for a call.
-            samples: number of draws of the noise, from 2 up.
+            dist: Images, as the metric itself takes them.
+            samples: Number of draws of the noise, from 2 up.
 
         Returns:
-            (N,), the standard deviation over the draws of the score that one draw gives.
+            Standard deviations (N,) of the score over the draws.
 
         Raises:
-            InputError: if an image cannot be scored, or there are fewer than two samples.
+            InputError: If an image cannot be scored, or there are fewer than two samples.
         """
         if samples < 2:
             raise InputError(f"samples = {samples} have no spread; give 2 or more")

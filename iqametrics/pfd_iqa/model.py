@@ -17,14 +17,14 @@ from iqametrics.pfd_iqa.windows import window_noise
 
 
 class Priors(NamedTuple):
-    """What is known of a window before the diffusion.
+    """Outputs of the student before the diffusion, for N windows.
 
     Attributes:
-        class_token: (N, D).
+        class_token: Class token of the encoder, (N, D).
         fused: F_h in the space of the diffusion, (N, C_t, h, w), each cell of mean 0 and variance 1.
-        condition: text tokens e_d and e_q, (N, 2, C_t); None without PDA.
-        distortion_logits: (N, 11); None without PDA.
-        quality_logits: (N, 5); None without PDA.
+        condition: Text tokens e_d and e_q, (N, 2, C_t); None without PDA.
+        distortion_logits: Logits (N, 11), in the order of `prompts.DISTORTIONS`; None without PDA.
+        quality_logits: Logits (N, 5), in the order of `prompts.QUALITIES`; None without PDA.
     """
 
     class_token: Tensor
@@ -35,15 +35,15 @@ class Priors(NamedTuple):
 
 
 class PfdOutput(NamedTuple):
-    """What the student gives for a window.
+    """Outputs of the student for N windows.
 
     Attributes:
-        score: (N,), nominally 0 to 1, higher is better.
-        distortion_logits: (N, 11), in the order of `prompts.DISTORTIONS`; None without PDA.
-        quality_logits: (N, 5), in the order of `prompts.QUALITIES`; None without PDA.
-        refined: F_0, (N, C_t, h, w); F_h without PDR.
+        score: Scores (N,), nominally in [0, 1], higher is better.
+        distortion_logits: Logits (N, 11), in the order of `prompts.DISTORTIONS`; None without PDA.
+        quality_logits: Logits (N, 5), in the order of `prompts.QUALITIES`; None without PDA.
+        refined: Denoised features F_0, (N, C_t, h, w); F_h without PDR.
         fused: F_h in the space of the diffusion, (N, C_t, h, w).
-        gamma: weight of F_h in F_t, (N,), in (0, 1); 1 without ANA or PDR.
+        gamma: Weight of F_h in F_t, (N,), in (0, 1); 1 without ANA or PDR.
     """
 
     score: Tensor
@@ -55,16 +55,16 @@ class PfdOutput(NamedTuple):
 
 
 class PfdIqa(WindowEncoder):
-    """PFD-IQA of section 3: encoder, PDA, PPA, PPF, PDR and decoder.
+    """PFD-IQA (section 3): encoder, PDA, PPA, PPF, PDR and decoder.
 
-    `head` works on single windows, as training does; `score_samples` and `forward` score whole images by all their
-    windows, with noise that depends on nothing but the seed and the number of the window.
+    `head` scores single windows, as training does; `score_samples` and `forward` score whole images by all their
+    windows, with noise that depends only on the seed and the number of the window.
 
-    The prompt embeddings G_d and G_q are buffers: scoring needs no text encoder. A new model has zeros in them, see
-    `set_prompts`.
+    The prompt embeddings G_d and G_q are buffers, so scoring needs no text encoder. In a new model they are zero until
+    `set_prompts` is called.
 
     Args:
-        config: see `PfdIqaConfig`.
+        config: The model's config.
     """
 
     config: PfdIqaConfig
@@ -84,7 +84,7 @@ class PfdIqa(WindowEncoder):
         self.refinement = DiffusionRefinement(config) if config.use_pdr else None
 
     def set_prompts(self, distortion: Tensor, quality: Tensor) -> None:
-        """Store the embeddings of the prompts: (11, C_t) and (5, C_t). Does nothing without PDA."""
+        """Store the embeddings of the prompts, (11, C_t) and (5, C_t); do nothing without PDA."""
         if self.config.use_pda:
             self.distortion_prompts.copy_(distortion)
             self.quality_prompts.copy_(quality)
@@ -93,14 +93,14 @@ class PfdIqa(WindowEncoder):
         """Score single windows.
 
         Args:
-            trunk: what `trunk` gives for images of exactly one window, or windows of what it gave for larger ones.
-            noise: standard normal noise of equation 10, see `noise_shape`.
+            trunk: Output of `trunk` for images of exactly one window, or windows cut from its output for larger ones.
+            noise: Standard normal noise of equation 10, of shape `noise_shape(N)`.
             mask: M_c of equation 1 in training, (N, C_t, 1, 1), see `priors.channel_mask`; None in testing.
         """
         return self.finish(self.discover(self.canvas(trunk), mask), noise)
 
     def noise_shape(self, count: int) -> tuple[int, int, int, int]:
-        """Shape (N, C_t, grid, grid) of the noise that N windows need."""
+        """Return the shape (N, C_t, grid, grid) of the noise for N = `count` windows."""
         return count, self.config.text_width, self.config.grid, self.config.grid
 
     def discover(self, window: Tensor, mask: Tensor | None = None) -> Priors:
@@ -121,9 +121,9 @@ class PfdIqa(WindowEncoder):
         )
 
     def condition(self, distortion: Tensor, quality: Tensor) -> Tensor:
-        """Give the text tokens e_d and e_q of equation 6, (N, 2, C_t), from p_d (N, 11) and p_q (N, 5).
+        """Compute the text tokens e_d and e_q of equation 6, (N, 2, C_t), from p_d (N, 11) and p_q (N, 5).
 
-        Without PPA each is the mean of its prompts, whatever the image.
+        Without PPA each is the mean of its prompts, the same for every image.
         """
         if not self.config.use_ppa:
             distortion = torch.full_like(distortion, 1 / distortion.shape[1])
@@ -153,11 +153,12 @@ class PfdIqa(WindowEncoder):
         """Score whole images, once for each draw of the noise.
 
         Args:
-            trunk: what `trunk` gave for the images.
-            samples: number S of draws, the config's `n_samples` when not given. The first ones are always the same.
+            trunk: Output of `trunk` for the images.
+            samples: Number S of draws, the config's `n_samples` when not given. With more draws the first ones stay
+                the same.
 
         Returns:
-            (N, S), the mean over the windows.
+            Scores (N, S), each the mean over the windows.
         """
         windows, corners = self.windows(self.canvas(trunk))
         priors = self.discover(windows.flatten(0, 1))
@@ -173,5 +174,5 @@ class PfdIqa(WindowEncoder):
         )
 
     def forward(self, images: Tensor, *, differentiable: bool = False) -> Tensor:
-        """Score whole images: RGB in [0, 1], (N, 3, H, W), each side at least one window, to (N,)."""
+        """Score whole images (N, 3, H, W), RGB in [0, 1], each side at least one window: (N,)."""
         return self.score_samples(self.trunk(images, differentiable=differentiable)).mean(dim=1)

@@ -1,7 +1,7 @@
 """What PFD-IQA's student and teacher minimise."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.errors import RecipeError
+from iqametrics.nn.levels import LEVELS
 from iqametrics.nn.text_features import read_text_features
-from iqametrics.objective import Batch, Objective, Statistics, check_init, draw_each, require_backbone
+from iqametrics.objective import Batch, Objective, Statistics, check_init, draw_each, read_loss, require_backbone
 from iqametrics.pfd_iqa.config import EncoderConfig, PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
 from iqametrics.pfd_iqa.losses import distortion_fidelity, pairwise_fidelity
@@ -21,17 +22,15 @@ from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES, distortion_prompt
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.weights.checkpoint import build_and_fill, load_checkpoint
 
-_LEVELS = 5
-
 
 @dataclass(frozen=True, kw_only=True)
 class PfdLossConfig:
     """Weights of the parts of equation 13; the defaults are the paper's.
 
     Attributes:
-        kl_weight: lambda_1, of L_KL.
-        ldm_weight: lambda_2, of L_ldm.
-        fea_weight: lambda_3, of L_fea.
+        kl_weight: Weight lambda_1 of L_KL.
+        ldm_weight: Weight lambda_2 of L_ldm.
+        fea_weight: Weight lambda_3 of L_fea.
     """
 
     kl_weight: float = 0.5
@@ -44,8 +43,8 @@ class TeacherLossConfig:
     """Weights of the parts of the teacher's loss.
 
     Attributes:
-        quality_weight: of the pairwise fidelity loss on quality.
-        distortion_weight: of the fidelity loss on the type of distortion.
+        quality_weight: Weight of the pairwise fidelity loss on quality.
+        distortion_weight: Weight of the fidelity loss on the type of distortion.
     """
 
     quality_weight: float = 1.0
@@ -53,13 +52,13 @@ class TeacherLossConfig:
 
 
 class Draws(NamedTuple):
-    """What the student's loss draws at random for a batch.
+    """Random numbers of the student's loss for a batch.
 
     Attributes:
-        noise: of equation 10, (N, C_t, grid, grid).
+        noise: Noise of equation 10, (N, C_t, grid, grid).
         mask: M_c of equation 1, (N, C_t, 1, 1), of zeros and ones.
-        times: time steps of equation 9, (N,), int64.
-        trajectory: noise of equation 8, (N, C_t, grid, grid).
+        times: Time steps of equation 9, (N,), int64.
+        trajectory: Noise of equation 8, (N, C_t, grid, grid).
     """
 
     noise: Tensor
@@ -69,7 +68,7 @@ class Draws(NamedTuple):
 
 
 class WindowObjective(Objective):
-    """What the objectives of student and teacher share: a `WindowEncoder` as the model."""
+    """Base of the objectives of student and teacher, whose models are both a `WindowEncoder`."""
 
     model: WindowEncoder
 
@@ -79,7 +78,7 @@ class WindowObjective(Objective):
         self.needed_levels = needed_levels(model.config)
 
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
-        """Give levels 4 and 5 as one map on the cell grid, where the encoder is to be standardised by them."""
+        """Compute levels 4 and 5 as one map on the grid of cells, if the encoder standardises them; else nothing."""
         config = self.model.config
         if not (self.model.is_convolutional and config.standardise_levels):
             return []
@@ -95,16 +94,16 @@ class WindowObjective(Objective):
 class PfdIqaObjective(WindowObjective):
     """The student's loss, equation 13: 0.5 L_KL + L_ldm + 0.01 L_fea + |score - opinion score|.
 
-    Student and teacher see the same windows. L_KL falls away without PDA, L_ldm and L_fea without PDR, and the
-    teacher with both.
+    Student and teacher see the same windows. Without PDA there is no L_KL, without PDR no L_ldm and no L_fea, and
+    without both no teacher.
 
     Args:
-        model: the student.
-        teacher: a trained teacher; it is frozen here, and no part of the checkpoint.
-        loss: weights of the parts.
+        model: The student.
+        teacher: A trained teacher; it is frozen, and not stored in the checkpoint.
+        loss: Weights of the parts.
 
     Raises:
-        RecipeError: if the loss needs a teacher and there is none, or one that does not fit the student.
+        RecipeError: If the loss needs a teacher and there is none, or it does not fit the student.
     """
 
     model: PfdIqa
@@ -125,14 +124,14 @@ class PfdIqaObjective(WindowObjective):
 
         Args:
             metric_name: "pfd-iqa".
-            model: fields of `PfdIqaConfig`, and optionally a table `loss` of `PfdLossConfig`'s.
+            model: Fields of `PfdIqaConfig`, and optionally a table `loss` with fields of `PfdLossConfig`.
             init: `teacher`, a checkpoint of a teacher; `backbone`, a safetensors file of the encoder, needed where
-                levels are frozen; `anchors`, one with tensors "distortion_prompts" (11, C_t) and "quality_prompts"
+                levels are frozen; `anchors`, a safetensors file of "distortion_prompts" (11, C_t) and "quality_prompts"
                 (5, C_t), or open_clip's file of a CLIP model, needed with PDA.
 
         Raises:
-            RecipeError: if a key or a value is not known or impossible, or a starting file is needed and not given.
-            WeightsError: if a file cannot be read or does not fit.
+            RecipeError: If a key or a value is not known or impossible, or a starting file is needed and not given.
+            WeightsError: If a file cannot be read or does not fit.
         """
         check_init(init, ("backbone", "anchors", "teacher"))
         values, loss = _split_loss(model, PfdLossConfig)
@@ -155,7 +154,7 @@ class PfdIqaObjective(WindowObjective):
         nn.init.constant_(self.model.decoder.score.bias, statistics.mos_mean)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the loss of a batch of windows, and its parts without their weights."""
+        """Return the loss of a batch of windows, and its parts without their weights."""
         draws = self._draw(batch)
         mask = draws.mask if self.training else None
         output = self.model.head(batch.dist, noise=draws.noise, mask=mask)
@@ -179,7 +178,7 @@ class PfdIqaObjective(WindowObjective):
         )
 
     def _teacher_parts(self, batch: Batch, output: PfdOutput, draws: "Draws") -> dict[str, Tensor]:
-        """Give L_KL, L_ldm and L_fea, those that there are."""
+        """Compute L_KL, L_ldm and L_fea, as far as the ablation has them."""
         if self.teacher is None:
             return {}
         with torch.no_grad():
@@ -202,17 +201,17 @@ class PfdIqaObjective(WindowObjective):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
-        """Give the scores (N,) of whole images by all their windows."""
+        """Score whole images by all their windows: (N,)."""
         self.model.eval()
         return self.model.score_samples(batch.dist).mean(dim=1)
 
 
 class PfdTeacherObjective(WindowObjective):
-    """The teacher's loss, in the way of LIQE: fidelity of the order of pairs, and of the type of distortion.
+    """The teacher's loss, LIQE's: fidelity of the order of pairs, and of the type of distortion.
 
     Args:
-        model: the teacher.
-        loss: weights of the parts.
+        model: The teacher.
+        loss: Weights of the parts.
     """
 
     model: PfdTeacher
@@ -227,14 +226,14 @@ class PfdTeacherObjective(WindowObjective):
 
         Args:
             metric_name: "pfd-teacher".
-            model: fields of `PfdTeacherConfig`, and optionally a table `loss` of `TeacherLossConfig`'s.
+            model: Fields of `PfdTeacherConfig`, and optionally a table `loss` with fields of `TeacherLossConfig`.
             init: `anchors`, a safetensors file with a tensor "joint_prompts" (55, C_t), or open_clip's file of a CLIP
-                model, and `backbone`, one of the encoder, needed where levels are frozen. For CLIP ViT-B/16 both are
-                the same file.
+                model, and `backbone`, a safetensors file of the encoder, needed where levels are frozen. For CLIP
+                ViT-B/16 both are the same file.
 
         Raises:
-            RecipeError: if a key or a value is not known or impossible, or a starting file is needed and not given.
-            WeightsError: if a file cannot be read or does not fit.
+            RecipeError: If a key or a value is not known or impossible, or a starting file is needed and not given.
+            WeightsError: If a file cannot be read or does not fit.
         """
         check_init(init, ("backbone", "anchors"))
         values, loss = _split_loss(model, TeacherLossConfig)
@@ -249,7 +248,7 @@ class PfdTeacherObjective(WindowObjective):
         return cls(teacher, loss)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the loss of a batch of windows, and its parts without their weights."""
+        """Return the loss of a batch of windows, and its parts without their weights."""
         output = self.model.head(batch.dist)
         quality, mos, source = (batch.gather(values) for values in (output.quality, batch.mos, batch.source))
         probabilities, distortion = batch.gather(output.distortion_probs), batch.gather(batch.distortion)
@@ -262,23 +261,23 @@ class PfdTeacherObjective(WindowObjective):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
-        """Give the quality (N,) of whole images, the levels 1..5 mapped to [0, 1]."""
+        """Predict the quality of whole images, (N,), with levels 1..5 mapped to [0, 1]."""
         self.model.eval()
         return (self.model.quality(batch.dist) - 1.0) / (len(QUALITIES) - 1)
 
 
 def needed_levels(config: EncoderConfig) -> tuple[int, ...] | None:
-    """Give the numbers of the frozen levels that the encoder reads: the last, and with five of them the last two."""
+    """Return the numbers of the frozen levels that the encoder uses: the last one, or the last two of five."""
     if not config.frozen_levels:
         return None
-    return (_LEVELS - 1, _LEVELS) if config.frozen_levels == _LEVELS else (config.frozen_levels,)
+    return (LEVELS - 1, LEVELS) if config.frozen_levels == LEVELS else (config.frozen_levels,)
 
 
 def load_teacher(path: str | Path) -> PfdTeacher:
     """Build the teacher that a checkpoint describes.
 
     Raises:
-        WeightsError: if the file cannot be read or holds something else.
+        WeightsError: If the file cannot be read or is no checkpoint of a teacher.
     """
     metadata, tensors = load_checkpoint(path)
     config = metadata["config"]
@@ -288,10 +287,10 @@ def load_teacher(path: str | Path) -> PfdTeacher:
 
 
 def check_teacher(student: PfdIqa, teacher: PfdTeacher) -> None:
-    """Check that a teacher can look through the student's windows.
+    """Check that a teacher can judge the student's windows.
 
     Raises:
-        RecipeError: if the two differ in the text space, in the windows, or in the frozen levels that they share.
+        RecipeError: If the two differ in the text space, in the windows, or in the frozen levels that they share.
     """
     for name in ("text_width", "grid", "crop_size", "crop_space", "frozen_levels"):
         ours, theirs = getattr(student.config, name), getattr(teacher.config, name)
@@ -319,21 +318,14 @@ def _same_frozen_part(student: PfdIqa, teacher: PfdTeacher) -> bool:
 
 
 def _split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[str, Any], Any]:
-    """Take the table `loss` out of a recipe's [model].
+    """Split a recipe's [model] into its other fields and its table `loss`.
 
     Raises:
-        RecipeError: if one of its keys is unknown, or a weight is no number or negative.
+        RecipeError: If one of its keys is unknown, or a weight is no number or negative.
     """
     values = dict(model)
-    weights = values.pop("loss", {})
-    known = [field.name for field in fields(loss_class)]
-    unknown = sorted(set(weights) - set(known))
-    if unknown:
-        raise RecipeError(f"unknown loss keys: {', '.join(unknown)}; known are {', '.join(known)}")
-    for name, value in weights.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise RecipeError(f"{name} = {value!r} is no weight; give a number from 0 up")
-    return values, loss_class(**weights)
+    loss = read_loss(loss_class, values.pop("loss", {}))
+    return values, loss
 
 
 def _require_prompts(init: Mapping[str, str], remedy: str) -> None:

@@ -11,7 +11,7 @@ from iqametrics.pfd_iqa.config import Norm
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm over up to 32 groups, as many as divide the channels."""
+    """Build a GroupNorm of as many groups, up to 32, as divide both 32 and the channels."""
     return nn.GroupNorm(math.gcd(32, channels), channels)
 
 
@@ -19,9 +19,9 @@ def channel_mask(generators: Sequence[torch.Generator], channels: int, ratio: fl
     """Draw M_c of equation 1: 0 where R_c < beta, else 1, for each channel of each sample.
 
     Args:
-        generators: of the CPU, one for each of the N samples.
-        channels: number C of channels.
-        ratio: beta, the probability of a 0.
+        generators: Random generators of the CPU, one for each of the N samples.
+        channels: Number C of channels.
+        ratio: Probability beta of a 0.
 
     Returns:
         (N, C, 1, 1), of zeros and ones.
@@ -34,8 +34,8 @@ class PriorReconstructor(nn.Module):
     """R_j of equation 2: F_j = W_l2 ReLU(norm(W_l1 F_m)), with 1x1 convolutions.
 
     Args:
-        width: channels of F_m and F_j.
-        norm: "batch" as the paper has it, or "group", which does not look at the batch in training.
+        width: Channels of F_m and F_j.
+        norm: "batch", as in the paper, or "group", which does not depend on the batch in training.
     """
 
     def __init__(self, width: int, *, norm: Norm) -> None:
@@ -50,14 +50,14 @@ class PriorReconstructor(nn.Module):
 
 
 class PriorDiscovery(nn.Module):
-    """Equations 1 and 2: from the encoder's map to a distortion prior and a quality prior.
+    """PDA, equations 1 and 2: from the encoder's map to a distortion prior and a quality prior.
 
     F_m = f_align(F_s) * M_c, with M_c in training only and without rescaling; F_d = R_d(F_m), F_q = R_q(F_m).
 
     Args:
-        in_width: channels D of F_s.
-        width: channels C_t of the priors, which are those of the text embeddings.
-        norm: see `PriorReconstructor`.
+        in_width: Channels D of F_s.
+        width: Channels C_t of the priors, which are those of the text embeddings.
+        norm: See `PriorReconstructor`.
     """
 
     def __init__(self, in_width: int, width: int, *, norm: Norm) -> None:
@@ -75,21 +75,21 @@ class PriorDiscovery(nn.Module):
 
 
 def prompt_logits(prior: Tensor, prompts: Tensor, *, scale: float) -> Tensor:
-    """Equation 3: the cosine of the averaged prior with each prompt embedding, times CLIP's logit scale.
+    """Compute equation 3: the cosine of the averaged prior with each prompt embedding, times a scale.
 
     Args:
-        prior: F_j, (N, C_t, h, w).
-        prompts: G_j, (K, C_t).
-        scale: factor of the cosine. The paper prints none, but without one the softmax of equation 5 is flat.
+        prior: Prior F_j, (N, C_t, h, w).
+        prompts: Prompt embeddings G_j, (K, C_t).
+        scale: Factor of the cosine. The paper prints none, but without one the softmax of equation 5 is flat.
 
     Returns:
-        (N, K), in [-scale, scale]; 0 for a vector of zeros.
+        Logits (N, K), in [-scale, scale]; 0 for a vector of zeros.
     """
     return scaled_cosines(prior.mean(dim=(2, 3)), prompts, scale=scale)
 
 
 def scaled_cosines(vectors: Tensor, prompts: Tensor, *, scale: float) -> Tensor:
-    """Give `scale` times the cosine of vectors (N, C_t) with prompts (K, C_t): (N, K); 0 for a vector of zeros.
+    """Compute `scale` times the cosine of vectors (N, C_t) with prompts (K, C_t): (N, K); 0 for a vector of zeros.
 
     Half precision is computed in float32: the eps that keeps 0/0 away would be 0 in float16.
     """
@@ -99,23 +99,23 @@ def scaled_cosines(vectors: Tensor, prompts: Tensor, *, scale: float) -> Tensor:
 
 
 def prior_divergence(target: Tensor, logits: Tensor) -> Tensor:
-    """Equation 4 for one j: KL(p_j || softmax(logits)), the mean over the samples.
+    """Compute equation 4 for one j: KL(p_j || softmax(logits)), the mean over the samples.
 
     Args:
-        target: the teacher's soft labels p_j, (N, K).
-        logits: the student's, (N, K).
+        target: The teacher's soft labels p_j, (N, K).
+        logits: The student's logits, (N, K).
     """
     return F.kl_div(F.log_softmax(logits.to(target.dtype), dim=1), target, reduction="batchmean")
 
 
 def aggregate_prompts(probabilities: Tensor, prompts: Tensor) -> Tensor:
-    """Equation 6: e_j = sum_i p(j_i | x) G_j^i.
+    """Compute equation 6: e_j = sum_i p(j_i | x) G_j^i.
 
     Args:
-        probabilities: (N, K), of equation 5 or of the teacher.
-        prompts: G_j, (K, C_t).
+        probabilities: Probabilities (N, K), of equation 5 or of the teacher.
+        prompts: Prompt embeddings G_j, (K, C_t).
 
     Returns:
-        (N, C_t).
+        Text tokens e_j, (N, C_t).
     """
     return probabilities @ prompts

@@ -1,4 +1,4 @@
-"""The distortions, quality levels and sentences that PFD-IQA and its teacher compare an image with.
+"""The distortions, quality levels and prompts that PFD-IQA and its teacher compare an image with.
 
 Source: Zhang et al., "Blind Image Quality Assessment via Vision-Language Correspondence" (LIQE), CVPR 2023, for the
 two lists; the PFD-IQA paper, section 3.2, for their use.
@@ -33,17 +33,17 @@ JOINT_TEMPLATE = "a photo with {distortion} artifacts, which is of {quality} qua
 
 
 def distortion_prompts() -> list[str]:
-    """Give the 11 sentences T_d, in the order of `DISTORTIONS`."""
+    """Return the 11 sentences T_d, in the order of `DISTORTIONS`."""
     return [DISTORTION_TEMPLATE.format(distortion=distortion) for distortion in DISTORTIONS]
 
 
 def quality_prompts() -> list[str]:
-    """Give the 5 sentences T_q, in the order of `QUALITIES`."""
+    """Return the 5 sentences T_q, in the order of `QUALITIES`."""
     return [QUALITY_TEMPLATE.format(quality=quality) for quality in QUALITIES]
 
 
 def joint_prompts() -> list[str]:
-    """Give the teacher's 55 sentences; distortion d and quality q stand at index 5 d + q."""
+    """Return the teacher's 55 sentences; distortion d and quality q are at index 5 d + q."""
     return [
         JOINT_TEMPLATE.format(distortion=distortion, quality=quality)
         for distortion in DISTORTIONS

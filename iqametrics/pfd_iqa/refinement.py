@@ -19,7 +19,7 @@ class BottleneckBlock(nn.Module):
     a ReLU here, since the noise that passes through has both signs.
 
     Args:
-        width: channels of input and output; a quarter of them inside.
+        width: Channels of input and output; a quarter of them inside.
     """
 
     def __init__(self, width: int) -> None:
@@ -39,13 +39,13 @@ class BottleneckBlock(nn.Module):
 class TextCrossAttention(nn.Module):
     """Residual cross-attention of a feature map to a few text tokens: x + Attn(norm(x), norm(text)).
 
-    With two tokens, most of attention's cost is projecting the many queries. So the key projection is folded into
-    the tokens: q . k = (W_q x + b_q) . k = x . (W_q^T k) + b_q . k, and likewise W_o (sum_m a_m v_m) =
+    With two tokens, most of the cost of attention is the projection of the many queries. So the projections are folded
+    into the tokens: q . k = (W_q x + b_q) . k = x . (W_q^T k) + b_q . k, and likewise W_o (sum_m a_m v_m) =
     sum_m a_m (W_o v_m). That leaves two products with heads * M columns, in place of two with D columns.
 
     Args:
-        width: channels D of the map; also the width of the tokens.
-        heads: attention heads; divides `width`.
+        width: Channels D of the map; also the width of the tokens.
+        heads: Attention heads; divides `width`.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -64,9 +64,9 @@ def folded_attention(attention: MultiHeadAttention, queries: Tensor, memory: Ten
     """Compute `attention` with its query and output projections folded into the memory.
 
     Args:
-        attention: whose weights are used.
-        queries: (N, D, L), channels first.
-        memory: (N, M, kv_dim).
+        attention: Attention layer whose weights are used.
+        queries: Queries with channels first, (N, D, L).
+        memory: Memory tokens, (N, M, kv_dim).
 
     Returns:
         (N, D, L): what attention(queries^T, memory)^T gives, up to rounding.
@@ -88,10 +88,10 @@ def folded_attention(attention: MultiHeadAttention, queries: Tensor, memory: Ten
 class NoiseAlignment(nn.Module):
     """Adaptive noise-level alignment (ANA), equation 10: F_t = gamma F_h + (1 - gamma) eps.
 
-    gamma = sigmoid(linear(mean over cells(bottleneck(F_h)))), one for each sample.
+    gamma = sigmoid(linear(mean over cells(bottleneck(F_h)))), one value for each sample.
 
     Args:
-        width: channels of F_h.
+        width: Channels of F_h.
         alignment: "equation" as printed; "variance_preserving" takes sqrt(1 - gamma^2) for the noise, so that F_t can
             be a point of the trajectory of equation 8.
     """
@@ -115,14 +115,14 @@ class NoiseAlignment(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """The lightweight network eps_theta(F_t, e, t): two bottleneck blocks, cross-attention after each, a convolution.
+    """Denoising network eps_theta(F_t, e, t): two bottleneck blocks, cross-attention after each, a convolution.
 
     The time step enters as a sinusoidal embedding through a two-layer MLP, added to the input. GroupNorm throughout,
     so that nothing depends on the batch.
 
     Args:
-        width: channels C_t of the features and of the text tokens.
-        heads: heads of the cross-attention.
+        width: Channels C_t of the features and of the text tokens.
+        heads: Heads of the cross-attention.
         conditional: False for the ablation without text, which has no cross-attention layers.
     """
 
@@ -139,12 +139,12 @@ class Denoiser(nn.Module):
         """Predict the noise.
 
         Args:
-            noisy: F_t, (N, C_t, h, w).
-            condition: text tokens, (N, M, C_t); not looked at without cross-attention.
-            times: t, (N,).
+            noisy: Noisy features F_t, (N, C_t, h, w).
+            condition: Text tokens, (N, M, C_t); not used without cross-attention.
+            times: Time steps t, (N,).
 
         Returns:
-            (N, C_t, h, w).
+            Predicted noise, (N, C_t, h, w).
         """
         embedding = timestep_embedding(times, 2 * (self.width // 2)).to(noisy.dtype)
         x = noisy + self.time(embedding)[:, :, None, None]
@@ -156,10 +156,10 @@ class Denoiser(nn.Module):
 
 
 class DiffusionRefinement(nn.Module):
-    """Equations 8 to 12: align F_h with the noise level of t0, and denoise it from there.
+    """PDR, equations 8 to 12: F_h aligned with the noise level of t0, and denoised from there.
 
     Args:
-        config: sizes, schedule, and which parts are left out.
+        config: The model's config.
     """
 
     def __init__(self, config: PfdIqaConfig) -> None:
@@ -167,16 +167,16 @@ class DiffusionRefinement(nn.Module):
         self.times = sampling_times(config.start_step, config.sampling_steps)
         self.alignment = NoiseAlignment(config.text_width, config.alignment) if config.use_ana else None
         self.denoiser = Denoiser(config.text_width, heads=config.denoiser_heads, conditional=config.use_pda)
-        # No buffer, which `.to(torch.bfloat16)` would round.
+        # Not a buffer: `.to(torch.bfloat16)` would round it.
         self.alpha_bars = linear_alpha_bars(config.timesteps, beta_start=config.beta_start, beta_end=config.beta_end)
 
     def forward(self, fused: Tensor, condition: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Refine.
+        """Refine features.
 
         Args:
             fused: F_h in the space of the diffusion, (N, C_t, h, w).
-            condition: text tokens, (N, 2, C_t), or None without text.
-            noise: standard normal, (N, C_t, h, w); without ANA it has no weight.
+            condition: Text tokens, (N, 2, C_t), or None without text.
+            noise: Standard normal, (N, C_t, h, w); not used without ANA.
 
         Returns:
             F_0 (N, C_t, h, w) and gamma (N,).
@@ -193,13 +193,13 @@ class DiffusionRefinement(nn.Module):
         return ddim_sample(noisy, self.times, self.alpha_bars, predict_noise), gamma
 
     def trajectory_loss(self, clean: Tensor, condition: Tensor | None, *, times: Tensor, noise: Tensor) -> Tensor:
-        """L_ldm, equations 8 and 9, the mean over elements, at one time step for each sample.
+        """Compute L_ldm (equations 8 and 9), the mean over elements, at one time step for each sample.
 
         Args:
-            clean: the teacher's features F_tea, (N, C_t, h, w).
-            condition: text tokens of the teacher, (N, 2, C_t), or None without text.
-            times: a random time step for each sample, (N,).
-            noise: standard normal, (N, C_t, h, w).
+            clean: The teacher's features F_tea, (N, C_t, h, w).
+            condition: Text tokens of the teacher, (N, 2, C_t), or None without text.
+            times: A random time step for each sample, (N,).
+            noise: Standard normal, (N, C_t, h, w).
         """
         noisy = q_sample(clean, noise, self.alpha_bars.to(clean.device)[times])
         return F.mse_loss(self.denoiser(noisy, condition, times).to(noise.dtype), noise)

@@ -1,4 +1,4 @@
-"""The teacher of PFD-IQA: an encoder that compares images with 55 sentences. It is used in training only."""
+"""The teacher of PFD-IQA, used in training only: an encoder that compares images with 55 sentences."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,14 +14,14 @@ from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
 
 
 class TeacherOutput(NamedTuple):
-    """What the teacher gives for a window.
+    """Outputs of the teacher for N windows.
 
     Attributes:
-        joint_logits: (N, 55), distortion d and quality q at 5 d + q.
-        distortion_probs: p_d, (N, 11).
-        quality_probs: p_q, (N, 5).
-        quality: the expected level, sum_q q p_q with q = 1..5, (N,).
-        features: F_tea, (N, C_t, grid, grid), each cell of mean 0 and variance 1.
+        joint_logits: Logits (N, 55), distortion d and quality q at index 5 d + q.
+        distortion_probs: Probabilities p_d, (N, 11).
+        quality_probs: Probabilities p_q, (N, 5).
+        quality: The expected level, sum_q q p_q with q = 1..5, (N,).
+        features: Features F_tea, (N, C_t, grid, grid), each cell of mean 0 and variance 1.
     """
 
     joint_logits: Tensor
@@ -32,7 +32,7 @@ class TeacherOutput(NamedTuple):
 
 
 class PfdTeacher(WindowEncoder):
-    """An image encoder with the text head of LIQE, without LIQE's scenes.
+    """Teacher: an image encoder with the text head of LIQE, without LIQE's scenes.
 
     p(d, q | x) = softmax(scale * cos(class token, joint prompts)); p_d and p_q are its marginals. F_tea are the patch
     tokens in the same space as the class token.
@@ -41,7 +41,7 @@ class PfdTeacher(WindowEncoder):
     Vision-Language Correspondence", CVPR 2023, equations 1 to 4.
 
     Args:
-        config: see `PfdTeacherConfig`.
+        config: The model's config.
     """
 
     joint_prompts: Tensor
@@ -55,7 +55,7 @@ class PfdTeacher(WindowEncoder):
         self.joint_prompts.copy_(joint)
 
     def head(self, trunk: Sequence[Tensor]) -> TeacherOutput:
-        """Judge single windows, given what `trunk` gives for them."""
+        """Judge single windows from the output of `trunk` for them."""
         return self.judge(self.canvas(trunk))
 
     def judge(self, window: Tensor) -> TeacherOutput:
@@ -79,5 +79,5 @@ class PfdTeacher(WindowEncoder):
         return self.judge(windows.flatten(0, 1)).quality.view(windows.shape[:2]).mean(dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Judge whole images: RGB in [0, 1], (N, 3, H, W), to levels (N,) in [1, 5]."""
+        """Judge whole images (N, 3, H, W), RGB in [0, 1]: the mean expected level, (N,), in [1, 5]."""
         return self.quality(self.trunk(images))

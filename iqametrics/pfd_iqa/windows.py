@@ -1,44 +1,30 @@
-"""Where the windows of an image lie, and the noise that belongs to each.
+"""Positions of an image's windows, and the noise of each.
 
-Both are functions of the image's size and a seed alone, so that the same image always gets the same score.
+Both depend only on the size of the image and on a seed, so that the same image always gets the same score.
 """
 
 import torch
 from torch import Tensor
 
+from iqametrics.common.halton import halton
+
 _SEEDS_APART = 1_000_003  # a prime above any number of windows, so that neighbouring seeds share no noise
 
 
-def halton(index: int, base: int) -> float:
-    """Give number `index` (from 1) of the Halton sequence of a base, in (0, 1).
-
-    Source: Halton, "On the efficiency of certain quasi-random sequences of points", Numerische Mathematik 1960.
-
-        >>> [halton(index, 2) for index in (1, 2, 3, 4)]
-        [0.5, 0.25, 0.75, 0.125]
-    """
-    value, fraction = 0.0, 1.0
-    while index:
-        fraction /= base
-        index, digit = divmod(index, base)
-        value += digit * fraction
-    return value
-
-
 def window_positions(height: int, width: int, *, window: int, count: int) -> list[tuple[int, int]]:
-    """Give the upper left corners (y, x) of square windows on the Halton pattern of bases 2 and 3.
+    """Return the upper left corners (y, x) of square windows on the Halton pattern of bases 2 and 3.
 
-    All positions are equally likely, the corners included. A position that comes up again is left out, so an image
-    that is just one window large has one window.
+    All positions are equally likely, those at the border included. A position that comes up again is dropped, so an
+    image as large as one window has one window.
 
         >>> window_positions(16, 16, window=14, count=4)
         [(1, 1), (0, 2), (2, 0), (0, 1)]
 
     Args:
-        height: rows of what the windows are cut from, at least `window`.
-        width: columns of the same.
-        window: side of a window, in the same unit.
-        count: number of points of the pattern.
+        height: Rows of what the windows are cut from, at least `window`.
+        width: Columns of the same.
+        window: Side of a window, in the same unit.
+        count: Number of points of the pattern.
     """
     points = [(halton(index, 2), halton(index, 3)) for index in range(1, count + 1)]
     corners = [(int(y * (height - window + 1)), int(x * (width - window + 1))) for y, x in points]
@@ -48,11 +34,11 @@ def window_positions(height: int, width: int, *, window: int, count: int) -> lis
 def window_noise(index: int, shape: tuple[int, ...], *, samples: int, seed: int) -> Tensor:
     """Draw the standard normal noise of window number `index`.
 
-    It is drawn on the CPU in float32, so that it is the same for every device, data type and batch; the first draws
-    are the same however many there are.
+    It is drawn on the CPU in float32, so that it is the same for every device, data type and batch. With more samples
+    the first ones stay the same.
 
     Returns:
-        (samples, *shape).
+        Noise of shape (samples, *shape).
     """
     generator = torch.Generator().manual_seed(seed * _SEEDS_APART + index)
     return torch.stack([torch.randn(shape, generator=generator) for _ in range(samples)])

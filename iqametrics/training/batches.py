@@ -12,11 +12,11 @@ from torch import Tensor
 from iqametrics.errors import DataError
 from iqametrics.images import read_image
 from iqametrics.metric import Sizing
+from iqametrics.nn.levels import CELL
 from iqametrics.objective import Batch
 from iqametrics.ranking import UNCHAINED
 from iqametrics.training.cache import FeatureCache, in_order, to_tensor
 from iqametrics.training.data import Item, Portion, View
-from iqametrics.training.recipe import CELL
 
 
 class Source(Protocol):

@@ -1,11 +1,11 @@
-"""Feature cache: what the frozen levels give for whole images, computed once and read in crops.
+"""Feature cache: the frozen levels of whole images, computed once and read in crops.
 
     FOLDER/KEY/key.json      everything the features depend on besides the image; KEY is its SHA-256
     FOLDER/KEY/level3.bin    the maps of level 3, one image after the other, (C, H, W) each
     FOLDER/KEY/index.json    for each image (path, bytes, time of change) its size and where its maps are
 
-The index is replaced atomically after the data it speaks of is on the disk, so an interrupted build goes on where it
-stopped. Images are computed one by one on one thread each, so the features depend on nothing but the image.
+The index is replaced atomically, after its data are on the disk, so an interrupted build continues where it stopped.
+Images are computed one by one, each on one thread, so its features depend on the image alone.
 """
 
 import contextlib
@@ -26,14 +26,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iqametrics.common.devices import as_float64
+from iqametrics.common.locks import locked
 from iqametrics.errors import DataError, TrainingError
 from iqametrics.images import read_image
 from iqametrics.metric import Sizing
+from iqametrics.nn.levels import CELL
 from iqametrics.objective import Objective
-from iqametrics.training.files import write_atomic
-from iqametrics.training.recipe import CELL
+from iqametrics.training.resume import write_run_file
 
-# Raised when the meaning of the stored numbers changes.
+# Increased when the meaning of the stored numbers changes.
 _VERSION = 1
 _IMAGES_A_SAVE = 64
 _PROBE_SIDE = 96
@@ -44,9 +46,9 @@ class Entry:
     """One image in the cache.
 
     Attributes:
-        size: height and width in pixels after sizing.
-        offsets: position of each stored level's map, in elements.
-        shapes: (C, H, W) of each.
+        size: Height and width of the preprocessed image, in pixels.
+        offsets: Position of each stored level's map, in elements.
+        shapes: Shape (C, H, W) of each map.
     """
 
     size: tuple[int, int]
@@ -55,10 +57,9 @@ class Entry:
 
 
 def cache_key(objective: Objective, sizing: Sizing, dtype: str) -> dict[str, object]:
-    """Give everything besides the image that the stored numbers depend on.
+    """Return everything besides the image that the stored features depend on.
 
-    The weights are hashed as they are; pixel normalisation and the code itself are caught by the features of a fixed
-    pattern.
+    The weights enter by their hash; pixel normalisation and the code itself enter by the features of a fixed pattern.
     """
     weights = hashlib.sha256()
     for name, tensor in sorted(objective.trunk_tensors().items()):
@@ -68,7 +69,7 @@ def cache_key(objective: Objective, sizing: Sizing, dtype: str) -> dict[str, obj
     device = next((tensor.device for tensor in objective.trunk_tensors().values()), torch.device("cpu"))
     levels = objective.trunk((pattern * 0.618034 % 1).to(device))
     # Rounded: the last bits of a convolution differ between processors.
-    probe = [f"{float(level.double().abs().mean()):.4e}" for level in levels]
+    probe = [f"{float(as_float64(level).abs().mean()):.4e}" for level in levels]
     return {
         "version": _VERSION,
         "weights": weights.hexdigest(),
@@ -87,13 +88,13 @@ class FeatureCache:
     """Features of frozen levels on the disk.
 
     Args:
-        folder: parent of all caches.
-        objective: whose trunk gives the features.
-        sizing: applied to each image first.
-        dtype: of the stored numbers.
+        folder: Parent folder of all caches.
+        objective: Objective whose trunk computes the features.
+        sizing: Preprocessing of each image.
+        dtype: Type of the stored numbers.
 
     Raises:
-        TrainingError: the objective has no frozen levels, so there is nothing to store.
+        TrainingError: If the objective has no frozen levels, so that there is nothing to store.
     """
 
     def __init__(
@@ -112,22 +113,22 @@ class FeatureCache:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def build(self, paths: Sequence[Path], workers: int) -> None:
-        """Compute what is missing for these images and open the maps.
+        """Compute the features of those images that are not in the cache yet.
 
         Raises:
-            DataError: an image cannot be read, or its features do not fit the dtype.
-            TrainingError: the disk is too small or full; what is there is kept.
+            DataError: If an image cannot be read, or its features do not fit the dtype.
+            TrainingError: If the disk is too small or full; what is stored already is kept.
         """
         self._names = {path: _file_key(path) for path in paths}
-        with _locked(self.folder / "lock"):
-            write_atomic(self.folder / "key.json", json.dumps(self._key, indent=1))
+        with locked(self.folder / "lock", error=TrainingError):
+            write_run_file(self.folder / "key.json", json.dumps(self._key, indent=1))
             self._entries = self._read_index()
             missing = [path for path in self._names if self._names[path] not in self._entries]
             if missing:
                 self._extend(missing, workers)
 
     def size(self, path: Path) -> tuple[int, int]:
-        """Height and width in pixels of an image after sizing."""
+        """Return height and width of a preprocessed image, in pixels."""
         return self._entries[self._names[path]].size
 
     def maps(self, path: Path) -> list[npt.NDArray]:
@@ -139,7 +140,7 @@ class FeatureCache:
         ]
 
     def windows(self, path: Path, top: int, left: int, cells: int) -> list[npt.NDArray]:
-        """Give a square crop: `cells` cells a side, from the cell (top, left); a cell is 32x32 pixels."""
+        """Read a square crop of `cells` x `cells` cells from the cell (top, left); a cell is 32x32 pixels."""
         crops = []
         for level, whole in zip(self.levels, self.maps(path), strict=True):
             scale = CELL // self.objective.trunk_strides[level - 1]
@@ -148,7 +149,7 @@ class FeatureCache:
         return crops
 
     def _read(self, level: int, offset: int, shape: tuple[int, int, int]) -> npt.NDArray:
-        # In one piece: the page faults of a memory map read 4 kB each, a hundred times slower on a cold disk.
+        # Read in one piece: a memory map reads 4 kB for each page fault, a hundred times slower on a cold disk.
         path, count = self._level_file(level), int(np.prod(shape))
         values = np.fromfile(path, self.dtype, count, offset=offset * self.dtype.itemsize)
         if len(values) < count:
@@ -169,7 +170,7 @@ class FeatureCache:
         }
 
     def _ends(self) -> list[int]:
-        """Elements of each level's file that the index speaks of."""
+        """Return the number of elements of each level's file that the index covers."""
         ends = [0] * len(self.levels)
         for entry in self._entries.values():
             for i, (offset, shape) in enumerate(zip(entry.offsets, entry.shapes, strict=True)):
@@ -182,7 +183,7 @@ class FeatureCache:
             files = []
             for level, end in zip(self.levels, ends, strict=True):
                 stream = stack.enter_context(self._level_file(level).open("ab"))
-                # What a killed build wrote beyond its last index.
+                # Cut off what a killed build wrote after its last index.
                 stream.truncate(end * self.dtype.itemsize)
                 stream.seek(0, os.SEEK_END)
                 files.append(stream)
@@ -213,7 +214,7 @@ class FeatureCache:
             stream.flush()
             os.fsync(stream.fileno())
         index = {name: (entry.size, entry.offsets, entry.shapes) for name, entry in self._entries.items()}
-        write_atomic(self.folder / "index.json", json.dumps(index, separators=(",", ":")))
+        write_run_file(self.folder / "index.json", json.dumps(index, separators=(",", ":")))
 
     def _check_room(self, needed: int) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -235,7 +236,7 @@ class FeatureCache:
     def _features(self, path: Path) -> tuple[tuple[int, int], list[npt.NDArray]]:
         image = self.sizing.apply(read_image(path)[None])
         device = next((tensor.device for tensor in self.objective.trunk_tensors().values()), image.device)
-        # Infinity is an error with a name below, not NumPy's warning.
+        # Infinity is reported as an error below, not as NumPy's warning.
         with torch.no_grad(), np.errstate(over="ignore"):
             levels = self.objective.trunk(image.to(device))
             maps = [levels[number - 1][0].cpu().numpy().astype(self.dtype) for number in self.levels]
@@ -245,7 +246,7 @@ class FeatureCache:
 
 
 def in_order(function: Callable, items: Sequence, workers: int) -> Iterator:
-    """Map over items with threads, results in order and at most one per worker waiting."""
+    """Apply a function to items in threads; yield results in order, with at most one waiting for each worker."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: list[Future] = []
         try:
@@ -261,9 +262,9 @@ def in_order(function: Callable, items: Sequence, workers: int) -> Iterator:
 
 
 def to_tensor(views: Sequence[npt.NDArray]) -> Tensor:
-    """Copy equally large views into one float32 tensor (N, C, H, W).
+    """Copy views of equal size into one float32 tensor (N, C, H, W).
 
-    Its channels lie together in memory, with which convolutions take half as long on a CPU.
+    It is channels-last in memory, with which convolutions take half as long on a CPU.
     """
     out = np.empty((len(views), *views[0].shape), views[0].dtype)
     for target, view in zip(out, views, strict=True):
@@ -274,16 +275,3 @@ def to_tensor(views: Sequence[npt.NDArray]) -> Tensor:
 def _file_key(path: Path) -> str:
     status = path.stat()
     return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time build a cache; the others wait."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two builds at once must be avoided by the user.
-        yield
-        return
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

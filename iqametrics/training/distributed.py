@@ -1,8 +1,8 @@
-"""Several processes that train together, one a GPU or, for tests, on the CPU.
+"""Several processes that train together, one for each GPU or, for tests, on the CPU.
 
 `torchrun --nproc_per_node N -m iqametrics train ...` starts them and sets RANK, WORLD_SIZE and LOCAL_RANK. Each one
-runs the same program on its share of every batch. The first one alone writes files and prints; the run's folder, the
-data and the cache must be visible to all of them.
+runs the same program on its share of every batch. Only the first one writes files and prints. The run's folder,
+the data and the cache must be visible to all of them.
 """
 
 import atexit
@@ -17,24 +17,25 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from iqametrics.common.devices import find_device
 from iqametrics.errors import RecipeError, TrainingError
 from iqametrics.objective import Batch, Objective
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""How long a process waits for the others before it gives up. Nothing that takes longer stands between two waits:
-validation is shared out, and the feature cache is built under a lock of the file system."""
+"""How long a process waits for the others before it gives up. Nothing between two waits takes longer: validation is
+divided among the processes, and the feature cache is built under a lock of the file system."""
 
 _LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "store", "peer")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process and the others.
+    """This process among all that train together.
 
     Attributes:
-        device: where this process computes.
-        rank: number of this process, from 0.
-        count: how many there are.
+        device: Device of this process.
+        rank: Number of this process, from 0.
+        count: Number of processes.
     """
 
     device: torch.device
@@ -47,59 +48,59 @@ class Ranks:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait until every process is here."""
-        # Read, because a sum on a GPU is only queued: the program itself must not go on before the others are here.
+        """Wait until every process has reached this point."""
+        # The value is read because a sum on a GPU is only queued, and the program must not go on before it is done.
         self.sum(torch.zeros(1, device=self.device)).item()
 
     def sum(self, values: Tensor) -> Tensor:
-        """Add up what each process has; all of them get the sum."""
+        """Add up the values of all processes; each of them gets the sum."""
         if self.count > 1:
             dist.all_reduce(values)
         return values
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give every process the first one's buffers: running statistics are those of a process's own images."""
+        """Copy the first process's buffers to all others: running statistics differ, since each sees its own images."""
         if self.count > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
     def gradients(self, loss: nn.Module, *, add: bool) -> contextlib.AbstractContextManager[None]:
-        """Give the context of a forward and backward pass: without `add` gradients stay on their process for now."""
+        """Return the context of a forward and backward pass; without `add`, gradients stay on their process for now."""
         return contextlib.nullcontext() if add or not isinstance(loss, DistributedDataParallel) else loss.no_sync()
 
     def wrap(self, objective: Objective) -> nn.Module:
-        """Give a module that computes the objective's loss and, backward, the mean gradient of all processes."""
+        """Return a module that computes the objective's loss and, backwards, the mean gradient of all processes."""
         loss = Loss(objective)
         if self.count == 1:
             return loss
-        # Ablations leave parameters unused, which only a search of the graph finds; where it finds none, torch says so.
+        # Ablations leave parameters unused; only a search of the graph finds them. If it finds none, torch says so.
         return DistributedDataParallel(loss, find_unused_parameters=True)
 
 
 class Loss(nn.Module):
-    """An objective's loss as a forward pass, which is what DistributedDataParallel wraps."""
+    """An objective's loss as a forward pass, the form that DistributedDataParallel wraps."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
         self.objective = objective
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the loss and its parts."""
+        """Compute the loss and its parts."""
         return self.objective.loss(batch)
 
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Join the processes that torchrun started; without torchrun there is this one only.
+    """Join the processes that torchrun started; without torchrun there is only this one.
 
-    Processes stay joined to the end of the program, so that one program can train several times.
+    Processes stay joined until the program ends, so that one program can train several times.
 
     Args:
-        device: the recipe's `train.device`.
+        device: The recipe's `train.device`.
 
     Raises:
-        RecipeError: there is no such device here.
-        TrainingError: torchrun's variables make no sense; another process ended or does not answer.
+        RecipeError: If this machine has no such device.
+        TrainingError: If torchrun's variables make no sense, or another process ended or does not answer.
     """
     rank, count, local = (
         _variable(name, default) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
@@ -117,31 +118,24 @@ def joined(device: str) -> Iterator[Ranks]:
             raise
         reason = str(error).strip().partition("\n")[0]
         raise TrainingError(
-            f"process {rank} of {count} lost the others ({reason}); mend what they complain of and use --resume"
+            f"process {rank} of {count} lost the others ({reason}); mend what they report and use --resume"
         ) from error
 
 
 def choose_device(name: str, *, local: int | None = None) -> torch.device:
-    """Give the device that a recipe names.
+    """Return the device that a recipe names.
 
     Args:
         name: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        local: number of this process on this machine, where there are several: each takes a GPU of its own.
+        local: Number of this process on this machine if there are several: each takes a GPU of its own.
 
     Raises:
-        RecipeError: there is no such device here.
+        RecipeError: If this machine has no such device.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    kind = name.partition(":")[0]
-    if kind not in available:
-        raise RecipeError(f"train.device = {name!r}: choose one of auto, {', '.join(available)}")
-    if not available[kind]:
-        raise RecipeError(f"train.device = {name!r}: this machine has none; use train.device = 'cpu'")
-    if local is None or kind == "cpu":
-        return torch.device(name)
-    if kind != "cuda" or ":" in name:
+    device = find_device(name, error=RecipeError, what="train.device =")
+    if local is None or device.type == "cpu":
+        return device
+    if device.type != "cuda" or ":" in name:
         raise RecipeError(f"train.device = {name!r}: several processes train on 'cuda' or 'cpu'; use one of them")
     if local >= torch.cuda.device_count():
         raise RecipeError(

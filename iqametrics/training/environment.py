@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from iqametrics.errors import TrainingError
-from iqametrics.training.files import write_atomic
-from iqametrics.weights.hub import digest
+from iqametrics.common.digest import file_sha256
+from iqametrics.errors import TrainingError, WeightsError
+from iqametrics.training.resume import write_run_file
 
 _FILE = "environment.json"
 
@@ -64,7 +64,7 @@ def write_sessions(folder: Path, sessions: Sequence[dict[str, Any]]) -> None:
     Raises:
         TrainingError: it cannot be written.
     """
-    write_atomic(folder / _FILE, json.dumps({"sessions": list(sessions)}, indent=1))
+    write_run_file(folder / _FILE, json.dumps({"sessions": list(sessions)}, indent=1))
 
 
 def check_inputs(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def _digests(files: Sequence[str]) -> dict[str, str]:
     for file in files:
         name = Path(file).name
         key = name if name not in digests else f"{name} ({len(digests) + 1})"
-        digests[key] = digest(Path(file))
+        digests[key] = file_sha256(file, error=WeightsError)
     return digests
 
 

@@ -27,10 +27,9 @@ from iqametrics.objective import Batch, Objective, Statistics
 from iqametrics.training.batches import Batches
 from iqametrics.training.data import Item, RunData, epoch_views, portions, step_views
 from iqametrics.training.distributed import Ranks
-from iqametrics.training.files import write_atomic
 from iqametrics.training.precision import Precision
 from iqametrics.training.recipe import TrainTable
-from iqametrics.training.resume import Average, Progress, load_state, save_state
+from iqametrics.training.resume import Average, Progress, load_state, save_state, write_run_file
 from iqametrics.training.schedule import lr_factor
 
 LAST, BEST, HISTORY = "last.safetensors", "best.safetensors", "history.csv"
@@ -38,18 +37,18 @@ _KEYS_SHOWN = 3
 
 
 class Trainer:
-    """One run: an objective, its data and its place on the disk.
+    """One run: an objective, its data and its folder.
 
     Args:
-        objective: on its device, initialised.
-        batches: of crops and whole images.
-        data: the parts of the run.
-        train: the recipe's [train] table.
-        folder: of the run.
-        ranks: where the steps are computed, and by how many processes.
+        objective: The objective, initialised and on its device.
+        batches: Source of batches, of crops and of whole images.
+        data: Training, validation and test images.
+        train: The recipe's [train] table.
+        folder: Folder of the run.
+        ranks: The processes and the device of this one.
 
     Raises:
-        RecipeError: the device cannot compute in half precision as asked.
+        RecipeError: If the device cannot compute in the half precision that the recipe asks for.
     """
 
     def __init__(
@@ -73,13 +72,13 @@ class Trainer:
         self.loss: torch.nn.Module | None = None
 
     def begin(self, statistics: Statistics) -> None:
-        """Set what depends on the training data, before the first step of a fresh run."""
+        """Initialise the objective by statistics of the training data, before the first step of a new run."""
         self.objective.initialise(statistics)
         if self.average is not None:
             self.average = Average(self.objective, self.train.ema)
 
     def resume(self) -> bool:
-        """Go back to the last saved state; False where there is none yet."""
+        """Load the last saved state; return False if there is none yet."""
         path = self.folder / LAST
         if not path.exists():
             return False
@@ -90,40 +89,40 @@ class Trainer:
         return True
 
     def run(self) -> None:
-        """Train the epochs that are left.
+        """Train the remaining epochs.
 
         Raises:
-            TrainingError: a loss or gradient that is not finite; a full disk. The last good state is kept.
-            KeyboardInterrupt: Ctrl-C, after the state was saved.
+            TrainingError: If a loss or gradient is not finite, or the disk is full. The last good state is kept.
+            KeyboardInterrupt: If Ctrl-C was pressed; the state is saved first.
         """
-        # Only now: what is wrapped is made the same on all processes, as the first one has it.
+        # Only now: wrapping copies the weights of the first process to all others.
         self.loss = self.ranks.wrap(self.objective)
-        # torchrun passes a Ctrl-C on that its processes have had from the terminal already.
+        # torchrun passes on a Ctrl-C that its processes have already got from the terminal.
         with _graceful_interrupt(at_second=self.ranks.count == 1) as interrupt:
             while self.progress.epoch < self.train.epochs:
                 self._epoch(interrupt)
 
     def predict(self, items: list[Item]) -> npt.NDArray[np.float64]:
-        """Score whole images with the current weights, in float32 and the order of the items; the processes share."""
+        """Score whole images with the current weights, in float32 and in order; the processes divide the images."""
         rank, count = self.ranks.rank, self.ranks.count
         self.ranks.share_buffers(self.objective)
         found = torch.zeros(len(items))
         self.objective.eval()
         with torch.no_grad():
             for indices, batch in self.batches.whole(items[rank::count], self.train.eval_batch_size):
-                places = torch.tensor(indices) * count + rank
-                found[places] = self.objective.predict(self.prepare(batch)).float().cpu()
-        scores = self.ranks.sum(found.to(self.ranks.device)).double().cpu().numpy()
+                positions = torch.tensor(indices) * count + rank
+                found[positions] = self.objective.predict(self.prepare(batch)).float().cpu()
+        scores = self.ranks.sum(found.to(self.ranks.device)).cpu().double().numpy()
         if not np.isfinite(scores).all():
             bad = items[int(np.flatnonzero(~np.isfinite(scores))[0])].sample.image
             raise TrainingError(f"{bad}: its score is not a finite number; lower train.lr or set train.grad_clip")
         return scores
 
     def use_selected(self) -> int:
-        """Put the weights to ship into the objective and give their epoch."""
+        """Load the selected weights into the objective; return their epoch."""
         self.ranks.wait()
         if self.train.selection != "last":
-            # The file says of which epoch it is: a run killed between two writes may know of an older one.
+            # The epoch is read from the file: a run killed between two writes may remember an older one.
             return load_state(self.folder / BEST, self.objective).best_epoch
         if self.average is not None:
             self.average.swap(self.objective)
@@ -143,7 +142,7 @@ class Trainer:
         with tqdm(total=len(steps), initial=progress.step_in_epoch, desc=label, disable=quiet) as bar:
             for step in left:
                 self._step(list(itertools.islice(ahead, len(step))), len(steps), interrupt)
-                # One process stops at once; several only when all have heard, or they would wait for one another.
+                # One process stops at once; several stop only when all know, or they would wait for one another.
                 self.stopping |= self.ranks.count == 1 and interrupt.is_set()
                 bar.update()
                 bar.set_postfix(loss=f"{progress.sums['loss'] / progress.images:.4f}")
@@ -155,11 +154,11 @@ class Trainer:
             self._stop(f"after epoch {progress.epoch}")
 
     def _step(self, parts: list[Batch], steps_per_epoch: int, interrupt: threading.Event) -> None:
-        """Do one step of the optimiser on a batch that comes in parts."""
+        """Take one step of the optimiser on a batch that comes in parts."""
         progress, scaler = self.progress, self.precision.scaler
-        # Counted from this epoch's length: images of a fractional weight make epochs of different lengths.
-        place = progress.epoch * steps_per_epoch + progress.step_in_epoch
-        factor = lr_factor(self.train, place, steps_per_epoch)
+        # Counted by this epoch's length: images of fractional weight make epochs of different lengths.
+        position = progress.epoch * steps_per_epoch + progress.step_in_epoch
+        factor = lr_factor(self.train, position, steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         self.optimizer.zero_grad(set_to_none=True)
@@ -169,7 +168,7 @@ class Trainer:
         scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.train.grad_clip or math.inf))
-        # A scaled gradient may overflow: then the scaler leaves the step out and lowers its scale.
+        # A scaled gradient may overflow: then the scaler skips the step and lowers its scale.
         if not scaler.is_enabled() or self.precision.exhausted:
             self._check_finite(norm, "gradient", parts)
         scaler.step(self.optimizer)
@@ -183,7 +182,7 @@ class Trainer:
         progress.step_in_epoch += 1
 
     def _gradient(self, parts: list[Batch], images: int) -> dict[str, torch.Tensor]:
-        """Add up the gradient of a step, and give its loss by name, each process its share of the mean over images."""
+        """Add up the gradient of a step; return this process's share of its mean loss over images, by name."""
         assert self.loss is not None
         values: dict[str, torch.Tensor] = {}
         for number, part in enumerate(parts):
@@ -192,7 +191,7 @@ class Trainer:
                 with self.precision.autocast():
                     loss, named = self.loss(self.prepare(part))
                 weight = len(part) / images
-                # The processes' gradients are averaged, but these are shares of one mean.
+                # The gradients of the processes are averaged, but these are shares of one mean, to be added.
                 self.precision.scaler.scale(loss * (weight * self.ranks.count)).backward()
             for name, value in {"loss": loss, **named}.items():
                 share = value.detach() * weight
@@ -200,9 +199,11 @@ class Trainer:
         return values
 
     def _agree(self, values: dict[str, torch.Tensor], interrupt: threading.Event) -> dict[str, float]:
-        """Add up what the processes found; all of them stop at the same step if one was told to."""
-        told = torch.tensor(float(interrupt.is_set()), device=self.ranks.device)
-        *numbers, stop = self.ranks.sum(torch.stack([*(value.float() for value in values.values()), told])).tolist()
+        """Add up the values of the processes; if one was interrupted, all of them stop at the same step."""
+        interrupted = torch.tensor(float(interrupt.is_set()), device=self.ranks.device)
+        *numbers, stop = self.ranks.sum(
+            torch.stack([*(value.float() for value in values.values()), interrupted])
+        ).tolist()
         self.stopping = bool(stop)
         return dict(zip(values, numbers, strict=True))
 
@@ -217,7 +218,7 @@ class Trainer:
         )
 
     def _culprits(self, parts: list[Batch]) -> list[str]:
-        """Name the images whose loss is not finite also when each is alone."""
+        """Return the images whose loss, computed for each alone, is not finite."""
         self.objective.eval()
         found: list[str] = []
         with torch.no_grad():
@@ -244,10 +245,10 @@ class Trainer:
             self._stop(f"in epoch {self.progress.epoch + 1} after step {self.progress.step_in_epoch}")
 
     def _stop(self, where: str) -> NoReturn:
-        # torchrun ends all processes as soon as one ended, and the first may still be writing.
+        # torchrun ends all processes as soon as one has ended, and the first may still be writing.
         self.ranks.wait()
         raise KeyboardInterrupt(
-            f"stopped {where}; the state is in {self.folder}, go on with the same command and --resume"
+            f"stopped {where}; the state is in {self.folder}, continue with the same command and --resume"
         )
 
     def _close_epoch(self, steps: int, started: float) -> None:
@@ -267,12 +268,12 @@ class Trainer:
             tqdm.write(_summary(row), file=sys.stderr)
 
     def _watched(self) -> dict[str, list[Item]]:
-        """Give the held-out images that are scored while training goes on; the last of the parts chooses the epoch."""
+        """Return the held-out parts that are scored during training; the last of them chooses the epoch."""
         parts = {"val": self.data.validation, "test": self.data.test if self.train.selection == "best-test" else []}
         return {name: items for name, items in parts.items() if items}
 
     def _validate(self) -> dict[str, float]:
-        """Measure on the held-out images and keep the weights if they are the best so far."""
+        """Measure on the held-out parts, and store the weights if they are the best so far."""
         if self.average is not None:
             self.average.swap(self.objective)
         measured: dict[str, float] = {}
@@ -282,7 +283,7 @@ class Trainer:
             scores = self.predict(items)
             value = srcc(scores, mos)
             measured |= {f"{name}_srcc": value, f"{name}_plcc": plcc(scores, mos)}
-        # NaN (all scores alike) is worse than anything, but the first epoch must leave some weights to ship.
+        # NaN (all scores equal) is worse than anything, but the first epoch must store some weights.
         value = -1.5 if math.isnan(value) else value
         if value > self.progress.best_srcc:
             self.progress.best_epoch, self.progress.best_srcc = self.progress.epoch, value
@@ -307,11 +308,11 @@ class Trainer:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomic(self.folder / HISTORY, text.getvalue())
+        write_run_file(self.folder / HISTORY, text.getvalue())
 
 
 def step_seed(seed: int, step: int, part: int = 0, rank: int = 0) -> int:
-    """Seed of torch's generator for a part of a step of a run on one of its processes."""
+    """Return the seed of torch's generator for a part of a step of a run on one of its processes."""
     text = f"{seed}/step/{step}" + (f"/{part}/{rank}" if part or rank else "")
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
@@ -324,7 +325,7 @@ def _summary(row: dict[str, Any]) -> str:
 
 @contextmanager
 def _graceful_interrupt(*, at_second: bool) -> Iterator[threading.Event]:
-    """Turn a Ctrl-C into a flag that is looked at between steps; `at_second`, another one interrupts at once."""
+    """Turn a Ctrl-C into a flag that is checked between steps; with `at_second`, a second one interrupts at once."""
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag

@@ -8,21 +8,18 @@ working folder).
 """
 
 import dataclasses
-import difflib
 import json
-import math
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from iqametrics.common.fields import read_fields
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import RecipeError
+from iqametrics.nn.levels import CELL
 from iqametrics.training.recipes import apply_overrides, find_recipe, is_recipe, locate, read_tables
 
-CELL = 32
-"""Pixels of one cell of the coarsest level; crops of cached features lie on this grid."""
 _INIT_PATHS = ("backbone", "anchors", "teacher", "checkpoint")
 _Table = TypeVar("_Table")
 
@@ -127,7 +124,7 @@ class TrainTable:
         eval_batch_size: whole images at a time in validation.
         amp: precision of the forward pass: "none" (float32), "bfloat16", or "float16" with a loss scaler.
         accumulate: parts that a batch is cut into, one forward and backward pass each, to save memory.
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
         workers: threads that prepare batches.
     """
 
@@ -259,7 +256,7 @@ def parse_recipe(tables: Mapping[str, Any], base: Path) -> Recipe:
     Raises:
         RecipeError: as for `read_recipe`.
     """
-    recipe = _build(Recipe, locate(tables, base), "recipe")
+    recipe = read_fields(Recipe, locate(tables, base), "recipe", error=RecipeError, top=True)
     _check(recipe)
     return recipe
 
@@ -282,64 +279,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if item is not None}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _build(cls: type[_Table], values: Any, where: str) -> _Table:
-    """Fill a dataclass from a table, checking names and types."""
-    if not isinstance(values, Mapping):
-        raise RecipeError(f"{where} = {values!r}: should be a table; write [{where}]")
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise RecipeError(f"{where}: unknown key {key!r}; {hint}")
-    for name, f in known.items():
-        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise RecipeError(f"{where}: {name} is missing; add it")
-    prefix = "" if cls is Recipe else f"{where}."
-    return cls(**{key: _convert(value, hints[key], prefix + key) for key, value in values.items()})
-
-
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    """Check a TOML value against a type hint and give it in that type."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _convert(value, args[0], where)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where)
-    if origin is tuple:
-        return _convert_list(value, args, where)
-    if origin is Literal:
-        if value not in args:
-            raise RecipeError(f"{where} = {value!r}: choose one of {', '.join(map(repr, args))}")
-        return value
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise RecipeError(f"{where} = {value!r}: should be a table")
-        return {key: _convert(item, args[1], f"{where}.{key}") for key, item in value.items()}
-    return value if hint is Any else _convert_plain(value, hint, where)
-
-
-def _convert_plain(value: Any, hint: type, where: str) -> Any:
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise RecipeError(f"{where} = {value!r}: should be of type {hint.__name__}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"{where} = {value}: give a finite number")
-    return value
-
-
-def _convert_list(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise RecipeError(f"{where} = {value!r}: should be a list")
-    if args[-1] is Ellipsis:
-        args = (args[0],) * len(value)
-    if len(value) != len(args):
-        raise RecipeError(f"{where} = {value!r}: should have {len(args)} entries")
-    return tuple(_convert(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, args, strict=True)))
 
 
 def _check_tag(tag: str) -> None:
@@ -405,8 +344,7 @@ def _check_data(data: DataTable) -> None:
 def _check_init(recipe: Recipe) -> None:
     for key in recipe.init:
         if key not in _INIT_PATHS:
-            close = difflib.get_close_matches(key, _INIT_PATHS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_INIT_PATHS)}"
+            hint = did_you_mean(key, _INIT_PATHS) or f"known are {', '.join(_INIT_PATHS)}"
             raise RecipeError(f"init: unknown key {key!r}; {hint}")
     if recipe.teacher and not is_recipe(recipe.init.get("teacher", "")):
         raise RecipeError("[teacher] changes a teacher's recipe, but init.teacher is none; leave it out")

@@ -4,12 +4,12 @@ A recipe may open with `extends = "other.toml"`, a path from its own folder or t
 tables are then merged over those of the other, key by key; lists are replaced.
 """
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -57,8 +57,7 @@ def find_recipe(name: str | Path) -> Path:
     for candidate in (text, f"{LITE}/{text}"):
         if candidate in known:
             return RECIPES_FOLDER / f"{candidate}{_SUFFIX}"
-    close = difflib.get_close_matches(text, [*known, *(n.removeprefix(f"{LITE}/") for n in known)], n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(text, [*known, *(n.removeprefix(f"{LITE}/") for n in known)], end=" ")
     raise RecipeError(f"{text}: is neither a file nor the name of a recipe; {hint}see iqametrics train --list")
 
 

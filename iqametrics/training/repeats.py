@@ -20,8 +20,8 @@ from typing import Any
 from tqdm import tqdm
 
 from iqametrics.errors import RecipeError, TrainingError
-from iqametrics.training.files import write_atomic
 from iqametrics.training.recipe import Recipe
+from iqametrics.training.resume import write_run_file
 from iqametrics.training.run import is_finished, train_recipe
 from iqametrics.training.starting import RESULTS
 
@@ -94,8 +94,8 @@ def write_summary(folder: Path, runs: list[dict[str, Any]]) -> Path:
     summary["runs"] = [
         {key: run.get(key) for key in ("split", "epoch", "images", "commit", "date", "seconds")} for run in runs
     ]
-    write_atomic(folder / TABLE, _table(summary))
-    write_atomic(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    write_run_file(folder / TABLE, _table(summary))
+    write_run_file(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return folder / SUMMARY
 
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from iqametrics.evaluation import evaluate
 from iqametrics.training.data import Item, RunData, relative_name
-from iqametrics.training.files import write_atomic
 from iqametrics.training.recipe import Recipe
+from iqametrics.training.resume import write_run_file
 from iqametrics.training.starting import RESULTS
 
 PREDICTIONS = "predictions.csv"
@@ -42,7 +42,7 @@ def write_predictions(folder: Path, recipe: Recipe, data: RunData, scores: dict[
         for item, score in zip(getattr(data, part), values, strict=True):
             files = [relative_name(path, root) for path in (item.sample.image, item.sample.reference)]
             writer.writerow([*files, part, item.group, f"{item.sample.mos:.6f}", f"{score:.6f}"])
-    write_atomic(folder / PREDICTIONS, text.getvalue())
+    write_run_file(folder / PREDICTIONS, text.getvalue())
 
 
 def write_results(folder: Path, metadata: dict[str, Any], seconds: float) -> None:
@@ -64,4 +64,4 @@ def write_results(folder: Path, metadata: dict[str, Any], seconds: float) -> Non
         **{name: training[name] for name in ("images", "commit", "changed_since_commit", "hardware", "date")},
         "seconds": round(seconds, 2),
     }
-    write_atomic(folder / RESULTS, json.dumps(record, indent=1) + "\n")
+    write_run_file(folder / RESULTS, json.dumps(record, indent=1) + "\n")

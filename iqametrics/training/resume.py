@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from iqametrics.common.files import write_file
 from iqametrics.errors import TrainingError
 from iqametrics.nn.norm import FrozenBatchNorm2d
-from iqametrics.training.files import write_atomic
 from iqametrics.weights.header import one_line, shown
 
 _KEY = "iqametrics-run"
+
+write_run_file = partial(
+    write_file, error=TrainingError, remedy="the last good state is kept, make room and use --resume"
+)
+"""Writes a file of a run, so that it is there whole or not at all."""
 
 
 @dataclass
@@ -132,7 +138,7 @@ def save_state(
         tensors |= {f"average.{name}": tensor for name, tensor in average.values.items()}
     # safetensors refuses tensors that share memory; tied weights are the same tensor under two names.
     stored = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    write_atomic(path, to_bytes(stored, metadata={_KEY: json.dumps(dataclasses.asdict(progress))}))
+    write_run_file(path, to_bytes(stored, metadata={_KEY: json.dumps(dataclasses.asdict(progress))}))
 
 
 def load_state(

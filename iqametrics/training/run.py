@@ -21,7 +21,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from iqametrics.errors import RecipeError, TrainingError
+from iqametrics.common.devices import as_float64
+from iqametrics.common.digest import file_sha256
+from iqametrics.common.files import remove_parts
+from iqametrics.errors import RecipeError, TrainingError, WeightsError
 from iqametrics.metric import Sizing
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
@@ -43,13 +46,12 @@ from iqametrics.training.environment import (
     this_session,
     write_sessions,
 )
-from iqametrics.training.files import write_atomic
 from iqametrics.training.loop import LAST, Trainer
 from iqametrics.training.recipe import DataTable, ExtraData, Recipe, read_recipe, to_toml
 from iqametrics.training.results import measure, write_predictions, write_results
+from iqametrics.training.resume import write_run_file
 from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
-from iqametrics.weights.hub import digest
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
 OBJECTIVES = {
@@ -143,7 +145,8 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
 
 def _open_folder(folder: Path, recipe: Recipe, sessions: Sequence[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
+    remove_parts(folder)
+    write_run_file(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
     write_sessions(folder, sessions)
     if recipe.train.selection == "best-test":
         print(
@@ -254,7 +257,7 @@ def _statistics(trainer: Trainer) -> Statistics:
 
 def _moments(level: Tensor) -> Tensor:
     """Count, sum and sum of squares of each channel, (3, C)."""
-    values = level.double().transpose(0, 1).flatten(1)
+    values = as_float64(level).transpose(0, 1).flatten(1)
     return torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)])
 
 
@@ -297,7 +300,7 @@ def _write_checkpoint(
 
 def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[str, Tensor], dict[str, str] | None]:
     """Leave out what a bundled backbone file, known by its SHA-256, holds already, number for number."""
-    known = digest(Path(backbone)) if backbone else ""
+    known = file_sha256(backbone, error=WeightsError) if backbone else ""
     entry = next((base for base in read_manifest().bases if base.sha256 == known), None)
     if entry is None:
         return state, None

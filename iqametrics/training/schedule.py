@@ -9,12 +9,12 @@ _ONE_CYCLE_END = 1e-4
 
 
 def lr_factor(train: TrainTable, step: int, steps_per_epoch: int) -> float:
-    """Factor on the peak learning rate at a step.
+    """Compute the factor on the peak learning rate at a step.
 
     Args:
-        train: the recipe's table.
-        step: number of the step in the whole run, from 0.
-        steps_per_epoch: steps of one epoch.
+        train: The recipe's [train] table.
+        step: Number of the step in the whole run, from 0.
+        steps_per_epoch: Number of steps of one epoch.
 
     Returns:
         Value in [0, 1].
@@ -39,5 +39,5 @@ def lr_factor(train: TrainTable, step: int, steps_per_epoch: int) -> float:
 
 
 def _cosine(progress: float) -> float:
-    """Half a cosine from 1 at progress 0 to 0 at progress 1."""
+    """Return half a cosine, from 1 at progress 0 to 0 at progress 1."""
     return (1 + math.cos(math.pi * progress)) / 2

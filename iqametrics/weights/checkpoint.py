@@ -2,19 +2,18 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from iqametrics.common.files import write_file
 from iqametrics.errors import IqaError, WeightsError
 from iqametrics.weights.header import METADATA_KEY, check_metadata, one_line, parse_header, read_metadata, shown
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
@@ -44,18 +43,11 @@ def save_checkpoint(
     metadata = {"format": 1, **metadata}
     check_metadata(metadata, str(path))
     tensors = {name: _storable(name, tensor, dtype) for name, tensor in state_dict.items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        text = json.dumps(metadata, allow_nan=False)
-        save_file(tensors, partial, metadata={METADATA_KEY: text})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be written ({error}); check the folder and the metadata") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+        content = to_bytes(tensors, metadata={METADATA_KEY: json.dumps(metadata, allow_nan=False)})
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be written ({error}); check the metadata") from error
+    write_file(path, content, error=WeightsError)
 
 
 def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple[dict[str, Any], dict[str, Tensor]]:

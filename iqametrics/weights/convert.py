@@ -6,9 +6,7 @@ not read here.
 """
 
 import logging
-import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from iqametrics.common.files import open_atomic
 from iqametrics.errors import WeightsError
 from iqametrics.nn.clip_text import CLIP_TEXT_CONFIGS, ClipTextTower
 from iqametrics.nn.resnet import ResNet50
@@ -98,19 +98,11 @@ def convert(source: str | Path, target: str | Path, kind: str) -> Conversion:
     recipe = KINDS[kind]
     ours = recipe.build(upstream).eval()
     recipe.load(ours, source)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        state = {
-            name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in ours.state_dict().items()
-        }
-        save_file(state, partial, metadata={"format": "pt"})
-        difference = _prove(recipe, upstream, ours, partial, source)
-        partial.replace(target)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{target}: cannot be written ({error}); choose another place") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    state = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in ours.state_dict().items()}
+    with open_atomic(target, error=WeightsError) as stream:
+        stream.write(to_bytes(state, metadata={"format": "pt"}))
+        stream.flush()
+        difference = _prove(recipe, upstream, ours, Path(stream.name), source)
     elements = sum(tensor.numel() for tensor in state.values())
     return Conversion(target, len(state), elements, None if difference is None else recipe.library, difference)
 

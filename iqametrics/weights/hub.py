@@ -5,7 +5,6 @@ looked for and not before; nothing here imports torch.
 """
 
 import errno
-import hashlib
 import os
 import re
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from iqametrics.common.digest import file_sha256
 from iqametrics.errors import WeightsError
 from iqametrics.weights.header import one_line, read_metadata
 from iqametrics.weights.manifest import CheckpointEntry, is_file_name, is_repo, is_revision, is_sha256
@@ -25,7 +25,6 @@ HUB = "hub:"
 
 DEFAULT_FILE = "model.safetensors"
 _REFERENCE = re.compile(r"hub:(?P<repo>[^@:\s]+)(@(?P<revision>[^@:\s]+))?(:(?P<file>[^@:\s]+))?")
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,22 +169,6 @@ def cached_path(file: HubFile) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def digest(path: Path) -> str:
-    """Compute the SHA-256 of a file, in hexadecimal.
-
-    Raises:
-        WeightsError: It cannot be read.
-    """
-    value = hashlib.sha256()
-    try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                value.update(chunk)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); check the cache folder") from error
-    return value.hexdigest()
-
-
 def remove(path: Path) -> int:
     """Remove one file from the cache and leave all else in it alone.
 
@@ -231,7 +214,8 @@ def _client() -> ModuleType:
 
 def _identify(path: Path) -> Fetched:
     # .../snapshots/COMMIT/FILE
-    return Fetched(path=path, revision=path.parent.name, sha256=digest(path), bytes=path.stat().st_size)
+    digest = file_sha256(path, error=WeightsError, remedy="check the cache folder")
+    return Fetched(path=path, revision=path.parent.name, sha256=digest, bytes=path.stat().st_size)
 
 
 def _stored_digest(path: Path) -> str | None:

@@ -13,11 +13,12 @@ has them: `repo`, `revision`, `training_data`, `config` and `results` are requir
 import hashlib
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from iqametrics.common.fields import read_fields
 from iqametrics.errors import WeightsError
 from iqametrics.weights.header import one_line
 
@@ -28,13 +29,6 @@ _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _HUB_FIELDS = ("repo", "revision", "training_data", "config", "results")
-_OPTIONAL_TYPES: dict[str, type] = {
-    "repo": str,
-    "revision": str,
-    "training_data": list,
-    "config": dict,
-    "results": dict,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +172,9 @@ def is_sha256(text: str) -> bool:
 
 
 def _entry(kind: type[_Entry], values: dict[str, Any]) -> _Entry:
-    entry = kind(**values)
-    for field in fields(entry):
-        _check_type(field.name, getattr(entry, field.name), field.type, field.name in values)
+    if nothing := [name for name, value in values.items() if value is None]:
+        raise ValueError(f"{', '.join(nothing)} is null; leave it out")
+    entry = read_fields(kind, values, "entry", error=ValueError, top=True)
     if not is_file_name(entry.file):
         raise ValueError(f"{entry.file!r} is not the name of a .safetensors file without a folder")
     if not is_sha256(entry.sha256):
@@ -188,14 +182,6 @@ def _entry(kind: type[_Entry], values: dict[str, Any]) -> _Entry:
     if isinstance(entry, CheckpointEntry):
         _check_source(entry)
     return entry
-
-
-def _check_type(name: str, value: object, kind: Any, given: bool) -> None:
-    if name in _OPTIONAL_TYPES:
-        kind = _OPTIONAL_TYPES[name] if given else type(None)
-    # Not isinstance: true would pass for a number.
-    if type(value) is not kind:
-        raise ValueError(f"{name} is {value!r}, which is not of type {kind.__name__}")
 
 
 def _check_source(entry: CheckpointEntry) -> None:
@@ -220,7 +206,7 @@ def _check_pin(entry: CheckpointEntry) -> None:
         raise ValueError(f"{entry.full_name}: {entry.repo!r} is no repository's name, ORG/NAME")
     if not is_revision(entry.revision or ""):
         raise ValueError(f"{entry.full_name}: {entry.revision!r} is no commit of 40 digits; a branch can move")
-    if not entry.training_data or not all(isinstance(name, str) for name in entry.training_data):
+    if not entry.training_data:
         raise ValueError(f"{entry.full_name}: training_data is not a list of names")
 
 

@@ -5,7 +5,6 @@ The Hub gets three files: `model.safetensors` (the checkpoint with all its tenso
 """
 
 import getpass
-import hashlib
 import json
 import re
 import socket
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iqametrics.common.digest import file_sha256
 from iqametrics.datasets.kadid10k import MADE_FILE
 from iqametrics.datasets.synthetic import LABELS_FILE, RECIPE_FILE
 from iqametrics.errors import WeightsError
@@ -106,7 +106,7 @@ def publish_checkpoint(
         whole = Path(folder) / MODEL_FILE
         save_checkpoint(whole, tensors, metadata)
         _check_scores(create, metadata["metric"], file, whole)
-        digest = hashlib.sha256(whole.read_bytes()).hexdigest()
+        digest = file_sha256(whole, error=WeightsError)
         text = card(metadata, sha256=digest, elements=sum(read_sizes(whole).values()), labels=labels, repo=repo)
         config = json.dumps(metadata | ({"recipe": recipe} if recipe else {}), indent=2)
         files: dict[str, Path | bytes] = {

@@ -8,16 +8,16 @@ first fetch warns, and records what it got in a file below HF_HOME; from then on
 """
 
 import json
-import os
 import re
 import warnings
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from iqametrics.common.fields import read_fields
+from iqametrics.common.files import write_file
 from iqametrics.errors import WeightsError
 from iqametrics.weights.header import one_line
 from iqametrics.weights.hub import Fetched, HubFile, fetch
@@ -232,21 +232,12 @@ def _record(entry: StartingEntry, fetched: Fetched, *, trusted: bool) -> str:
     path = pin_path(entry.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, asdict(pin))
+        write_file(path, json.dumps(asdict(pin), indent=2) + "\n", error=WeightsError)
     except OSError as error:
         return f"not recorded, since {path} cannot be written ({error.strerror})"
+    except WeightsError as error:
+        return f"not recorded, since {error}"
     return f"recorded in {path}"
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON, so that the file is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _write_table(name: str, fetched: Fetched) -> None:
@@ -254,10 +245,7 @@ def _write_table(name: str, fetched: Fetched) -> None:
     for values in table["starting"]:
         if values["name"] == name:
             values |= {"revision": fetched.revision, "sha256": fetched.sha256, "bytes": fetched.bytes}
-    try:
-        _write(TABLE, table)
-    except OSError as error:
-        raise WeightsError(f"{TABLE}: cannot be written ({error.strerror}); leave out --write-package") from error
+    write_file(TABLE, json.dumps(table, indent=2) + "\n", error=WeightsError, remedy="leave out --write-package")
     _read_table.cache_clear()
 
 
@@ -276,13 +264,7 @@ def _read_table(path: Path) -> dict[str, StartingEntry]:
 
 
 def _entry(values: dict[str, Any]) -> StartingEntry:
-    entry = StartingEntry(**values)
-    for field in fields(entry):
-        value = getattr(entry, field.name)
-        kind, optional = (int, True) if field.name == "bytes" else (str, field.name in ("revision", "sha256"))
-        # Not isinstance: true would pass for a number.
-        if type(value) is not kind and not (value is None and optional):
-            raise ValueError(f"{field.name} of {values!r} is not of type {kind.__name__}")
+    entry = read_fields(StartingEntry, values, "entry", error=ValueError, top=True)
     checks = {
         "name": _NAME.fullmatch(entry.name) is not None,
         "kind": entry.kind in KINDS,

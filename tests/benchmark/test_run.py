@@ -137,7 +137,7 @@ def test_a_full_disk_ends_the_run_with_our_error(run, monkeypatch):
     def full(path, content):
         raise TrainingError(f"{path}: cannot be written (No space left on device)")
 
-    monkeypatch.setattr("iqametrics.benchmark.run.write_atomic", full)
+    monkeypatch.setattr("iqametrics.benchmark.run._write", full)
     with pytest.raises(TrainingError, match="No space left"):
         run_jobs(jobs()[:1], run, fast, quiet)
     assert read_result(run, jobs()[0]) is None

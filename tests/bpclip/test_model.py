@@ -52,20 +52,20 @@ def test_config_survives_json(mode):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"widht": 3}, "unknown model keys: widht"),
-        ({"mode": "rr"}, "choose one of fr, nr"),
-        ({"similarity": "dot"}, "softmax, cosine, scaled_cosine"),
-        ({"propagation": "down"}, "equation, progressive"),
+        ({"widht": 3}, "model: unknown key 'widht'; did you mean 'width'"),
+        ({"mode": "rr"}, "model.mode = 'rr': choose one of 'fr', 'nr'"),
+        ({"similarity": "dot"}, "'softmax', 'cosine', 'scaled_cosine'"),
+        ({"propagation": "down"}, "'equation', 'progressive'"),
         ({"width": 10, "heads": 4}, "divisible by heads = 4"),
-        ({"width": "wide"}, "give a int"),
-        ({"width": 64.0}, "give a int"),
+        ({"width": "wide"}, "should be of type int"),
+        ({"width": 64.0}, "should be of type int"),
         ({"dropout": 1}, "dropout = 1.0"),
         ({"frozen_levels": 6}, "0 to 5"),
         ({"n_anchors": 0}, "from 1 up"),
         ({"logit_scale": 0}, "above 0"),
-        ({"standardise_levels": 1}, "give a bool"),
-        ({"pixel_std": [1, 1]}, "three numbers"),
-        ({"pixel_std": [1, 1, "x"]}, "list of numbers"),
+        ({"standardise_levels": 1}, "should be of type bool"),
+        ({"pixel_std": [1, 1]}, "pixel_std = .* should have 3 entries"),
+        ({"pixel_std": [1, 1, "x"]}, "pixel_std.2. = 'x': should be of type float"),
         ({"information_branch": False, "weight_branch": False}, "at least one"),
     ],
 )
@@ -74,8 +74,14 @@ def test_impossible_configs_are_refused(values, message):
         BpclipConfig.from_dict({"mode": "nr"} | values)
 
 
+@pytest.mark.parametrize("values", [{"mode": "rr"}, {"similarity": "dot"}, {"pixel_std": (1.0, 1.0)}])
+def test_impossible_configs_are_refused_in_code_too(values):
+    with pytest.raises(RecipeError, match=next(iter(values))):
+        BpclipConfig(**{"mode": "nr"} | values)
+
+
 def test_a_config_without_mode_is_refused():
-    with pytest.raises(RecipeError, match="no mode"):
+    with pytest.raises(RecipeError, match="model: mode is missing; add it, one of 'fr', 'nr'"):
         BpclipConfig.from_dict({})
 
 
@@ -262,7 +268,7 @@ def test_objective_from_recipe(name, tmp_path):
         ("bpclip", {}, {}, "choose one of bpclip-fr, bpclip-nr"),
         ("bpclip-fr", {"mode": "nr"}, {}, "contradicts"),
         ("bpclip-fr", {}, {"anchor": "x"}, "unknown init keys: anchor"),
-        ("bpclip-fr", {"loss": {"mae": 1}}, {}, "unknown loss keys: mae"),
+        ("bpclip-fr", {"loss": {"mae": 1}}, {}, "model.loss: unknown key 'mae'"),
         ("bpclip-fr", {"loss": {"mse_weight": -1}}, {}, "from 0 up"),
         ("bpclip-fr", {"loss": {"mse_weight": 0}}, {}, "nothing would be learnt"),
         ("bpclip-nr", {"frozen_levels": 0}, {}, r"init\.anchors is missing: .*model\.text_anchors = false"),

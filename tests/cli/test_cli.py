@@ -15,10 +15,10 @@ from PIL import Image
 
 from iqametrics import create_metric, metric_info
 from iqametrics.cli import common, score
-from iqametrics.cli.inputs import find_items
+from iqametrics.cli.inputs import Inputs
 from iqametrics.cli.main import main
 
-COMMANDS = ["score", "list", "info", "datasets", "evaluate", "synthesize", "train", "benchmark"]
+COMMANDS = ["score", "compare", "list", "info", "datasets", "evaluate", "synthesize", "train", "benchmark"]
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +163,19 @@ class TestScore:
         assert len(rows(path.read_text())) == 2
         assert list(tmp_path.iterdir()) == [path]
 
+    @pytest.mark.skipif(os.name == "nt", reason="links")
+    def test_an_output_through_a_link(self, run, tmp_path):
+        (tmp_path / "link.json").symlink_to("scores.json")
+        assert run("score", "dist", *NR, *JSON, "--output", tmp_path / "link.json")[0] == 0
+        assert len(rows((tmp_path / "scores.json").read_text())) == 2
+        assert (tmp_path / "link.json").is_symlink()
+
     @pytest.mark.parametrize("form", ["table", "csv", "json", "jsonl"])
     def test_interrupt_keeps_what_was_done(self, run, tmp_path, monkeypatch, form):
         original = score.to_record
         seen = []
 
-        def interrupted(row):
+        def interrupted(row, fails=None):
             if seen:
                 raise KeyboardInterrupt
             seen.append(row)
@@ -187,7 +194,7 @@ class TestScore:
             assert len(rows(text)) == 1
 
     def test_any_other_failure_leaves_the_old_file(self, run, tmp_path, monkeypatch):
-        monkeypatch.setattr(score, "to_record", lambda row: 1 / 0)
+        monkeypatch.setattr(score, "to_record", lambda row, fails: 1 / 0)
         path = tmp_path / "scores"
         path.write_text("old")
         with pytest.raises(ZeroDivisionError):
@@ -215,7 +222,7 @@ class TestScore:
         assert status == 0
         assert err.count("fake-fr.lite by name") == 1
         assert err.startswith("iqametrics: note: ")
-        assert len(err.splitlines()) == 1
+        assert run("score", "dist", "--metric", "fake-fr", "--ref", "ref/a2.bmp", "--quiet")[2] == ""
 
     def test_batch_size_workers_and_dtype(self, run):
         plain = rows(run("score", "dist", "--recursive", *NR, *JSON)[1])
@@ -424,7 +431,7 @@ def test_items_are_lazy_on_stdin(folder):
         yield str(folder / "dist" / "a2.png") + "\n"
         raise AssertionError("read too far")
 
-    assert next(find_items(["-"], stdin=lines())).image.endswith("a2.png")
+    assert next(iter(Inputs(["-"], stdin=lines()))).image.endswith("a2.png")
 
 
 def python(*arguments, **keywords):

@@ -212,11 +212,11 @@ class TestVerify:
             assert "remove it and fetch start again" in err[0]
 
     def test_one_unreadable_file_costs_one_row(self, folder, run, monkeypatch):
-        def refuse(path):
+        def refuse(path, **_):
             raise WeightsError(f"{path}: cannot be read")
 
         run("fetch", "fake-nr.far")
-        monkeypatch.setattr("iqametrics.weights.hub.digest", refuse)
+        monkeypatch.setattr("iqametrics.cli.weights.file_sha256", refuse)
         status, out, _ = run("verify", "--format", "json")
         assert status == 1
         rows = {row["name"]: row["state"] for row in json.loads("\n".join(out))}

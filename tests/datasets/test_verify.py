@@ -74,7 +74,7 @@ def test_a_part_must_be_declared(tmp_path, capsys):
 def test_flive_without_its_training_file_is_told(tmp_path):
     releases.flive(tmp_path, training=False)
     found = verify_dataset("flive", tmp_path, subset=True)
-    assert "no file here tells the official part train and validation" in found.notes
+    assert "no file here lists the official part train and validation" in found.notes
     assert "3 images belong to no part of the official split that is known here" in found.notes
     assert found.ok
 

@@ -355,7 +355,7 @@ def test_a_teacher_of_another_text_space_is_refused(files):
 
 @pytest.mark.parametrize(
     ("loss", "message"),
-    [({"l1_weight": 2}, "unknown loss keys: l1_weight"), ({"kl_weight": -1}, "kl_weight = -1 is no weight")],
+    [({"l1_weight": 2}, "model.loss: unknown key 'l1_weight'"), ({"kl_weight": -1}, "kl_weight = -1 is no weight")],
 )
 def test_impossible_loss_weights_are_refused(loss, message):
     with pytest.raises(RecipeError, match=message):

@@ -313,8 +313,9 @@ def test_a_run_of_a_real_objective_killed_while_it_writes_ends_with_the_checkpoi
         check=False,
     )
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
-    assert (tmp_path / "killed" / "last.safetensors.tmp").exists()
+    assert list((tmp_path / "killed").glob(".last.safetensors.*.part"))
     training_real.train(tmp_path, recipe, "killed", resume=True)
+    assert not list((tmp_path / "killed").glob(".*"))
     assert_same_weights(whole, tmp_path / "killed")
     one, two = (load_file(folder / "checkpoint.safetensors") for folder in (whole, tmp_path / "killed"))
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -251,7 +251,7 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
     training_fake.register(run.OBJECTIVES)
     try:
         assert weights(tmp_path / "full")
-        assert not list((tmp_path / "full").glob("*.tmp"))
+        assert not list((tmp_path / "full").glob(".*"))
         run.train(recipe, [], tmp_path / "full", resume=True)
     finally:
         del run.OBJECTIVES["fake"]

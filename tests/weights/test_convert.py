@@ -131,10 +131,10 @@ class TestRefused:
 
     def test_a_conversion_that_changes_a_value(self, resnet, target, monkeypatch):
         # The mutant: what is written is not what was loaded.
-        save = module.save_file
+        save = module.to_bytes
         monkeypatch.setattr(
             module,
-            "save_file",
+            "to_bytes",
             lambda state, *args, **kw: save({**state, "conv1.weight": -state["conv1.weight"]}, *args, **kw),
         )
         with pytest.raises(WeightsError, match="outputs are not the same"):

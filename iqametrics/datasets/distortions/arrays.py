@@ -1,4 +1,4 @@
-"""Array helpers that several distortion families share: colour spaces, filters, codecs' 8-bit images."""
+"""Array functions that several families of distortions share: colour spaces, filters, 8-bit images for codecs."""
 
 import functools
 
@@ -24,7 +24,11 @@ _LAB_BREAK = 6 / 29
 
 
 def check_image(image: Image) -> Image:
-    """Return the image as contiguous float32, or raise InputError unless it is finite RGB (H, W, 3) in [0, 1]."""
+    """Check that an image is finite RGB (H, W, 3) in [0, 1]; return it as contiguous float32.
+
+    Raises:
+        InputError: If it is not.
+    """
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InputError(f"image of shape {array.shape}: a distortion takes one non-empty RGB image (H, W, 3)")
@@ -39,7 +43,7 @@ def check_image(image: Image) -> Image:
 
 
 def luma(image: Image) -> npt.NDArray[np.float32]:
-    """BT.601 luma of an RGB image, (H, W)."""
+    """Compute the BT.601 luma of an RGB image, (H, W)."""
     return np.asarray(image @ _LUMA, dtype=np.float32)
 
 
@@ -49,17 +53,17 @@ def to_uint8(image: Image) -> npt.NDArray[np.uint8]:
 
 
 def to_pil(image: Image) -> PilImage.Image:
-    """The image as an 8-bit RGB Pillow image."""
+    """Convert to an 8-bit RGB Pillow image."""
     return PilImage.fromarray(to_uint8(image))
 
 
 def from_pil(image: PilImage.Image) -> Image:
-    """A Pillow image as RGB float32 in [0, 1]."""
+    """Convert a Pillow image to RGB float32 in [0, 1]."""
     return np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
 
 
 def rgb_to_lab(image: Image) -> Image:
-    """CIE L*a*b* (D65; L in 0..100) of an sRGB image."""
+    """Convert sRGB to CIE L*a*b* (D65; L in 0..100)."""
     linear = np.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** np.float32(2.4))
     xyz = linear.astype(np.float32) @ _RGB_TO_RELATIVE_XYZ.T
     f = np.where(xyz > _LAB_BREAK**3, np.cbrt(xyz), xyz / (3 * _LAB_BREAK**2) + 4 / 29)
@@ -68,7 +72,7 @@ def rgb_to_lab(image: Image) -> Image:
 
 
 def lab_to_rgb(lab: Image) -> Image:
-    """SRGB image of CIE L*a*b* values; colours outside the gamut are clipped to [0, 1]."""
+    """Convert CIE L*a*b* to sRGB; colours outside the gamut are clipped to [0, 1]."""
     y = (lab[..., 0] + 16) / 116
     f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
     xyz = np.where(f > _LAB_BREAK, f * f * f, 3 * _LAB_BREAK**2 * (f - 4 / 29)).astype(np.float32)
@@ -80,14 +84,14 @@ def lab_to_rgb(lab: Image) -> Image:
 
 @functools.cache
 def gaussian_taps(sigma: float) -> npt.NDArray[np.float32]:
-    """Gaussian of 2 ceil(2 sigma) + 1 taps, summing to one."""
+    """Return a Gaussian of 2 ceil(2 sigma) + 1 taps that sum to one."""
     radius = int(np.ceil(2 * sigma))
     taps = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
     return np.asarray(taps / taps.sum(), dtype=np.float32)
 
 
 def gaussian_blur(image: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
-    """Blur the two leading axes with :func:`gaussian_taps`; the border is replicated."""
+    """Blur the first two axes with `gaussian_taps`; the border is replicated."""
     taps = gaussian_taps(sigma)
     rows = ndimage.correlate1d(image, taps, axis=0, mode="nearest")
     return np.asarray(ndimage.correlate1d(rows, taps, axis=1, mode="nearest"), dtype=np.float32)

@@ -12,13 +12,13 @@ _OVERSAMPLING = 9
 
 
 def gaussian_blur(image: Image, sigma: float, rng: np.random.Generator) -> Image:
-    """Gaussian of standard deviation ``sigma`` pixels, cut at 2 sigma."""
+    """Blur with a Gaussian of standard deviation `sigma` pixels, cut at 2 sigma."""
     return blur(image, sigma)
 
 
 @functools.cache
 def disk_kernel(radius: float) -> npt.NDArray[np.float32]:
-    """Disk of ``radius`` pixels, each pixel weighted by the share of it that the disk covers; sums to one."""
+    """Return a disk of `radius` pixels, each weighted by the share that the disk covers; they sum to one."""
     reach = int(np.ceil(radius))
     side = (2 * reach + 1) * _OVERSAMPLING
     centres = (np.arange(side) + 0.5) / _OVERSAMPLING - (reach + 0.5)
@@ -28,12 +28,12 @@ def disk_kernel(radius: float) -> npt.NDArray[np.float32]:
 
 
 def lens_blur(image: Image, radius: float, rng: np.random.Generator) -> Image:
-    """Defocus: convolution with a disk of ``radius`` pixels."""
+    """Convolve with a disk of `radius` pixels, as defocus does."""
     return convolve(image, disk_kernel(radius))
 
 
 def line_kernel(length: float, angle: float) -> npt.NDArray[np.float32]:
-    """Antialiased line of ``length`` pixels at ``angle`` radians; length 1 is the identity. Sums to one.
+    """Return an antialiased line of `length` pixels at `angle` radians, summing to one; length 1 is the identity.
 
     A pixel's weight falls linearly from 1 on the segment between the centres of the end pixels to 0 at one pixel off.
     """
@@ -48,5 +48,5 @@ def line_kernel(length: float, angle: float) -> npt.NDArray[np.float32]:
 
 
 def motion_blur(image: Image, length: float, rng: np.random.Generator) -> Image:
-    """Camera motion along a line of ``length`` pixels in a random direction."""
+    """Blur as by camera motion along a line of `length` pixels in a random direction."""
     return convolve(image, line_kernel(length, float(rng.uniform(0, np.pi))))

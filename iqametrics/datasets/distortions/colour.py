@@ -16,14 +16,14 @@ from iqametrics.datasets.distortions.arrays import (
 
 
 def color_diffusion(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Let colour run over edges: a and b of Lab blurred with sigma 1.5 amount + 2, then scaled by ``amount``."""
+    """Let colour run over edges: blur a and b of Lab with sigma 1.5 amount + 2, then scale them by `amount`."""
     lab = rgb_to_lab(image)
     lab[..., 1:] = amount * gaussian_blur(lab[..., 1:], 1.5 * amount + 2)
     return lab_to_rgb(lab)
 
 
 def shifted(channel: Image, dy: int, dx: int) -> Image:
-    """A channel (H, W) moved down by ``dy`` and right by ``dx`` pixels, the border replicated."""
+    """Move a channel (H, W) down by `dy` and right by `dx` pixels; the border is replicated."""
     height, width = channel.shape
     rows = np.clip(np.arange(height) - dy, 0, height - 1)
     columns = np.clip(np.arange(width) - dx, 0, width - 1)
@@ -31,7 +31,7 @@ def shifted(channel: Image, dy: int, dx: int) -> Image:
 
 
 def _edge_map(image: Image) -> Image:
-    """How strongly each pixel belongs to an edge, 0..1: smoothed gradient against its own 90th percentile."""
+    """Compute edge strength in [0, 1]: the smoothed gradient relative to its own 90th percentile."""
     grey = luma(image)
     gradient = np.hypot(ndimage.sobel(grey, 0, mode="nearest"), ndimage.sobel(grey, 1, mode="nearest"))
     gradient = gaussian_blur(gradient, 2.0)
@@ -40,7 +40,7 @@ def _edge_map(image: Image) -> Image:
 
 
 def color_shift(image: Image, pixels: float, rng: np.random.Generator) -> Image:
-    """Move the green channel by ``pixels`` in a random direction, blended in along the edges of the image."""
+    """Move the green channel by `pixels` in a random direction, blended in along the edges of the image."""
     angle = rng.uniform(0, 2 * np.pi)
     moved = shifted(image[..., 1], round(pixels * np.sin(angle)), round(pixels * np.cos(angle)))
     out = image.copy()
@@ -49,13 +49,13 @@ def color_shift(image: Image, pixels: float, rng: np.random.Generator) -> Image:
 
 
 def color_quantization(image: Image, colors: float, rng: np.random.Generator) -> Image:
-    """Palette of at most ``colors`` colours (median cut), no dithering."""
+    """Reduce to a palette of at most `colors` colours by median cut, without dithering."""
     quantized = to_pil(image).quantize(int(colors), method=PilImage.Quantize.MEDIANCUT, dither=PilImage.Dither.NONE)
     return from_pil(quantized)
 
 
 def color_saturation_hsv(image: Image, factor: float, rng: np.random.Generator) -> Image:
-    """Multiply the saturation of HSV by ``factor``; a negative factor gives pale complementary colours.
+    """Multiply the saturation of HSV by `factor`; a negative factor gives pale complementary colours.
 
     In HSV each channel is V (1 - S f(hue)), so scaling S scales each channel's distance to the largest one.
     """
@@ -64,7 +64,7 @@ def color_saturation_hsv(image: Image, factor: float, rng: np.random.Generator) 
 
 
 def color_saturation_lab(image: Image, factor: float, rng: np.random.Generator) -> Image:
-    """Multiply a and b of Lab by ``factor``."""
+    """Multiply a and b of Lab by `factor`."""
     lab = rgb_to_lab(image)
     lab[..., 1:] *= factor
     return lab_to_rgb(lab)

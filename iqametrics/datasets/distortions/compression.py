@@ -1,4 +1,4 @@
-"""Lossy codecs, by Pillow. KADID-10k types 9 and 10."""
+"""Lossy compression by Pillow. KADID-10k types 9 and 10."""
 
 import io
 from typing import Any
@@ -18,13 +18,13 @@ def recode(image: Image, codec: str, **options: Any) -> Image:
 
     Args:
         image: RGB in [0, 1].
-        codec: ``JPEG``, ``JPEG2000``, ``WEBP`` or ``AVIF``.
-        options: passed to :meth:`PIL.Image.Image.save`.
+        codec: `JPEG`, `JPEG2000`, `WEBP` or `AVIF`.
+        options: Options of `PIL.Image.Image.save`.
 
     Raises:
-        MissingExtraError: this build of Pillow lacks the codec.
+        MissingExtraError: If this build of Pillow lacks the codec.
     """
-    # "avif" is unknown to Pillow before 11.3, which warns about the unknown name instead of saying no.
+    # Pillow before 11.3 does not know "avif", and warns about the unknown name instead of denying it.
     if _FEATURES[codec] not in features.get_supported():
         raise MissingExtraError(f"{codec}: this build of Pillow has no such codec; install Pillow's binary wheel")
     buffer = io.BytesIO()
@@ -34,7 +34,7 @@ def recode(image: Image, codec: str, **options: Any) -> Image:
 
 
 def jpeg2000(image: Image, ratio: float, rng: np.random.Generator) -> Image:
-    """JPEG 2000 at a compression ratio of ``ratio`` to one."""
+    """Compress by JPEG 2000 at a ratio of `ratio` to one."""
     # OpenJPEG refuses more wavelet levels than the shorter side can be halved.
     resolutions = min(6, int(np.log2(min(image.shape[:2]))) + 1)
     options = {"quality_mode": "rates", "quality_layers": [ratio], "num_resolutions": resolutions, "irreversible": True}
@@ -42,5 +42,5 @@ def jpeg2000(image: Image, ratio: float, rng: np.random.Generator) -> Image:
 
 
 def jpeg(image: Image, quality: float, rng: np.random.Generator) -> Image:
-    """JPEG of the given ``quality`` (libjpeg's scale, 4:2:0)."""
+    """Compress by JPEG of the given `quality` (libjpeg's scale, 4:2:0)."""
     return recode(image, "JPEG", quality=int(quality))

@@ -21,30 +21,30 @@ def _normal(image: Image, variance: float, rng: np.random.Generator) -> Image:
 
 
 def white_noise(image: Image, variance: float, rng: np.random.Generator) -> Image:
-    """Add Gaussian noise of ``variance``, independent in R, G and B."""
+    """Add Gaussian noise of `variance`, independent in R, G and B."""
     return image + _normal(image, variance, rng)
 
 
 def color_noise(image: Image, variance: float, rng: np.random.Generator) -> Image:
-    """Add Gaussian noise of ``variance``, independent in Y, Cb and Cr."""
+    """Add Gaussian noise of `variance`, independent in Y, Cb and Cr."""
     return image + _normal(image, variance, rng) @ _YCBCR_TO_RGB.T
 
 
 def impulse_noise(image: Image, density: float, rng: np.random.Generator) -> Image:
-    """Set a share ``density`` of all channel values to 0 or 1, half of them each."""
+    """Set a share `density` of all channel values to 0 or 1, half of them each."""
     draw = rng.random(image.shape, dtype=np.float32)
     return np.where(draw < density / 2, 0, np.where(draw < density, 1, image)).astype(np.float32)
 
 
 def multiplicative_noise(image: Image, variance: float, rng: np.random.Generator) -> Image:
-    """Speckle: image (1 + n), n Gaussian of ``variance``."""
+    """Add speckle: image (1 + n) with n Gaussian of `variance`."""
     return image * (1 + _normal(image, variance, rng))
 
 
 def denoise(image: Image, variance: float, rng: np.random.Generator) -> Image:
-    """Add Gaussian noise of ``variance``, clip, and remove it by hard thresholding in sliding 8x8 cosine transforms.
+    """Add Gaussian noise of `variance`, clip, and remove it by hard thresholding in sliding 8x8 cosine transforms.
 
-    KADID-10k used a trained denoiser (DnCNN), which is not reproduced here; what remains is alike in kind: smeared
+    KADID-10k used a trained denoiser (DnCNN), which is not reproduced here; the damage is of the same sort: smeared
     texture and low-frequency blotches.
     """
     noisy = np.clip(white_noise(image, variance, rng), 0, 1)
@@ -52,7 +52,7 @@ def denoise(image: Image, variance: float, rng: np.random.Generator) -> Image:
 
 
 def _shrink(image: Image, threshold: float) -> Image:
-    """Mean over eight block grids of the image with its small cosine coefficients set to zero."""
+    """Set small cosine coefficients to zero on eight grids of blocks, and average the eight images."""
     height, width = image.shape[:2]
     down, right = _BLOCK + -height % _BLOCK, _BLOCK + -width % _BLOCK
     planes = np.pad(image @ _OPPONENT.T, ((_BLOCK, down), (_BLOCK, right), (0, 0)), mode="symmetric").transpose(2, 0, 1)

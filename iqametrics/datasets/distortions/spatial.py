@@ -8,12 +8,12 @@ _SCATTER_PASSES = 5
 _PATCH = 16
 _PATCH_REACH = 8
 _COLOR_BLOCK = 32
-# Counts of patches and blocks are KADID-10k's, for its 512x384 images; others get as many for their area.
+# Counts of patches and blocks are KADID-10k's, for its 512x384 images; other sizes get as many for their area.
 _AREA = 512 * 384
 
 
 def jitter(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Five passes in which each pixel is read, bilinearly, from a normally distributed offset of ``amount`` pixels."""
+    """Scatter pixels in five passes: read each, bilinearly, at a normally distributed offset of `amount` pixels."""
     height, width = image.shape[:2]
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     for _ in range(_SCATTER_PASSES):
@@ -23,7 +23,7 @@ def jitter(image: Image, amount: float, rng: np.random.Generator) -> Image:
 
 
 def sample(image: Image, y: Image, x: Image) -> Image:
-    """Bilinear samples of an image at (y, x), each (H', W'), the border replicated."""
+    """Sample an image bilinearly at (y, x), each (H', W'); the border is replicated."""
     height, width = image.shape[:2]
     y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
     top, left = y.astype(np.int32), x.astype(np.int32)
@@ -36,7 +36,7 @@ def sample(image: Image, y: Image, x: Image) -> Image:
 
 
 def non_eccentricity_patch(image: Image, patches: float, rng: np.random.Generator) -> Image:
-    """Copy that many 16x16 patches, for 512x384 pixels, to a place up to eight pixels away in each direction."""
+    """Copy 16x16 patches, `patches` for 512x384 pixels, to a position up to eight pixels away in each direction."""
     height, width = image.shape[:2]
     tall, wide = min(_PATCH, height), min(_PATCH, width)
     out = image.copy()
@@ -49,21 +49,21 @@ def non_eccentricity_patch(image: Image, patches: float, rng: np.random.Generato
 
 
 def _nearest(size: int, scale: float) -> np.ndarray:
-    """Which row or column each one shows after a nearest-neighbour resize to ``scale`` and back."""
+    """Return the row or column that each shows after a nearest-neighbour resize to `scale` and back."""
     small = max(1, round(size * scale))
     kept = ((np.arange(small) + 0.5) * size / small).astype(np.int64)
     return kept[((np.arange(size) + 0.5) * small / size).astype(np.int64)]
 
 
 def pixelate(image: Image, strength: float, rng: np.random.Generator) -> Image:
-    """Nearest-neighbour reduction by 0.95 - strength^0.6, and back."""
+    """Reduce to 0.95 - strength^0.6 of the size by nearest neighbour, and enlarge again."""
     scale = 0.95 - strength**0.6
     height, width = image.shape[:2]
     return image[_nearest(height, scale)[:, None], _nearest(width, scale)]
 
 
 def color_block(image: Image, blocks: float, rng: np.random.Generator) -> Image:
-    """Cover the image with that many 32x32 blocks, for 512x384 pixels, of random colour."""
+    """Cover the image with 32x32 blocks of random colour, `blocks` for 512x384 pixels."""
     height, width = image.shape[:2]
     tall, wide = min(_COLOR_BLOCK, height), min(_COLOR_BLOCK, width)
     out = image.copy()

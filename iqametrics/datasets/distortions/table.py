@@ -1,4 +1,4 @@
-"""The two tables of distortions, and :func:`distort`, which applies one of them."""
+"""The two tables of distortions, and `distort` to apply one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Distortion:
     """One type of distortion at five levels.
 
     Attributes:
-        id: 1..25 in KADID-10k's order, 101 and above for the extra types.
-        name: what :func:`distort` takes instead of the id.
-        family: blur, color, compression, noise, tone or spatial.
-        liqe_class: which of LIQE's eleven distortion names it belongs to; the words of PFD-IQA's prompts.
-        parameter: what the numbers of ``levels`` are.
-        levels: the parameter at levels 1 to 5.
-        apply: function of (image, parameter, generator); its result may leave [0, 1].
+        id: Number, 1..25 in KADID-10k's order, from 101 for the extra types.
+        name: Name, which `distort` takes as well as the id.
+        family: Family: "blur", "color", "compression", "noise", "tone" or "spatial".
+        liqe_class: The one of LIQE's eleven distortion names that covers it, as used in PFD-IQA's prompts.
+        parameter: Meaning of the numbers in `levels`.
+        levels: Parameter at levels 1 to 5.
+        apply: Function of (image, parameter, generator); its result may leave [0, 1].
     """
 
     id: int
@@ -90,7 +90,7 @@ _KADID: tuple[Distortion, ...] = (
     Distortion(25, "contrast_change", "tone", "contrast", "amount", (0.3, 0.15, 0, -0.4, -0.6), tone.contrast_change),
 )
 
-# Levels chosen here, to run from just visible to severe.
+# Levels chosen by this project, from just visible to severe.
 _EXTRA: tuple[Distortion, ...] = (
     Distortion(101, "webp", "compression", "jpeg compression", "quality", (60, 40, 20, 8, 1), extra.webp),
     Distortion(102, "avif", "compression", "jpeg compression", "quality", (55, 40, 25, 12, 3), extra.avif),
@@ -138,15 +138,15 @@ _EXTRA: tuple[Distortion, ...] = (
 DISTORTIONS: dict[int, Distortion] = {entry.id: entry for entry in _KADID}
 """KADID-10k's 25 types, by id."""
 EXTRA_DISTORTIONS: dict[int, Distortion] = {entry.id: entry for entry in _EXTRA}
-"""Types beyond KADID-10k, by id (from 101); no human scores belong to them."""
+"""Types beyond KADID-10k, by id (from 101); there are no human scores for them."""
 _BY_NAME = {entry.name: entry for entry in _KADID + _EXTRA}
 
 
 def find_distortion(kind: int | str) -> Distortion:
-    """The entry of either table with this id or name.
+    """Return the entry of either table with this id or name.
 
     Raises:
-        InputError: there is none.
+        InputError: If there is none.
 
     >>> find_distortion("jpeg").id, find_distortion(1).name
     (10, 'gaussian_blur')
@@ -159,21 +159,21 @@ def find_distortion(kind: int | str) -> Distortion:
 
 
 def distort(image: Image, kind: int | str, level: int, rng: np.random.Generator) -> Image:
-    """Distort an image; the same image, kind, level and state of ``rng`` give the same result.
+    """Distort an image; the same image, kind, level and state of `rng` give the same result.
 
     Args:
         image: RGB (H, W, 3), float in [0, 1]; not modified.
-        kind: id or name in :data:`DISTORTIONS` or :data:`EXTRA_DISTORTIONS`.
-        level: 1 to 5. Damage grows with it, except for KADID-10k's ``mean_shift`` and ``contrast_change``, whose third
-            level changes (next to) nothing.
-        rng: source of all randomness.
+        kind: Id or name in `DISTORTIONS` or `EXTRA_DISTORTIONS`.
+        level: Level from 1 to 5. Damage grows with it, except for KADID-10k's `mean_shift` and `contrast_change`, whose
+            third level changes (next to) nothing.
+        rng: Source of all randomness.
 
     Returns:
         Image of the same shape, float32, clipped to [0, 1].
 
     Raises:
-        InputError: unknown kind or level, or not such an image.
-        MissingExtraError: this build of Pillow lacks the codec.
+        InputError: If kind or level is unknown, or the image is of another form.
+        MissingExtraError: If this build of Pillow lacks the codec.
     """
     entry = find_distortion(kind)
     if level not in LEVELS:

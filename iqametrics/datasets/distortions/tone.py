@@ -21,22 +21,22 @@ def tone_curve(image: Image, *points: tuple[float, float]) -> Image:
 
 
 def brighten(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Tone curve through (0.5, 0.5 + amount / 2)."""
+    """Apply the tone curve through (0.5, 0.5 + amount / 2)."""
     return tone_curve(image, (0.5, 0.5 + amount / 2))
 
 
 def darken(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Tone curve through (0.5, 0.5 - amount / 2)."""
+    """Apply the tone curve through (0.5, 0.5 - amount / 2)."""
     return tone_curve(image, (0.5, 0.5 - amount / 2))
 
 
 def mean_shift(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Add ``amount`` to every value."""
+    """Add `amount` to every value."""
     return image + np.float32(amount)
 
 
 def grey_levels(histogram: npt.NDArray[np.int64], levels: int) -> npt.NDArray[np.float32]:
-    """Table that maps 256 grey values to at most ``levels`` of them with little squared error (Lloyd; multi-Otsu)."""
+    """Compute a table from 256 grey values to at most `levels` of little squared error (Lloyd; multi-Otsu)."""
     values = np.arange(256) / 255
     count = np.cumsum(histogram)
     quantiles = (np.arange(levels) + 0.5) / levels * count[-1]
@@ -44,7 +44,7 @@ def grey_levels(histogram: npt.NDArray[np.int64], levels: int) -> npt.NDArray[np
     mass = np.concatenate([[0], count])
     moment = np.concatenate([[0], np.cumsum(histogram * values)])
     for _ in range(_LLOYD_STEPS):
-        # A class holds the values between the midpoints of neighbouring centres; its new centre is their mean.
+        # A class is the values between the midpoints of neighbouring centres; its new centre is their mean.
         edges = np.concatenate([[0], np.searchsorted(values, (centres[1:] + centres[:-1]) / 2), [256]])
         size = mass[edges[1:]] - mass[edges[:-1]]
         moved = np.where(size > 0, (moment[edges[1:]] - moment[edges[:-1]]) / np.maximum(size, 1), centres)
@@ -55,17 +55,17 @@ def grey_levels(histogram: npt.NDArray[np.int64], levels: int) -> npt.NDArray[np
 
 
 def quantization(image: Image, levels: float, rng: np.random.Generator) -> Image:
-    """At most ``levels`` grey levels a channel, placed by the image's own histogram (all channels together)."""
+    """Reduce to at most `levels` grey levels a channel, placed by the image's histogram of all channels."""
     pixels = to_uint8(image)
     return grey_levels(np.bincount(pixels.ravel(), minlength=256), int(levels))[pixels]
 
 
 def high_sharpen(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Unsharp mask on luma: ``amount`` times the difference to a Gaussian blur of sigma 3."""
+    """Sharpen by an unsharp mask on luma: add `amount` times the difference to a Gaussian blur of sigma 3."""
     grey = luma(image)
     return image + np.float32(amount) * (grey - gaussian_blur(grey, 3.0))[..., None]
 
 
 def contrast_change(image: Image, amount: float, rng: np.random.Generator) -> Image:
-    """Tone curve through (0.3, 0.25 - amount / 4) and (0.7, 0.75 + amount / 4): S-shaped for a positive amount."""
+    """Apply the tone curve through (0.3, 0.25 - amount / 4) and (0.7, 0.75 + amount / 4), S-shaped for amount > 0."""
     return tone_curve(image, (0.3, 0.25 - amount / 4), (0.7, 0.75 + amount / 4))

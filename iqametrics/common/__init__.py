@@ -1,0 +1,1 @@
+"""What every other room may need: files, locks, digests, names, fields, devices; imports no torch."""

@@ -1,0 +1,59 @@
+"""Which device computes: one rule for scoring, training and benchmark."""
+
+from typing import TYPE_CHECKING
+
+from iqametrics.errors import IqaError
+
+if TYPE_CHECKING:
+    import torch
+
+AUTO = "auto"
+DEVICES = (AUTO, "cpu", "cuda", "mps")
+"""What the command line offers."""
+
+
+def best_device() -> str:
+    """Name the fastest kind of device that is there: "cuda", else "mps", else "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def find_device(name: "str | torch.device", *, error: type[IqaError], what: str = "device") -> "torch.device":
+    """Give the device of a name, after a look that it is there.
+
+    Args:
+        name: "auto" for the fastest that is there, or a device as torch names it: "cpu", "cuda", "cuda:1", "mps".
+        error: Class of the error where there is no such device.
+        what: How the message calls the option.
+    """
+    import torch
+
+    try:
+        device = torch.device(best_device() if name == AUTO else name)
+        if not _is_there(device):
+            raise RuntimeError("this machine has none")
+    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as reason:
+        told = (str(reason) or type(reason).__name__).splitlines()[0]
+        raise error(f"{what} {str(name)!r} cannot be used here ({told}); use 'cpu' or 'auto'") from reason
+    return device
+
+
+def _is_there(device: "torch.device") -> bool:
+    """Look for a device; for one that is neither CUDA nor MPS, torch raises the reason why it is not there."""
+    import torch
+
+    if device.type == "cuda":
+        # No tensor on it: of several processes, each would take memory of the first GPU.
+        return (device.index or 0) < torch.cuda.device_count()
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    torch.empty(1, device=device)
+    return True
+
+
+def as_float64(tensor: "torch.Tensor") -> "torch.Tensor":
+    """Give a tensor in float64: where it is, or on the CPU where its device (MPS) has no float64."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()

@@ -1,0 +1,1 @@
+"""Interfaces of other packages over our metrics, for code that was written against them."""
