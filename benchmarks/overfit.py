@@ -38,6 +38,7 @@ from iqametrics.datasets.distortions import distort, find_distortion
 from iqametrics.errors import DataError
 from iqametrics.evaluation import srcc
 from iqametrics.images import read_image
+from iqametrics.methods import named_class, objectives
 from iqametrics.nn.text_features import read_text_features
 from iqametrics.objective import Batch, Objective, Statistics
 from iqametrics.pfd_iqa.config import PfdIqaConfig
@@ -49,7 +50,6 @@ from iqametrics.training.environment import this_session
 from iqametrics.training.loop import step_seed
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.resume import Progress, load_state, save_state
-from iqametrics.training.run import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "docs" / "example" / "seeding.jpg"
@@ -187,8 +187,7 @@ def build(method: str, work: Path, batch: Batch, *, whole: bool) -> Objective:
     recipe = read_recipe(f"paper/{method}", data={"csv": "none"})
     files = {key: str(starting_file(value, work, batch)) for key, value in recipe.init.items() if key != "teacher"}
     if method != "pfd-iqa":
-        module, _, name = OBJECTIVES[method].partition(":")
-        objective_class = getattr(__import__(module, fromlist=[name]), name)
+        objective_class: type[Objective] = named_class(objectives()[method])
         changes = {"dropout": 0.0, "frozen_levels": 0 if whole else 5} if method.startswith("bpclip") else {}
         return objective_class.from_recipe(method, dict(recipe.model) | changes, files)
     teacher = build("pfd-teacher", work, batch, whole=whole)

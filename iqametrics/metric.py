@@ -10,8 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.errors import InputError, WeightsError
-from iqametrics.images import MAX_PIXELS, ImageSource, check_pair, to_image_list
+from iqametrics.images import ImageSource, check_pair, to_image_list
 from iqametrics.spec import MetricSpec, Mode
+
+MAX_ENLARGED_SIDE = 1024
+"""Greatest `min_side` and `short_side`: a checkpoint could otherwise ask for gigabytes to look at a thumbnail."""
+
+_MAX_ENLARGED_PIXELS = 2**24
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,13 @@ class Sizing:
     short_side: int | None = None
 
     def __post_init__(self) -> None:
-        sides = [side for side in (self.min_side, self.short_side, self.max_side) if side is not None]
+        sides = [self.min_side, *(side for side in (self.short_side, self.max_side) if side is not None)]
         if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
             raise ValueError(f"sides {sides} are not all whole numbers from 1 up")
+        if max(self.min_side, self.short_side or 1) > MAX_ENLARGED_SIDE:
+            raise ValueError(
+                f"min_side and short_side are {MAX_ENLARGED_SIDE} at most, since small images grow to them"
+            )
         if sides != sorted(sides):
             raise ValueError(
                 f"sizing needs min_side <= short_side <= max_side, not {self.min_side}, {self.short_side} and "
@@ -63,7 +72,7 @@ class Sizing:
         """Give the height and width at which an image of this height and width is looked at.
 
         Raises:
-            InputError: The image is so narrow that it would grow beyond all bounds (only without `max_side`).
+            InputError: The image is so narrow that it would grow beyond all bounds.
 
         Examples:
             >>> Sizing(64, 1024).fit(3000, 4000), Sizing(64, 1024).fit(32, 48), Sizing(64).fit(600, 800)
@@ -76,7 +85,7 @@ class Sizing:
         if self.max_side is not None:
             scale = min(scale, self.max_side / longer)
         fitted = (max(self.min_side, round(height * scale)), max(self.min_side, round(width * scale)))
-        if scale > 1 and fitted[0] * fitted[1] > MAX_PIXELS:
+        if fitted[0] * fitted[1] > max(height * width, _MAX_ENLARGED_PIXELS):
             raise InputError(
                 f"an image of {width}x{height} is too narrow to be scaled up to a shorter side of "
                 f"{self.short_side or self.min_side}; crop it"
@@ -145,6 +154,7 @@ class Metric(nn.Module):
         sizing: The size at which it looks at images.
         tag: Name of the checkpoint.
         as_loss: Whether calls return a loss with gradients in place of scores.
+        alias: What it is called in place of name and tag, where two checkpoints have the same; None where they do not.
     """
 
     spec: ClassVar[MetricSpec]
@@ -156,6 +166,7 @@ class Metric(nn.Module):
         self.sizing = sizing
         self.tag = tag
         self.as_loss = False
+        self.alias: str | None = None
         self.requires_grad_(False)
         self.eval()
 
@@ -226,7 +237,7 @@ class Metric(nn.Module):
     @property
     def full_name(self) -> str:
         """Name with the checkpoint's tag, e.g. "pfd-iqa.lite"."""
-        return f"{self.spec.name}.{self.tag}"
+        return self.alias or f"{self.spec.name}.{self.tag}"
 
     @property
     def mode(self) -> Mode:
@@ -284,10 +295,11 @@ class Metric(nn.Module):
             gradient goes to the references.
 
         Raises:
-            InputError: An image cannot be scored; a reference is missing, superfluous or of another size.
+            InputError: An image cannot be scored, or its score would not be a finite number; a reference is missing,
+                superfluous or of another size.
         """
         with nullcontext() if self.as_loss else torch.no_grad():
-            scores = self._scores(to_image_list(dist), ref)
+            scores = self.checked(self._scores(to_image_list(dist), ref))
         if not self.as_loss:
             return scores
         low, high = self.score_range
@@ -329,6 +341,22 @@ class Metric(nn.Module):
         if len(images) != 1:
             raise InputError(f"encode_reference takes one image, not {len(images)}; call it once a reference")
         return self._encode(images)
+
+    def checked(self, values: Tensor) -> Tensor:
+        """Return what was computed of N images, (N,), unless one of the values is no finite number.
+
+        Raises:
+            InputError: One is NaN or infinite: weights that are each finite can give that, and so can half precision.
+        """
+        finite = values.isfinite()
+        if not finite.all():
+            index = int(finite.logical_not().nonzero()[0])
+            which = f"image {index}" if len(values) > 1 else "the image"
+            raise InputError(
+                f"{self.full_name} gives {values[index].item()} for {which}; the checkpoint or the dtype does not suit "
+                "it, try float32"
+            )
+        return values
 
     def extra_repr(self) -> str:
         """Name and sizing, for `print(metric)`."""

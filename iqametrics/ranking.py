@@ -16,16 +16,16 @@ UNCHAINED = (-1, ORIGINAL)
 
 
 def order_loss(scores: Tensor, ranks: Tensor, chains: Tensor, *, margin: float) -> Tensor:
-    """Give the mean of max(0, margin * (r_i - r_j) - (p_i - p_j)) over the pairs in which i is known to be better.
+    """Compute the mean of max(0, margin * (r_i - r_j) - (p_i - p_j)) over the pairs in which i is known to be better.
 
     These are pairs of one image's versions with r_i > r_j, of the same kind of damage or of the original with any.
 
     Args:
-        scores: predictions p, (N,).
-        ranks: places r in [0, 1], higher is better, (N,).
-        chains: (N, 2) int64: which image it is a version of, -1 for what stands alone, and the kind of damage,
+        scores: Predictions p, (N,).
+        ranks: Places r in [0, 1], higher is better, (N,).
+        chains: Rows (N, 2) int64: which image it is a version of, -1 for what stands alone, and the kind of damage,
             `ORIGINAL` for none.
-        margin: how far apart the scores of ranks 0 and 1 should be at least.
+        margin: How far apart the scores of ranks 0 and 1 should be at least.
 
     Returns:
         A scalar, 0 where every pair is as far apart as it should be or there is no pair.
@@ -40,7 +40,7 @@ def order_loss(scores: Tensor, ranks: Tensor, chains: Tensor, *, margin: float) 
 
 
 def number_chains(names: Iterable[tuple[Hashable, Hashable | None]]) -> list[tuple[int, int]]:
-    """Give the rows of `order_loss`'s `chains` for pairs of an image's name and a kind's, None being the original."""
+    """Return the rows of `order_loss`'s `chains` for pairs of an image's name and a kind's, None being the original."""
     images: dict[Hashable, int] = {}
     kinds: dict[Hashable, int] = {}
     return [

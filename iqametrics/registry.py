@@ -1,6 +1,6 @@
 """Names of metrics and checkpoints, and what can be known or made from a name.
 
-Nothing here imports torch until `create_metric` is called: a method's package declares its metrics in `SPECS`, and
+Nothing here imports torch until `create_metric` is called: a method's package declares its metrics (`methods.py`), and
 its code is imported when a metric is first made.
 """
 
@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,22 +17,32 @@ from typing import TYPE_CHECKING, Any
 from iqametrics.common.devices import find_device
 from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
-from iqametrics.spec import MetricSpec, Mode
-from iqametrics.weights.header import read_metadata
-from iqametrics.weights.hub import HUB, fetch, fetch_checkpoint, parse_reference
-from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest, verified_bytes
+from iqametrics.methods import metric_specs, named_class, register_method, unregister_metric
+from iqametrics.naming import HUB, SUFFIX, MetricName, parse_name
+from iqametrics.spec import Method, MetricSpec, Mode
+from iqametrics.weights.hub import parse_reference
+from iqametrics.weights.locate import Source, check_metric, open_source, own_entry, read_entry, read_own, source_of
+from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest
 
 if TYPE_CHECKING:
     import torch
 
     from iqametrics.metric import Metric
 
-METRIC_PACKAGES = ("iqametrics.bpclip", "iqametrics.pfd_iqa")
-"""Packages whose `SPECS` are the built-in metrics."""
+__all__ = [
+    "LiteCheckpointWarning",
+    "MetricInfo",
+    "checkpoint_tags",
+    "create_metric",
+    "find_checkpoint",
+    "list_metrics",
+    "metric_info",
+    "metric_spec",
+    "register_metric",
+    "unregister_metric",
+]
 
 LITE = "lite"
-
-_registered: dict[str, MetricSpec] = {}
 
 
 class LiteCheckpointWarning(UserWarning):
@@ -55,7 +64,8 @@ class MetricInfo:
         differentiable: Whether the score has a useful gradient.
         paper: Title, venue and year.
         paper_url: Where the paper is.
-        checkpoint: Manifest entry of the checkpoint (file, bytes, sha256, ...); None where there is none.
+        checkpoint: Manifest entry of the checkpoint (file, bytes, sha256, ...), or the like of one where a file was
+            named (its source is "file", or "hub"); None where there is none.
         metadata: What the checkpoint says of itself (config, sizing, training, licence, results, sources); for one on
             the Hub, what the manifest says of it (config, training, licence, results): nothing is fetched for this.
     """
@@ -83,26 +93,17 @@ class MetricInfo:
         return {"full_name": self.full_name, **asdict(self)}
 
 
-def register_metric(spec: MetricSpec) -> None:
-    """Add a metric of your own; its factory is imported when it is first made.
+def register_metric(metric: MetricSpec | Method) -> None:
+    """Add a metric of your own, in this process; an installed package declares it for all (docs/extending.md).
 
     Args:
-        spec: The constants of the metric; `spec.factory` names a subclass of `iqametrics.metric.Metric`.
+        metric: The constants of the metric, whose `factory` names a subclass of `iqametrics.metric.Metric`; or a whole
+            method with its metrics, objectives, recipes and table rows, so that it can be trained and benchmarked too.
 
     Raises:
-        ValueError: The name is taken, or has a dot, a slash or a space in it.
+        ValueError: If a name is taken, or has a dot, a slash or a space in it.
     """
-    if spec.name in _specs():
-        raise ValueError(f"a metric named {spec.name!r} is registered already; choose another name")
-    _check_name(spec.name)
-    _registered[spec.name] = spec
-
-
-def unregister_metric(name: str) -> None:
-    """Take back what `register_metric` added."""
-    if name not in _registered:
-        raise UnknownMetricError(f"no metric {name!r} was registered with register_metric")
-    del _registered[name]
+    register_method(Method(metrics=(metric,)) if isinstance(metric, MetricSpec) else metric)
 
 
 def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[str]:
@@ -121,7 +122,7 @@ def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[s
     """
     if mode not in (None, "fr", "nr"):
         raise UnknownMetricError(f"unknown mode {mode!r}; use 'fr', 'nr' or None")
-    names = sorted(name for name, spec in _specs().items() if mode in (None, spec.mode))
+    names = sorted(name for name, spec in metric_specs().items() if mode in (None, spec.mode))
     return [*names, *_baselines().list_baselines(mode)] if baselines else names
 
 
@@ -129,32 +130,48 @@ def metric_spec(name: str) -> MetricSpec:
     """Give the constants of a metric.
 
     Args:
-        name: Its name, with or without a tag.
+        name: Its name, with or without a tag or file.
 
     Raises:
         UnknownMetricError: There is no such metric or checkpoint.
     """
-    return split_name(name)[0]
+    return find_metric(name)[0]
 
 
-def split_name(name: str) -> tuple[MetricSpec, str | None]:
-    """Split "metric" or "metric.tag" and look both up.
+def find_metric(name: str) -> tuple[MetricSpec, MetricName]:
+    """Read a metric's name, with or without tag or file, and look up the metric and the tag; no file is looked at.
 
     Raises:
         UnknownMetricError: There is no such metric, or it has no such checkpoint.
         MissingExtraError: It is a metric of a package that is not installed.
+        WeightsError: It takes no weights, or the reference to the Hub is not of the right form.
     """
-    if "/" in str(name):
-        return _baselines().resolve(name), None
-    specs = _specs()
-    metric, _, tag = str(name).partition(".")
-    if metric not in specs:
-        raise UnknownMetricError(_unknown("metric", metric, specs, "list_metrics()"))
-    if tag:
-        find_checkpoint(metric, tag)
-    elif "." in str(name):
-        raise UnknownMetricError(f"{name!r} has a dot but no checkpoint after it; leave out the dot")
-    return specs[metric], tag or None
+    named = parse_name(name)
+    if "/" in named.metric:
+        spec = _baselines().resolve(named.metric)
+        _refuse_weights(spec, named.weights)
+        return spec, named
+    specs = metric_specs()
+    if named.metric not in specs:
+        raise UnknownMetricError(_unknown("metric", named.metric, specs, "list_metrics()"))
+    if named.weights is not None:
+        _check_weights(named, named.weights)
+    elif named.tag is not None:
+        find_checkpoint(named.metric, named.tag)
+    return specs[named.metric], named
+
+
+def check_name(name: str) -> None:
+    """Refuse in milliseconds what `create_metric` would refuse, as far as a name, a tag or a file's header show it.
+
+    Raises:
+        UnknownMetricError: There is no such metric, or it has no such checkpoint.
+        MissingExtraError: It is a metric of a package that is not installed.
+        WeightsError: The file is missing, damaged, no checkpoint, or that of another metric.
+    """
+    named = find_metric(name)[1]
+    if named.weights is not None:
+        read_own(named)
 
 
 def checkpoint_tags(metric: str) -> list[str]:
@@ -191,22 +208,27 @@ def metric_info(name: str) -> MetricInfo:
     """Tell all that is known of a metric, without importing torch.
 
     Args:
-        name: Its name, with a tag for a checkpoint other than the default one.
+        name: Its name, with a tag or a file for a checkpoint other than the default one, as for `create_metric`.
 
     Raises:
         UnknownMetricError: There is no such metric or checkpoint.
-        WeightsError: The checkpoint's file is missing or damaged.
+        WeightsError: The checkpoint's file is missing or damaged, or on the Hub and not fetched.
     """
-    spec, tag = split_name(name)
+    spec, named = find_metric(name)
     entries = read_manifest(WEIGHTS_FOLDER).of_metric(spec.name)
-    entry = next((e for e in entries if (e.default if tag is None else e.tag == tag)), None)
+    entry: CheckpointEntry | None
+    metadata: dict[str, Any] = {}
+    if named.weights is not None:
+        entry, metadata = own_entry(named)
+    elif entry := next((e for e in entries if (e.default if named.tag is None else e.tag == named.tag)), None):
+        metadata = read_entry(entry, WEIGHTS_FOLDER)
     constants = {key: value for key, value in asdict(spec).items() if key != "factory"}
     return MetricInfo(
         **constants,
         tag=entry.tag if entry else None,
         tags=tuple(e.tag for e in entries),
         checkpoint=entry,
-        metadata=_metadata(entry) if entry else {},
+        metadata=metadata,
     )
 
 
@@ -221,8 +243,9 @@ def create_metric(
     """Make a metric, ready to score.
 
     Args:
-        name: "bpclip-fr", "bpclip-nr", "pfd-iqa" (see `list_metrics`), with or without a tag: "pfd-iqa.lite"; or a
-            metric of piq or pyiqa: "piq/fsim".
+        name: "bpclip-fr", "bpclip-nr", "pfd-iqa" (see `list_metrics`), with or without a checkpoint: its tag
+            ("pfd-iqa.lite"), a file ("pfd-iqa=mine.safetensors") or one on the Hub ("pfd-iqa=hub:ORG/NAME@REVISION");
+            or a metric of piq or pyiqa: "piq/fsim". In "pfd-iqa.mine=FILE" the tag is what the file shall be called.
         weights: "default", the tag of a checkpoint ("lite"), the path of a .safetensors file, a published checkpoint as
             "hub:ORG/NAME@REVISION" with the 40 digits of a commit (and ":FILE" where the file is not
             "model.safetensors"), or None for the architecture of the paper's size with random weights (tag
@@ -239,51 +262,24 @@ def create_metric(
     Warns:
         LiteCheckpointWarning: "default" gave a lite checkpoint. Ask for it by name to be rid of the warning.
     """
-    spec, tag = split_name(name)
+    spec, named = find_metric(name)
+    if weights != "default" and (named.tag is not None or named.weights is not None):
+        raise UnknownMetricError(f"{name!r} names a checkpoint and weights={weights!r} another; leave out one")
     if "/" in spec.name:
         return _finished(_make_baseline(spec, weights), device, dtype, as_loss)
-    if tag is not None:
-        if weights != "default":
-            raise UnknownMetricError(f"{name!r} names a checkpoint and weights={weights!r} another; leave out one")
-        weights = tag
-    # What has no torch in it is checked first: a wrong tag or a missing file should not cost seconds.
-    entry = _manifest_entry(spec.name, weights)
-    if weights == "default" and entry is not None and entry.tag == LITE:
+    source = _chosen(spec, named, weights)
+    if weights == "default" and named.tag is None and isinstance(source, CheckpointEntry) and source.tag == LITE:
         warnings.warn(
             f"{spec.name}: this is the small checkpoint {spec.name}.{LITE}, not the model of the paper's size; ask for "
             f"{spec.name}.{LITE} by name to be rid of this warning",
             LiteCheckpointWarning,
             stacklevel=2,
         )
-    content = None if weights is None else _read_weights(entry, weights)
-    factory = _import_factory(spec)
-    if content is None:
-        metric = factory.untrained(spec)
-    else:
-        metric = _from_bytes(factory, spec, content, str(weights) if entry is None else entry.file)
+    # What has no torch in it is checked first: a wrong tag or a missing file should not cost seconds.
+    content = None if source is None else open_source(spec.name, source, WEIGHTS_FOLDER)
+    factory: type[Metric] = named_class(spec.factory)
+    metric = factory.untrained(spec) if content is None else _from_content(factory, spec, content, named.tag)
     return _finished(metric, device, dtype, as_loss)
-
-
-def _specs() -> dict[str, MetricSpec]:
-    return {**_declared(METRIC_PACKAGES), **_registered}
-
-
-@lru_cache(maxsize=4)
-def _declared(packages: tuple[str, ...]) -> dict[str, MetricSpec]:
-    specs: dict[str, MetricSpec] = {}
-    for package in packages:
-        for spec in importlib.import_module(package).SPECS:
-            if spec.name in specs:
-                raise ValueError(f"{package} declares the metric {spec.name!r}, which another package declares too")
-            _check_name(spec.name)
-            specs[spec.name] = spec
-    return specs
-
-
-def _check_name(name: str) -> None:
-    # A dot begins the tag, and a name is part of file names.
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise ValueError(f"{name!r} is no name for a metric; use lower-case words and digits joined by hyphens")
 
 
 def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:
@@ -292,53 +288,46 @@ def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:
     return f"unknown {what} {name!r}; {hint}known: {', '.join(known) or 'none'} (see {where})"
 
 
-def _manifest_entry(metric: str, weights: str | os.PathLike[str] | None) -> CheckpointEntry | None:
-    """Find the manifest entry that `weights` means; None where it means a file of the user's or nothing."""
-    if weights is None or not isinstance(weights, str) or weights.endswith(".safetensors") or weights.startswith(HUB):
-        return None
+def _chosen(spec: MetricSpec, named: MetricName, weights: str | os.PathLike[str] | None) -> Source | None:
+    """Find what the name and `weights` mean: a manifest entry, a reference to the Hub, a file, or no weights."""
+    if named.weights is not None:
+        return source_of(named.weights)
+    if weights is None or (isinstance(weights, str) and weights.startswith(HUB)):
+        return weights
+    if not isinstance(weights, str) or weights.endswith(SUFFIX):
+        return Path(weights)
     if Path(weights).name != weights:
-        raise WeightsError(f"{weights}: is neither a checkpoint's tag nor a .safetensors file; give one of these")
-    return find_checkpoint(metric, None if weights == "default" else weights)
+        raise WeightsError(f"{weights}: is neither a checkpoint's tag nor a {SUFFIX} file; give one of these")
+    return find_checkpoint(spec.name, named.tag if weights == "default" else weights)
 
 
-def _read_weights(entry: CheckpointEntry | None, weights: str | os.PathLike[str]) -> bytes:
-    if entry is not None and entry.source == "bundled":
-        return verified_bytes(entry.file, entry.sha256, WEIGHTS_FOLDER)
-    if entry is not None:
-        path = fetch_checkpoint(entry)
-    elif str(weights).startswith(HUB):
-        path = fetch(parse_reference(str(weights))).path
-    else:
-        path = Path(weights)
-    read_metadata(path)  # refuses what is no checkpoint before the whole file is read
-    return path.read_bytes()
-
-
-def _metadata(entry: CheckpointEntry) -> dict[str, Any]:
-    if entry.source == "bundled":
-        return read_metadata(WEIGHTS_FOLDER / entry.file)
-    return {
-        "config": entry.config,
-        "training": {"data": entry.training_data},
-        "licence": entry.licence,
-        "results": entry.results,
-    }
-
-
-def _import_factory(spec: MetricSpec) -> "type[Metric]":
-    module, _, name = spec.factory.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def _from_bytes(factory: "type[Metric]", spec: MetricSpec, content: bytes, source: str) -> "Metric":
-    from iqametrics.weights.checkpoint import parse_checkpoint
-
-    metadata, tensors = parse_checkpoint(content, source=source, folder=WEIGHTS_FOLDER)
-    if metadata["metric"] != spec.name:
-        raise WeightsError(
-            f"{source}: is a checkpoint of {metadata['metric']}, not of {spec.name}; ask for that metric"
+def _check_weights(named: MetricName, weights: str) -> None:
+    """Check how weights are written, and that they are not called what a checkpoint of the manifest is called."""
+    tags = checkpoint_tags(named.metric)
+    if weights.startswith(HUB):
+        parse_reference(weights)
+    elif weights in tags and not Path(weights).exists():
+        raise WeightsError(f"{weights}: is no file; for the checkpoint of that name write {named.metric}.{weights}")
+    if named.tag in tags:
+        raise UnknownMetricError(
+            f"{named.metric}.{named.tag} is a checkpoint of its own; call {weights} by another tag, or leave it out"
         )
-    return factory.from_checkpoint(spec, metadata, tensors, metadata["tag"])
+    if named.tag is not None and not re.fullmatch(r"[\w.+-]{1,100}", named.tag):
+        raise UnknownMetricError(f"{named.tag!r} is no tag; use letters, digits, dots, hyphens and underscores")
+
+
+def _from_content(
+    factory: "type[Metric]", spec: MetricSpec, content: tuple[str, Path | bytes], label: str | None
+) -> "Metric":
+    from iqametrics.weights.checkpoint import load_checkpoint, parse_checkpoint
+
+    source, stored = content
+    if isinstance(stored, Path):
+        metadata, tensors = load_checkpoint(stored, folder=WEIGHTS_FOLDER)
+    else:
+        metadata, tensors = parse_checkpoint(stored, source=source, folder=WEIGHTS_FOLDER)
+    check_metric(spec.name, metadata, source)
+    return factory.from_checkpoint(spec, metadata, tensors, label or metadata["tag"])
 
 
 def _baselines() -> ModuleType:
@@ -348,10 +337,15 @@ def _baselines() -> ModuleType:
 
 def _make_baseline(spec: MetricSpec, weights: str | os.PathLike[str] | None) -> "Metric":
     if weights != "default":
-        package = spec.name.partition("/")[0]
-        raise WeightsError(f"{spec.name} has the weights that {package} gives it; leave out weights={str(weights)!r}")
-    metric: Metric = _import_factory(spec).from_package(spec)  # type: ignore[attr-defined]
+        _refuse_weights(spec, str(weights))
+    metric: Metric = named_class(spec.factory).from_package(spec)
     return metric
+
+
+def _refuse_weights(spec: MetricSpec, weights: str | None) -> None:
+    if weights is not None:
+        package = spec.name.partition("/")[0]
+        raise WeightsError(f"{spec.name} has the weights that {package} gives it; leave out {weights!r}")
 
 
 def _finished(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from iqametrics.errors import InputError, IqaError
-from iqametrics.images import check_pair, read_image
+from iqametrics.images import check_sizes, read_image
 from iqametrics.metric import Metric, ReferenceFeatures, Sizing
 
 MAX_HELD_BYTES = 2**29
@@ -359,7 +359,7 @@ class _Scoring:
             raise InputError(item.reference_error or f"{item.image}: has no reference; give one")
         size, features = self.references.get(item.reference)
         # The sizes in the files are compared: preprocessing could make different ones equal.
-        check_pair(_shaped(slot.picture.result().size), _shaped(size), item.image)
+        check_sizes(slot.picture.result().size, size, item.image)
         return features
 
     def _rows(self, slot: _Slot) -> Iterator[Row]:
@@ -376,11 +376,6 @@ class _Scoring:
             )
 
 
-def _shaped(size: tuple[int, int]) -> Tensor:
-    """Return a placeholder of an image's shape that takes no memory."""
-    return torch.empty(()).expand(3, *size)
-
-
 def _decode(path: str, sizings: frozenset[Sizing]) -> _Picture:
     """Read an image and preprocess it by each sizing; the full image is not kept."""
     image = read_image(path)
@@ -393,17 +388,11 @@ def _apply(metric: Metric, images: list[Tensor], refs: list[ReferenceFeatures]) 
     try:
         batch = torch.stack(images)
         scores = metric(batch, ReferenceFeatures.cat(refs)) if refs else metric(batch)
-        return [_finite(score) for score in scores.tolist()]
+        return list(scores.tolist())
     except (IqaError, RuntimeError, MemoryError) as error:
         if len(images) == 1:
             return [_one_line(error)]
     return [result for index, image in enumerate(images) for result in _apply(metric, [image], refs[index : index + 1])]
-
-
-def _finite(score: float) -> float | str:
-    if score - score == 0:
-        return score
-    return f"the score is {score}; the checkpoint or the dtype does not suit this image, try float32"
 
 
 def _one_line(error: BaseException) -> str:

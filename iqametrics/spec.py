@@ -1,9 +1,17 @@
-"""What is constant about a metric, known without importing torch."""
+"""What a method declares of itself: its metrics, what can be trained, its recipes and its paper's tables; no torch.
 
-from dataclasses import dataclass
+A method's package holds one `METHOD`, a `Method`. The packages in the tree, those that are installed beside this one
+(entry points `iqametrics.metrics`) and `register_metric` all give the same record.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Mode = Literal["fr", "nr"]
+Shares = Literal["6:2:2", "8:2"]
+Protocol = Literal["6:2:2", "8:2", "official", "cross"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,3 +39,68 @@ class MetricSpec:
     paper: str
     paper_url: str
     factory: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperTable:
+    """A table of a paper, whose numbers stand in a file.
+
+    Attributes:
+        id: What the command line calls it, e.g. "bpclip-table2".
+        title: What it compares.
+        paper: Title, venue and year.
+        file: CSV of its numbers, with the columns row,train,dataset,statistic,value,std,note; comment lines on top say
+            what was set right and what looks like a slip of the paper.
+        protocol: Shares of training, validation and test part, the dataset's own split ("official"), or training on
+            another dataset ("cross").
+        shares: How a dataset with ("fr") and without ("nr") references is split, where its own split is not used.
+        mode: Which kind its compared methods are: some names mean a method of either kind.
+        is_cost: Whether it is about cost, which is measured and not trained for.
+    """
+
+    id: str
+    title: str
+    paper: str
+    file: Path
+    protocol: Protocol
+    shares: Mapping[Mode, Shares] = field(default_factory=lambda: {"fr": "8:2", "nr": "8:2"})
+    mode: Mode = "nr"
+    is_cost: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """A row of a paper's table that a method of this package fills by training.
+
+    Attributes:
+        table: Id of the table, of the method's own paper or of another one.
+        row: Name of the row as the paper prints it; a row that the paper does not have is added, without numbers.
+        metrics: What is trained on a dataset with ("fr") and on one without ("nr") references.
+        changes: `table.key=value` changes of the recipe that make the row.
+    """
+
+    table: str
+    row: str
+    metrics: Mapping[Mode, str]
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """All that a method declares of itself.
+
+    Attributes:
+        metrics: The constants of its metrics.
+        objectives: What can be trained, by the name that a recipe's `metric.name` gives (most often a metric's), and
+            "module:Class" of the `iqametrics.objective.Objective` that says how.
+        recipes: Folder of its recipes: SIZE/NAME.toml and SIZE/NAME/DATASET.toml, NAME being one of `objectives`, so
+            that a recipe is called "lite/bpclip-nr" or "paper/bpclip-fr/kadid10k". None where it has none.
+        tables: The tables of its paper.
+        rows: The rows of these tables, and of other papers' tables, that it fills.
+    """
+
+    metrics: tuple[MetricSpec, ...] = ()
+    objectives: Mapping[str, str] = field(default_factory=dict)
+    recipes: Path | None = None
+    tables: tuple[PaperTable, ...] = ()
+    rows: tuple[TableRow, ...] = ()

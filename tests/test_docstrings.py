@@ -30,7 +30,6 @@ NOT_YET = (
     "iqametrics/bpclip/__init__.py",
     "iqametrics/pfd_iqa/__init__.py",
     "iqametrics/datasets/catalogue.py",
-    "iqametrics/datasets/csv_dataset.py",
     "iqametrics/datasets/synthetic.py",
 )
 

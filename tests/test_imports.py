@@ -17,17 +17,17 @@ PACKAGE = Path(__file__).resolve().parent.parent / "iqametrics"
 # Lowest first. A module may import from its own layer and from those below.
 LAYERS = [
     {"errors"},
-    {"common", "spec"},
+    {"common", "spec", "naming", "plugins", "methods"},
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective", "ranking"},
     {"registry", "scoring"},
-    {"bpclip", "pfd_iqa", "baselines", "gate"},
+    {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
     {"training", "benchmark", "compat"},
     {"__init__"},
     {"cli", "__main__"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
-LAZY_BY_NAME = {"registry", "__init__"}  # these hold module paths as text, on purpose
+LAZY_BY_NAME = {"registry", "methods", "plugins", "__init__"}  # these hold module paths as text, on purpose
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
 

@@ -20,10 +20,12 @@ from iqametrics import (
     WeightsError,
     create_metric,
     list_metrics,
+    methods,
     metric_info,
     register_metric,
     registry,
 )
+from iqametrics.spec import Method
 from iqametrics.weights.checkpoint import save_checkpoint
 from iqametrics.weights.manifest import read_manifest
 
@@ -64,9 +66,9 @@ class TestNames:
 
     def test_a_metric_of_ones_own(self, fake_metrics):
         assert "fake-nr" in list_metrics("nr")
-        with pytest.raises(ValueError, match="registered already"):
+        with pytest.raises(ValueError, match="is there already"):
             register_metric(fakes.FakeNr.spec)
-        with pytest.raises(ValueError, match="registered already"):
+        with pytest.raises(ValueError, match="is there already"):
             register_metric(replace(fakes.FakeNr.spec, name="pfd-iqa"))
 
     @pytest.mark.parametrize("name", ["a.b", "a/b", "A", "a b", "", "-a"])
@@ -75,8 +77,8 @@ class TestNames:
             register_metric(replace(fakes.FakeNr.spec, name=name))
 
     def test_two_packages_with_one_name(self, monkeypatch):
-        monkeypatch.setattr(registry, "METRIC_PACKAGES", (*registry.METRIC_PACKAGES, "fakes", "fakes"))
-        with pytest.raises(ValueError, match="another package declares"):
+        monkeypatch.setattr(methods, "METRIC_PACKAGES", (*methods.METRIC_PACKAGES, "fakes", "fakes"))
+        with pytest.raises(ValueError, match="a metric named 'fake-nr' is there already"):
             list_metrics()
 
     def test_unregister(self):
@@ -132,7 +134,7 @@ class TestCreate:
     def test_no_gradient_no_loss(self, fake_metrics, monkeypatch):
         spec = replace(fakes.FakeNr.spec, differentiable=False)
         monkeypatch.setattr(fakes.FakeNr, "spec", spec)
-        monkeypatch.setitem(registry._registered, "fake-nr", spec)
+        monkeypatch.setattr(methods, "_registered", [Method(metrics=(spec,))])
         with pytest.raises(InputError, match="no useful gradient"):
             create_metric("fake-nr", as_loss=True)
 

@@ -9,6 +9,7 @@ With `--backbone NAME` the run's backbone is first bundled as a base file of tha
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ def main() -> None:
     parser.add_argument("--default", action="store_true", help="make it what create_metric(metric) loads")
     parser.add_argument("--backbone", metavar="NAME", help="bundle the run's backbone under this name")
     parser.add_argument("--licence", metavar="TEXT", help="terms of the weights, instead of what the run says")
+    parser.add_argument("--tag", default="lite", help="what to call the checkpoint (default: lite)")
     args = parser.parse_args()
     metadata, tensors = load_checkpoint(args.run / "checkpoint.safetensors")
+    metadata["tag"] = args.tag
     if args.licence:
         metadata["licence"] = args.licence
     if args.backbone:
@@ -55,7 +58,7 @@ def main() -> None:
     print(f"{path}: {len(own)} tensors, {path.stat().st_size} bytes")
 
 
-def bundle_backbone(name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> dict[str, str]:
+def bundle_backbone(name: str, tensors: Mapping[str, torch.Tensor], metadata: dict[str, Any]) -> dict[str, str]:
     """Write the backbone of a checkpoint as a base file in half precision; return the reference to it."""
     path = WEIGHTS_FOLDER / f"{name}.safetensors"
     backbone = {key.removeprefix(BACKBONE): value for key, value in tensors.items() if key.startswith(BACKBONE)}
@@ -93,9 +96,9 @@ def _check_unused(name: str, metadata: dict[str, Any]) -> None:
             raise SystemExit(f"--backbone {name}: {entry.file} refers to this base file; choose another name")
 
 
-def _without_base(tensors: dict[str, torch.Tensor], base: dict[str, str] | None) -> dict[str, torch.Tensor]:
+def _without_base(tensors: Mapping[str, torch.Tensor], base: dict[str, str] | None) -> dict[str, torch.Tensor]:
     if base is None:
-        return tensors
+        return dict(tensors)
     read_manifest.cache_clear()
     shared = load_file(WEIGHTS_FOLDER / read_manifest().base(**base).file)
     return {

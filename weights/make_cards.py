@@ -7,10 +7,10 @@
 
 from pathlib import Path
 
-from iqametrics.weights.card import card
+from iqametrics.publishing.card import card
 from iqametrics.weights.checkpoint import BACKBONE
-from iqametrics.weights.header import read_metadata, read_sizes
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest
+from iqametrics.weights.untrusted import read_metadata, read_sizes
 
 CARDS = Path(__file__).parent / "cards"
 # The checkpoints were trained before the trainer recorded this.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iqametrics.benchmark.plan import Job, Target, cache_folder, image_passes, overrides
-from iqametrics.benchmark.sources import Source
 from iqametrics.common.files import write_file
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Executor:
         folder: of the run; its jobs share the cached features of frozen levels.
     """
 
-    def __init__(self, sources: Mapping[str, Source], device: str, folder: Path) -> None:
+    def __init__(self, sources: Mapping[str, LabelledImages], device: str, folder: Path) -> None:
         self.sources = sources
         self.device = device
         self.cache = cache_folder(folder)
@@ -84,25 +84,24 @@ class Executor:
 
         # Jobs of one metric follow each other, and some take long to load.
         if self._metric is None or self._metric[0] != job.row:
-            metric = create_metric(job.metric, weights=job.weights or "default", device=self.device)
+            metric = create_metric(job.finished_metric, device=self.device)
             self._metric = (job.row, metric)
         figures = {job.place(target): self._measure(self._metric[1], job, target, rows) for target in job.targets}
         return {"figures": figures, "selection": "not trained", "passes": None, "trained_on": _trained_on(job)}
 
     def _measure(self, metric: "Metric", job: Job, target: Target, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        from iqametrics.datasets.protocol import group_keys, select
-        from iqametrics.evaluation import evaluate
+        from iqametrics.datasets.protocol import select
+        from iqametrics.evaluation.measure import measure
 
+        source = self.sources[target.dataset]
         samples = select(self._load(target.dataset), target.part)
         sign = 1 if metric.higher_is_better else -1
         scores = [sign * score for score in score_samples(metric, samples, job.metric)]
-        groups = group_keys(samples)
-        mos = [sample.mos for sample in samples]
+        groups = source.interval_groups(samples)
         for sample, group, score in zip(samples, groups, scores, strict=True):
-            name = _name(sample.image, self.sources[target.dataset])
-            rows.append({"dataset": target.dataset, "image": name, "group": group, "mos": sample.mos, "score": score})
-        # Images of one group alone are no sample to resample.
-        return evaluate(scores, mos, groups=groups if len(set(groups)) > 1 else None).to_dict()
+            row = {"dataset": target.dataset, "image": source.name_of(sample.image), "group": group}
+            rows.append({**row, "mos": sample.mos, "score": score})
+        return measure(scores, [sample.mos for sample in samples], groups=groups)
 
     def _predictions(self, job: Job, run: Path) -> list[dict[str, Any]]:
         """Read what the trainer predicted for its test part, which must be the one that finished metrics get.
@@ -122,7 +121,8 @@ class Executor:
 
     def _load(self, name: str) -> "list[Sample]":
         if name not in self._samples:
-            self._samples[name] = self.sources[name].load()
+            option = f"mos_range = [1, 5] in [datasets.{name}]"
+            self._samples[name] = self.sources[name].load(option)
         return self._samples[name]
 
 
@@ -171,18 +171,11 @@ def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _name(path: Path, source: Source) -> str:
-    root = Path(source.root or Path(source.csv).parent)
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-
-
 def _trained_on(job: Job) -> list[str]:
     """Say what a finished metric's checkpoint was trained on, as far as it tells."""
     from iqametrics.registry import metric_info
-    from iqametrics.weights.header import read_metadata
 
-    metadata = read_metadata(Path(job.weights)) if job.weights else metric_info(job.metric).metadata
-    training = metadata.get("training")
+    training = metric_info(job.finished_metric).metadata.get("training")
     data = training.get("data") if isinstance(training, dict) else None
     return [str(name) for name in data] if isinstance(data, list) else []
 

@@ -15,45 +15,16 @@ from typing import Any, Literal
 
 from iqametrics.baselines import is_installed
 from iqametrics.baselines.paper_rows import PaperRow, paper_row
-from iqametrics.benchmark.sources import Source
-from iqametrics.benchmark.tables import AVERAGE, Cell, Protocol, Table, choose
+from iqametrics.benchmark.tables import AVERAGE, Cell, Table, choose, dataset_mode
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import DataError
+from iqametrics.methods import recipe_files, table_rows
+from iqametrics.spec import Protocol, TableRow
 
 Size = Literal["paper", "lite"]
 COMPARE = "compare"
 """Id of the comparison of finished metrics, which is not a table of a paper."""
-COST_TABLE = "bpclip-fig5"
 
-_OURS: dict[str, dict[str, tuple[str, ...]]] = {
-    **{f"bpclip-table{number}": {"BPCLIP": ()} for number in (2, 3, 4, 5)},
-    "bpclip-table6": {
-        "BPCLIP": (),
-        "without information branch (MSCA)": ("model.information_branch=false",),
-        "without weight branch": ("model.weight_branch=false",),
-        "without text encoder": ("model.text_anchors=false",),
-        "progressive propagation": ('model.propagation="progressive"',),
-        "cosine similarity": ('model.similarity="cosine"',),
-        "scaled cosine similarity": ('model.similarity="scaled_cosine"',),
-    },
-    "pfd-table1": {"PFD-IQA": ()},
-    "pfd-table2": {"PFD-IQA": ()},
-    "pfd-table3": {
-        "a": ("model.use_pda=false", "model.use_pdr=false"),
-        "b": ("model.use_pdr=false",),
-        "c": ("model.use_pda=false",),
-        "d": (),
-    },
-    "pfd-table4": {
-        "a": ("model.use_ana=false", "model.use_ppa=false"),
-        "b": ("model.use_ppa=false",),
-        "c": ("model.use_ana=false",),
-        "d": (),
-    },
-    "pfd-table5": {steps: (f"model.sampling_steps={steps}",) for steps in ("1", "3", "5", "10")},
-}
-"""Rows that this package's own methods fill, and what they change in a recipe."""
-
-_WITH_REFERENCES = ("bpclip-table2", "bpclip-table3")
 _LONGEST_NAME = 80
 _TRAIN_SHARES = {"6:2:2": 0.6, "8:2": 0.72}
 
@@ -75,7 +46,7 @@ class Job:
         table: id of the table, or "compare".
         row: row of the table, or name of the metric.
         metric: what is trained, or the finished metric that scores.
-        weights: file of the finished metric's checkpoint, "" for the one that its name means.
+        weights: file of the finished metric's checkpoint, or where on the Hub it is; "" for what its name means.
         size: "paper", "lite", or "finished" where nothing is trained.
         recipe: name of the recipe; "" where nothing is trained.
         changes: `table.key=value` changes of the recipe that make the row.
@@ -102,6 +73,11 @@ class Job:
     def datasets(self) -> list[str]:
         """Datasets that have to be there."""
         return list(dict.fromkeys(name for name in (self.train, *(t.dataset for t in self.targets)) if name))
+
+    @property
+    def finished_metric(self) -> str:
+        """Name for `create_metric` of a metric that is not trained."""
+        return f"{self.metric}={self.weights}" if self.weights else self.metric
 
     def place(self, target: Target) -> str:
         """Return the name of the column that holds the results of a target, in the form of `Cell.place`."""
@@ -140,17 +116,19 @@ def plan_table(
     Raises:
         DataError: an unknown row or dataset, or the table of costs, which is measured in another way.
     """
-    if table.id == COST_TABLE:
+    if table.is_cost:
         raise DataError(f"{table.id} is about cost; measure it with iqametrics benchmark cost")
     wanted = choose(
         datasets, [name for name in dict.fromkeys(c.dataset for c in table.cells) if name != AVERAGE], "dataset"
     )
+    ours = table_rows(table.id)
     jobs: list[Job] = []
     for row in choose(rows, table.rows, "row"):
         cells = [cell for cell in table.cells if cell.row == row and cell.dataset in wanted]
-        if is_ours(table, row):
-            variant = (*_OURS[table.id][row], *changes)
-            jobs += _trained(table, row, variant, cells, splits, size)
+        if row in ours:
+            # A row that is asked for by name fails where its recipe is looked for, and says so.
+            if rows or not _missing_recipe(table, ours[row], size):
+                jobs += _trained(table, ours[row], changes, cells, splits, size)
         elif (adapter := compared_row(table, row).adapter) and (rows or row not in unfilled_rows(table)):
             jobs += _finished(table, row, adapter, cells, splits)
     return jobs
@@ -162,8 +140,7 @@ def plan_comparison(
     """List the jobs of a comparison of finished metrics: each metric on each dataset that it can be run on.
 
     Args:
-        metrics: names for `create_metric`, one without a checkpoint's tag meaning the default checkpoint, or
-            NAME=FILE for a checkpoint of one's own.
+        metrics: names for `create_metric`, with or without a checkpoint's tag or file.
         datasets: names of sources.
         part: which images, as `datasets.protocol.select` reads it.
         no_references: those of the datasets on which no full-reference metric can be run.
@@ -171,57 +148,86 @@ def plan_comparison(
     Raises:
         UnknownMetricError: there is no such metric or checkpoint.
     """
-    from iqametrics.registry import metric_info, metric_spec
+    from iqametrics.registry import find_metric, metric_info
+    from iqametrics.weights.locate import source_of
 
     jobs = []
     for text in dict.fromkeys(metrics):
-        name, _, file = text.partition("=")
-        row = f"{metric_spec(name).name}={file}" if file else metric_info(name).full_name
-        full_reference = metric_spec(name).mode == "fr"
+        spec, named = find_metric(text)
+        if named.weights is None:
+            row = metric = metric_info(text).full_name
+            weights = ""
+        else:
+            # As typed: of two files, either may have any tag.
+            row, metric, weights = text, spec.name, str(source_of(named.weights, whole=True))
+        full_reference = spec.mode == "fr"
         for dataset in dict.fromkeys(datasets):
             if full_reference and dataset in no_references:
                 continue
             targets = (Target(dataset=dataset, part=part),)
-            metric, weights = (name, str(Path(file).resolve())) if file else (row, "")
             jobs.append(_job(COMPARE, row, metric, (), "", "8:2", None, targets, size="finished", weights=weights))
     return list({job.id: job for job in jobs}.values())
 
 
 def compared_row(table: Table, row: str) -> PaperRow:
     """Give what is known of a compared method: the metric of another package that stands for it, and a caveat."""
-    return paper_row(row, "fr" if table.id in _WITH_REFERENCES else "nr")
+    return paper_row(row, table.mode)
 
 
 def is_ours(table: Table, row: str) -> bool:
-    """Whether a row is one of this package's own methods, or a variant of one."""
-    return row in _OURS.get(table.id, {})
+    """Whether a row is one of a method that can be trained here, or a variant of one."""
+    return row in table_rows(table.id)
 
 
-def unfilled_rows(table: Table) -> dict[str, str]:
-    """Tell why rows stay with the paper's numbers: no package has the method, or the one that has is not installed."""
+def unfilled_rows(table: Table, size: Size = "paper") -> dict[str, str]:
+    """Tell why rows stay as they are: nothing has the method, what has it is not installed, or a recipe is missing."""
     reasons = {}
+    ours = table_rows(table.id)
     for row in table.rows:
         adapter = compared_row(table, row).adapter
-        if is_ours(table, row):
-            continue
-        if adapter is None:
+        if row in ours:
+            if missing := _missing_recipe(table, ours[row], size):
+                reasons[row] = f"there is no recipe {missing}"
+        elif adapter is None:
             reasons[row] = "nothing here can run it"
         elif not is_installed(adapter.partition("/")[0]):
             reasons[row] = f"{adapter} is not installed"
     return reasons
 
 
+def _missing_recipe(table: Table, row: TableRow, size: Size) -> str:
+    """Name a recipe that a row needs and its method does not have; "" where it has all."""
+    trained_on = dict.fromkeys(cell.train or cell.dataset for cell in table.cells if cell.row == row.row)
+    for train in trained_on:
+        metric = row.metrics.get(dataset_mode(train)) if train != AVERAGE else None
+        name = _recipe(metric, train, _protocol(table, train), size) if metric else ""
+        if name and name not in recipe_files():
+            return name
+    return ""
+
+
+def _recipe(metric: str, train: str, protocol: Protocol, size: str) -> str:
+    if size == "lite":
+        return f"lite/{metric}"
+    return f"paper/{metric}/{train}" + ("-official" if protocol == "official" else "")
+
+
 def _trained(
-    table: Table, row: str, changes: tuple[str, ...], cells: Sequence[Cell], splits: int, size: Size
+    table: Table, row: TableRow, changes: Sequence[str], cells: Sequence[Cell], splits: int, size: Size
 ) -> list[Job]:
     jobs = []
+    variant = (*row.changes, *changes)
     for train in dict.fromkeys(cell.train or cell.dataset for cell in cells):
         tested = dict.fromkeys(cell.dataset for cell in cells if (cell.train or cell.dataset) == train)
         targets = tuple(Target(dataset=name, part="test" if name == train else "all") for name in tested)
         protocol = _protocol(table, train)
         numbers = [None] if protocol == "official" else range(splits)
-        metric = _metric(table, train)
-        jobs += [_job(table.id, row, metric, changes, train, protocol, split, targets, size=size) for split in numbers]
+        metric = row.metrics.get(dataset_mode(train))
+        if metric is None:
+            raise DataError(f"{row.row} of {table.id} has no metric for {train}; leave that dataset out")
+        jobs += [
+            _job(table.id, row.row, metric, variant, train, protocol, split, targets, size=size) for split in numbers
+        ]
     return jobs
 
 
@@ -265,11 +271,6 @@ def _job(
     if train and [target.dataset for target in targets] != [train]:
         words.append("cross")
     words.append("official" if protocol == "official" else "all" if split is None else f"split{split:02d}")
-    recipe = ""
-    if train:
-        recipe = f"lite/{metric}" if size == "lite" else f"paper/{metric}/{train}"
-        if size == "paper" and protocol == "official":
-            recipe += "-official"
     return Job(
         id="-".join(words),
         table=table,
@@ -277,7 +278,7 @@ def _job(
         metric=metric,
         weights=weights,
         size=size,
-        recipe=recipe,
+        recipe=_recipe(metric, train, protocol, size) if train else "",
         changes=changes,
         train=train,
         protocol=protocol,
@@ -287,19 +288,7 @@ def _job(
 
 
 def _protocol(table: Table, train: str) -> Protocol:
-    if table.protocol == "official":
-        return "official"
-    return "6:2:2" if table.id.startswith("bpclip") and _mode(train) == "fr" else "8:2"
-
-
-def _metric(table: Table, train: str) -> str:
-    return f"bpclip-{_mode(train)}" if table.id.startswith("bpclip") else "pfd-iqa"
-
-
-def _mode(dataset: str) -> str:
-    from iqametrics.datasets.catalogue import dataset_spec
-
-    return dataset_spec(dataset).mode
+    return "official" if table.protocol == "official" else table.shares[dataset_mode(train)]
 
 
 def _slug(text: str) -> str:
@@ -312,13 +301,14 @@ def cache_folder(folder: Path) -> Path:
     return folder.resolve() / "cache"
 
 
-def overrides(job: Job, source: Source, device: str, cache: Path) -> list[str]:
+def overrides(job: Job, source: LabelledImages, device: str, cache: Path) -> list[str]:
     """Give the changes of a job's recipe: its data, its split, its variant, where its cache is.
 
     The recipes of the paper's size state shares and grouping themselves; those at lite size are for any data, so the
     protocol is put into them.
     """
-    texts = [*source.overrides(), *job.changes, f'train.device="{device}"']
+    data = [f"data.{key}={json.dumps(value)}" for key, value in source.to_table().items()]
+    texts = [*data, *job.changes, f'train.device="{device}"']
     if job.split is not None:
         texts.append(f"split.seed={job.split}")
     if job.size != "lite":
@@ -326,24 +316,29 @@ def overrides(job: Job, source: Source, device: str, cache: Path) -> list[str]:
     texts.append(f"cache.folder={json.dumps(str(cache))}")
     if job.protocol == "official":
         return [*texts, 'split.by="official"']
-    by = "reference" if _mode(source.layout or job.train) == "fr" else "image"
+    by = "reference" if dataset_mode(source.dataset or job.train) == "fr" else "image"
     validation = 0.2 if job.protocol == "6:2:2" else 0.08
     return [*texts, f'split.by="{by}"', f"split.validation={validation}", "split.test=0.2"]
 
 
-def command(job: Job, sources: Mapping[str, Source], folder: Path, device: str) -> str:
+def unlisted(dataset: str) -> LabelledImages:
+    """Stand in for a dataset that the data file does not list, in a command that is shown."""
+    return LabelledImages(dataset=dataset, root=f"ROOT-OF-{dataset}")
+
+
+def command(job: Job, sources: Mapping[str, LabelledImages], folder: Path, device: str) -> str:
     """Write the command that does the same by hand; of a trained job, its training."""
     if job.recipe:
-        source = sources.get(job.train) or Source(name=job.train, root=f"ROOT-OF-{job.train}", layout=job.train)
+        source = sources.get(job.train) or unlisted(job.train)
         words = ["iqametrics", "train", job.recipe]
         for text in overrides(job, source, device, cache_folder(folder)):
             words += ["--set", text]
         return shlex.join([*words, "--output", str(folder / "jobs" / job.id / "train"), "--resume"])
     target = job.targets[0]
-    source = sources.get(target.dataset) or Source(name="", root=f"ROOT-OF-{target.dataset}", layout=target.dataset)
-    data = ["--csv", source.csv] if source.csv else ["--dataset", source.layout]
-    metric = f"{job.metric}={job.weights}" if job.weights else job.metric
-    words = ["iqametrics", "evaluate", "--metric", metric, *data, *(["--root", source.root] if source.root else [])]
+    source = sources.get(target.dataset) or unlisted(target.dataset)
+    data = ["--csv", source.csv] if source.csv else ["--dataset", source.dataset]
+    root = ["--root", source.root] if source.root else []
+    words = ["iqametrics", "evaluate", "--metric", job.finished_metric, *data, *root]
     return shlex.join([*words, "--split", target.part, "--device", device])
 
 

@@ -1,14 +1,14 @@
 """A report as Markdown, CSV, LaTeX or a self-contained HTML page."""
 
 import csv
-import html
 import io
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 
 from iqametrics.benchmark.plan import COMPARE
 from iqametrics.benchmark.report import COMPARED, Line, Report
+from iqametrics.common.markup import html_text, latex, markdown, plain, spreadsheet
 from iqametrics.evaluation import Comparison
 
 FORMATS = ("md", "csv", "latex", "html")
@@ -17,15 +17,6 @@ _CELLS = ("row", "column", "paper", "measured", "difference", "verdict", "splits
 _METRICS = ("metric", "dataset", "images", "SRCC", "95% interval", "PLCC", "PLCC after fit", "KRCC")
 _PAIRS_TITLE = "Differences in SRCC (paired bootstrap; Williams' test beside it; adjusted by Holm's rule)"
 _PAIRS = ("dataset", "first", "second", "SRCC difference", "95% interval", "p", "p (Holm)", "Williams (Holm)")
-_LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    ">": r"$>$",
-    "<": r"$<$",
-}
 
 
 def render(report: Report, form: str, plots: Mapping[str, str] | None = None) -> str:
@@ -53,33 +44,37 @@ def _csv(report: Report) -> str:
     writer.writeheader()
     place = " | ".join(fact for fact in report.facts if fact.startswith("Commit "))
     for line in report.lines:
-        writer.writerow({"table": report.id, **asdict(line), "done_by": place})
+        row = {"table": report.id, **asdict(line), "done_by": place}
+        writer.writerow({name: spreadsheet(value) for name, value in row.items()})
     return text.getvalue()
 
 
 def _markdown(report: Report) -> str:
-    parts = [f"# {report.id}: {report.title}", *([report.paper] if report.paper else [])]
-    parts.append("\n".join(f"- {fact}" for fact in report.facts))
+    parts = [f"# {markdown(f'{report.id}: {report.title}')}", *([markdown(report.paper)] if report.paper else [])]
+    parts.append("\n".join(f"- {markdown(fact)}" for fact in report.facts))
     for title, head, rows in _tables(report):
-        table = [head, ["---"] * len(head), *rows]
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+        table = [[markdown(cell) for cell in row] for row in (head, *rows)]
+        table.insert(1, ["---"] * len(head))
+        lines = ["| " + " | ".join(row) + " |" for row in table]
         parts.append(f"## {title}\n\n" + "\n".join(lines))
     if report.failures:
-        parts.append("## Jobs that failed\n\n" + "\n".join(f"- {failure}" for failure in report.failures))
+        parts.append("## Jobs that failed\n\n" + "\n".join(f"- {markdown(failure)}" for failure in report.failures))
     return "\n\n".join(parts) + "\n"
 
 
 def _latex(report: Report) -> str:
-    lines = [f"% {fact}" for fact in (f"{report.id}: {report.title}", report.paper, *report.facts, *report.failures)]
+    lines = [
+        f"% {plain(fact)}" for fact in (f"{report.id}: {report.title}", report.paper, *report.facts, *report.failures)
+    ]
     for title, head, rows in _tables(report):
-        lines += ["", f"% {title}", rf"\begin{{tabular}}{{{'l' * len(head)}}}", r"\hline"]
-        body = [" & ".join(map(_escaped, row)) + r" \\" for row in (head, *rows)]
+        lines += ["", f"% {plain(title)}", rf"\begin{{tabular}}{{{'l' * len(head)}}}", r"\hline"]
+        body = [" & ".join(map(latex, row)) + r" \\" for row in (head, *rows)]
         lines += [body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}"]
     return "\n".join(lines) + "\n"
 
 
 def _html(report: Report, plots: Mapping[str, str]) -> str:
-    title = html.escape(f"{report.id}: {report.title}")
+    title = html_text(f"{report.id}: {report.title}")
     parts = [
         "<!DOCTYPE html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
@@ -87,17 +82,17 @@ def _html(report: Report, plots: Mapping[str, str]) -> str:
         "td,th{border:1px solid #bbb;padding:.2em .6em;text-align:left}.above{background:#dfd}.below{background:#fdd}"
         "figure{display:inline-block;margin:.5em}</style></head><body>",
         f"<h1>{title}</h1>",
-        f"<p>{html.escape(report.paper)}</p>" if report.paper else "",
+        f"<p>{html_text(report.paper)}</p>" if report.paper else "",
         _list(report.facts),
     ]
     for caption, head, rows in _tables(report):
-        parts += [f"<h2>{html.escape(caption)}</h2>", "<table>", _row(head, "th")]
+        parts += [f"<h2>{html_text(caption)}</h2>", "<table>", _row(head, "th")]
         parts += [_row(row, "td") for row in rows]
         parts.append("</table>")
     if report.failures:
         parts += ["<h2>Jobs that failed</h2>", _list(report.failures)]
     for caption, address in plots.items():
-        text = html.escape(caption, quote=True)
+        text = html_text(caption)
         parts.append(f'<figure><img alt="{text}" src="{address}"><figcaption>{text}</figcaption></figure>')
     return "\n".join([part for part in parts if part] + ["</body></html>"]) + "\n"
 
@@ -145,10 +140,8 @@ def _pair(dataset: str, pair: Comparison) -> list[str]:
         pair.a,
         pair.b,
         f"{pair.difference:+.4f}",
-        _interval(pair.low, pair.high),
-        f"{pair.p_bootstrap:.4f}",
-        f"{pair.p_bootstrap_holm:.4f}",
-        f"{pair.p_williams_holm:.4f}",
+        _interval(pair.low, pair.high) or "none",
+        *(_number(p, 4) or "none" for p in (pair.p_bootstrap, pair.p_bootstrap_holm, pair.p_williams_holm)),
     ]
 
 
@@ -158,21 +151,17 @@ def _spread(value: float | None, std: float | None, digits: int) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+    return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"[&%$#_{}\\~^±<>]", lambda found: _LATEX[found[0]], text)
+    return f"{_number(low, 4)} to {_number(high, 4)}" if _number(low, 4) and _number(high, 4) else ""
 
 
 def _row(cells: Sequence[str], tag: str) -> str:
     kinds = {"above": ' class="above"', "below": ' class="below"'}
-    return "<tr>" + "".join(f"<{tag}{kinds.get(cell, '')}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}{kinds.get(cell, '')}>{html_text(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def _list(lines: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{html_text(line)}</li>" for line in lines) + "</ul>"

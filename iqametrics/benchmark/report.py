@@ -15,7 +15,8 @@ from iqametrics.benchmark.plan import COMPARE, Job, compared_row, is_ours
 from iqametrics.benchmark.run import job_folder, planned_jobs, read_failure, read_plan, read_result
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, paper_table
 from iqametrics.datasets.catalogue import dataset_spec
-from iqametrics.evaluation import Comparison, compare_metrics
+from iqametrics.evaluation import Comparison
+from iqametrics.evaluation.measure import compare
 
 Verdict = Literal["within", "above", "below", "not run", "no paper value", "not comparable", ""]
 
@@ -398,11 +399,10 @@ def _pairs(folder: Path, dataset: str, done: Sequence[_Done]) -> list[Comparison
     if len(rows) < 2 or any(names != images[0] for names in images):
         return []
     first = next(iter(rows.values()))
-    groups = [str(row["group"]) for row in first.values()]
-    return compare_metrics(
+    return compare(
         {name: [row["score"] for row in found.values()] for name, found in rows.items()},
         [row["mos"] for row in first.values()],
-        groups=groups if len(set(groups)) > 1 else None,
+        groups=[str(row["group"]) for row in first.values()],
     )
 
 

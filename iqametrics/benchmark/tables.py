@@ -1,42 +1,24 @@
-"""Every table of both papers, as printed, with all compared methods; no torch.
+"""The tables of the methods' papers, as printed, with all compared methods; no torch.
 
-The numbers stand in `paper/ID.csv`, one cell a line, typed once. Comment lines on top of a file say which headers
-slipped in text recognition and were set right, and which numbers are kept as printed though they look like slips.
+Each method declares its paper's tables. The numbers of one stand in a CSV file, one cell a line, typed once. Comment
+lines on top of a file say which headers slipped in text recognition and were set right, and which numbers are kept as
+printed though they look like slips.
 """
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import DataError
+from iqametrics.methods import paper_tables, table_rows
+from iqametrics.spec import Mode, PaperTable, Protocol, Shares, TableRow
 
-PAPER_FOLDER = Path(__file__).parent / "paper"
 AVERAGE = "average"
 """In place of a dataset: a column over all datasets of a table."""
-
-Protocol = Literal["6:2:2", "8:2", "official", "cross"]
-
-_PAPERS = {
-    "bpclip": "BPCLIP: A Bottom-up Image Quality Assessment from Distortion to Semantics Based on CLIP, ICME 2025",
-    "pfd": "Feature Denoising Diffusion Model for Blind Image Quality Assessment, AAAI 2025",
-}
-_TITLES: dict[str, tuple[str, Protocol]] = {
-    "bpclip-table2": ("Full-reference benchmarks", "6:2:2"),
-    "bpclip-table3": ("Full reference, trained on KADID-10k and tested on other datasets", "cross"),
-    "bpclip-table4": ("No-reference benchmarks", "8:2"),
-    "bpclip-table5": ("KonIQ-10k, official split", "official"),
-    "bpclip-table6": ("Ablation of BPCLIP; its numbers are lost", "6:2:2"),
-    "bpclip-fig5": ("Cost against PLCC on CSIQ; its numbers are only in the picture", "6:2:2"),
-    "pfd-table1": ("No-reference benchmarks, synthetic and authentic", "8:2"),
-    "pfd-table2": ("No reference, trained on one dataset and tested on another", "cross"),
-    "pfd-table3": ("Ablation of PDA and PDR", "8:2"),
-    "pfd-table4": ("Ablation of ANA and PPA", "8:2"),
-    "pfd-table5": ("Number of sampling steps", "8:2"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +64,13 @@ class Table:
     """A table of a paper.
 
     Attributes:
-        id: e.g. "bpclip-table2".
+        id: what the command line calls it.
         title: what it compares.
         paper: title, venue and year.
         protocol: shares of training, validation and test part, the dataset's own split, or another dataset.
+        shares: how a dataset with ("fr") and without ("nr") references is split, where its own split is not used.
+        mode: which kind its compared methods are: some names mean a method of either kind.
+        is_cost: whether it is about cost, which is measured and not trained for.
         cells: its numbers, row by row.
         comments: what was set right or looks like a slip of the paper.
     """
@@ -94,6 +79,9 @@ class Table:
     title: str
     paper: str
     protocol: Protocol
+    shares: Mapping[Mode, Shares]
+    mode: Mode
+    is_cost: bool
     cells: tuple[Cell, ...]
     comments: tuple[str, ...]
 
@@ -127,33 +115,72 @@ class Table:
 
 def list_tables() -> list[str]:
     """List the ids of the tables, in the papers' order."""
-    return list(_TITLES)
+    return list(paper_tables())
 
 
-@lru_cache(maxsize=32)
 def paper_table(table_id: str) -> Table:
-    """Give a table of a paper.
+    """Give a table of a paper, with the rows that other methods add to it.
 
     Raises:
-        DataError: there is no such table.
+        DataError: there is no such table, or its file cannot be read.
 
     >>> table = paper_table("pfd-table5")
     >>> table.rows, table.datasets
     (['1', '3', '5', '10'], ['live', 'clive'])
     """
-    if table_id not in _TITLES:
-        hint = did_you_mean(table_id, _TITLES, end=" ")
-        raise DataError(f"no table {table_id!r}; {hint}known are {', '.join(_TITLES)}")
-    title, protocol = _TITLES[table_id]
-    lines = (PAPER_FOLDER / f"{table_id}.csv").read_text(encoding="utf-8").splitlines()
+    known = paper_tables()
+    if table_id not in known:
+        hint = did_you_mean(table_id, known, end=" ")
+        raise DataError(f"no table {table_id!r}; {hint}known are {', '.join(known)}")
+    table = _read(known[table_id])
+    added = [cell for row in table_rows(table_id).values() if row.row not in table.rows for cell in _blank(table, row)]
+    return replace(table, cells=(*table.cells, *added))
+
+
+def dataset_mode(name: str) -> Mode:
+    """Whether the images of a dataset have references ("fr") or not ("nr")."""
+    from iqametrics.datasets.catalogue import dataset_spec
+
+    return dataset_spec(name).mode
+
+
+@lru_cache(maxsize=64)
+def _read_file(path: Path) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
+    """Read the cells and the comments of a table's file.
+
+    Raises:
+        DataError: it cannot be read, or is not such a file.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        records = csv.DictReader(line for line in lines if not line.startswith("#"))
+        cells = tuple(_cell(record) for record in records)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is not a readable table ({error}); see iqametrics.spec.PaperTable") from error
+    return cells, tuple(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+
+
+def _read(table: PaperTable) -> Table:
+    cells, comments = _read_file(table.file)
     return Table(
-        id=table_id,
-        title=title,
-        paper=_PAPERS[table_id.partition("-")[0]],
-        protocol=protocol,
-        cells=tuple(_cell(record) for record in csv.DictReader(line for line in lines if not line.startswith("#"))),
-        comments=tuple(line.removeprefix("#").strip() for line in lines if line.startswith("#")),
+        id=table.id,
+        title=table.title,
+        paper=table.paper,
+        protocol=table.protocol,
+        shares=table.shares,
+        mode=table.mode,
+        is_cost=table.is_cost,
+        cells=cells,
+        comments=comments,
     )
+
+
+def _blank(table: Table, row: TableRow) -> Iterator[Cell]:
+    """Give the cells of a row that the paper does not have: those of the datasets that the row's metrics can do."""
+    places = {(cell.train, cell.dataset, cell.statistic): None for cell in table.cells}
+    for train, dataset, statistic in places:
+        if dataset != AVERAGE and dataset_mode(train or dataset) in row.metrics:
+            yield Cell(row=row.row, train=train, dataset=dataset, statistic=statistic, value=None, std=None, note="")
 
 
 def choose(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:

@@ -1,6 +1,9 @@
-"""BPCLIP, with and without a reference: constants of its metrics, known without importing torch."""
+"""BPCLIP, with and without a reference: what it declares of itself, without importing torch."""
 
-from iqametrics.spec import MetricSpec
+from pathlib import Path
+
+from iqametrics.bpclip.tables import ROWS, TABLES
+from iqametrics.spec import Method, MetricSpec
 
 _PAPER = (
     "BPCLIP: A Bottom-up Image Quality Assessment from Distortion to Semantics Based on CLIP (Song et al., ICME 2025)"
@@ -30,4 +33,15 @@ SPECS: tuple[MetricSpec, ...] = (
         paper_url=_PAPER_URL,
         factory="iqametrics.bpclip.metric:BpclipNrMetric",
     ),
+)
+
+METHOD = Method(
+    metrics=SPECS,
+    objectives={
+        "bpclip-fr": "iqametrics.bpclip.objective:BpclipObjective",
+        "bpclip-nr": "iqametrics.bpclip.objective:BpclipObjective",
+    },
+    recipes=Path(__file__).parent / "recipes",
+    tables=TABLES,
+    rows=ROWS,
 )

@@ -29,7 +29,7 @@ class BpclipConfig:
 
     Attributes:
         mode: "fr" compares with a reference (eq. 1), "nr" sees the distorted image only (eq. 2).
-        backbone: Name of a backbone with five levels, see `iqametrics.nn.backbones.build_backbone`.
+        backbone: "resnet50", "efficientnet_lite0" or "timm/NAME", see `iqametrics.nn.backbones.build_backbone`.
         frozen_levels: Number k of the lowest backbone levels that are not trained, 0 to 5.
         frozen_pooling: Whether the gates and W_f of eq. 2 are not trained either, so that what the training stores of
             an image is its gated window means, a fiftieth of its levels; "nr" with a frozen backbone only.

@@ -17,7 +17,7 @@ from iqametrics.bpclip.branches import InformationBranch, NormedMlp, WeightBranc
 from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.pooling import GatedLocalPooling, PositionEncoding
 from iqametrics.errors import InputError
-from iqametrics.nn.backbones import LevelStandardiser, build_backbone, freeze_levels
+from iqametrics.nn.backbones import LevelStandardiser, build_backbone
 from iqametrics.nn.levels import LEVELS
 
 
@@ -98,7 +98,8 @@ class Bpclip(nn.Module):
         config: Sizes and choices.
 
     Raises:
-        RecipeError: If the backbone's name is not known.
+        RecipeError: If the backbone's name is not known, or it is a network that does not give five levels.
+        MissingExtraError: If the backbone needs a package that is not installed.
     """
 
     pixel_mean: Tensor
@@ -110,7 +111,7 @@ class Bpclip(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
         self.backbone = build_backbone(config.backbone)
-        freeze_levels(self.backbone, config.frozen_levels)
+        self.backbone.freeze(config.frozen_levels)
         channels = self.backbone.channels
         self.standardise = LevelStandardiser(channels) if config.standardise_levels else None
         self.pooling = nn.ModuleList(

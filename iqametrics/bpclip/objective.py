@@ -28,7 +28,7 @@ class BpclipLossConfig:
         mse_weight: Weight of the mean squared error between predicted and opinion scores.
         rank_weight: Weight of the pairwise hinge `rank_loss`, which the paper does not have.
         order_weight: Weight of the hinge on versions of one image, `iqametrics.ranking.order_loss`, which the paper
-            does not have either; for data whose `labels` are "order".
+            does not have either; for data that are `ranked`.
         order_margin: Distance at least between the scores of ranks 0 and 1.
     """
 

@@ -75,7 +75,7 @@ class GatedLocalPooling(nn.Module):
         return self.reduce(self.gated(dist, ref))
 
     def gated(self, dist: Tensor, ref: Tensor | None = None) -> Tensor:
-        """Give the gated window means that `reduce` brings to D channels; arguments as in `forward`.
+        """Return the gated window means that `reduce` brings to D channels; arguments as in `forward`.
 
         Returns:
             (N, C_i, H_n, W_n) without reference, (N, 3 C_i, H_n, W_n) with one.

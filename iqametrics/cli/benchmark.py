@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, list_tables, paper_table
 from iqametrics.cli.benchmark_cost import add_cost_parser
-from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, complain, positive
+from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, METRIC, METRIC_HELP, UsageError, complain, positive
 from iqametrics.cli.output import open_rows
 from iqametrics.common.devices import AUTO, DEVICES
 from iqametrics.common.files import write_file
@@ -17,7 +17,7 @@ from iqametrics.errors import DataError
 
 if TYPE_CHECKING:
     from iqametrics.benchmark.plan import Job
-    from iqametrics.benchmark.sources import Source
+    from iqametrics.datasets.labelled import LabelledImages
 
 _DATA_HELP = "TOML file with a table [datasets.NAME] and in it root = a folder (or csv = a file) for each dataset"
 
@@ -84,9 +84,7 @@ def _add_run(parts: Any) -> None:
         help="change a value of every recipe, for a trial (train.epochs=1); may be repeated",
     )
     compare = parser.add_argument_group("the table compare")
-    compare.add_argument(
-        "--metrics", nargs="+", default=[], metavar="NAME", help="finished metrics; NAME=FILE for own weights"
-    )
+    compare.add_argument("--metrics", nargs="+", default=[], metavar=METRIC, help=f"finished metrics: {METRIC_HELP}")
     compare.add_argument("--split", default="all", metavar="TEXT", help="all (default), official or random:SEED:PART")
     compare.add_argument(
         "--images",
@@ -149,7 +147,7 @@ def _list(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _runnable(table: Table, sources: Mapping[str, "Source"]) -> str:
+def _runnable(table: Table, sources: Mapping[str, "LabelledImages"]) -> str:
     """Tell which of a table's columns have their datasets configured."""
     places = {cell.place: {cell.train, cell.dataset} - {""} for cell in table.cells if cell.dataset != AVERAGE}
     able = [place for place, names in places.items() if names <= set(sources)]
@@ -186,6 +184,7 @@ def _text(cell: Cell | None) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     from iqametrics.benchmark.plan import COMPARE
+    from iqametrics.benchmark.sources import benchmark_labels
 
     sources = _with_images(_sources(args), args.images)
     jobs = _jobs(args, sources)
@@ -202,7 +201,7 @@ def _run(args: argparse.Namespace) -> int:
         "table": args.id,
         "size": "finished" if args.id == COMPARE else args.size,
         "changes": args.overrides,
-        "labels": {name: sources[name].label_kind for name in names},
+        "labels": {name: benchmark_labels(sources[name]) for name in names},
     }
     open_run(folder, plan, jobs, resume=args.resume or args.shard is not None)
     mine = shard(jobs, *args.shard) if args.shard else jobs
@@ -214,7 +213,7 @@ def _run(args: argparse.Namespace) -> int:
     return EXIT_FAILED if outcome.failed else EXIT_OK
 
 
-def _sources(args: argparse.Namespace) -> dict[str, "Source"]:
+def _sources(args: argparse.Namespace) -> dict[str, "LabelledImages"]:
     if args.data is None:
         return {}
     from iqametrics.benchmark.sources import read_sources
@@ -222,7 +221,7 @@ def _sources(args: argparse.Namespace) -> dict[str, "Source"]:
     return read_sources(args.data)
 
 
-def _with_images(sources: dict[str, "Source"], texts: Sequence[str]) -> dict[str, "Source"]:
+def _with_images(sources: dict[str, "LabelledImages"], texts: Sequence[str]) -> dict[str, "LabelledImages"]:
     import dataclasses
 
     for text in texts:
@@ -233,7 +232,7 @@ def _with_images(sources: dict[str, "Source"], texts: Sequence[str]) -> dict[str
     return sources
 
 
-def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Job]":
+def _jobs(args: argparse.Namespace, sources: Mapping[str, "LabelledImages"]) -> "list[Job]":
     from iqametrics.benchmark.plan import COMPARE, plan_comparison, plan_table, unfilled_rows
     from iqametrics.benchmark.tables import choose
     from iqametrics.cli.common import check_metric_name
@@ -244,9 +243,9 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
         if not args.metrics:
             raise UsageError("compare needs --metrics, the names of finished metrics")
         for name in args.metrics:
-            check_metric_name(name.partition("=")[0])
+            check_metric_name(name)
         names = choose(args.datasets, list(sources), "dataset")
-        bare = [name for name in names if sources[name].no_references]
+        bare = [name for name in names if sources[name].mode == "nr"]
         return plan_comparison(args.metrics, names, args.split, bare)
     if args.metrics or args.images or args.split != "all":
         raise UsageError("--metrics, --split and --images belong to the table compare; a paper's table has its own")
@@ -258,7 +257,7 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
         raise DataError(f"[datasets.{part[0]}] has images =, and training takes whole datasets; leave the key out")
     _check_recipes(jobs, sources)
     planned = {job.row for job in jobs}
-    reasons = {row: why for row, why in unfilled_rows(table).items() if row not in planned}
+    reasons = {row: why for row, why in unfilled_rows(table, args.size).items() if row not in planned}
     idle = [f"{row} ({why})" for row, why in reasons.items() if not args.rows or row in args.rows]
     if idle and jobs:
         complain(f"note: these rows stay with the paper's numbers: {', '.join(idle)}")
@@ -267,19 +266,18 @@ def _jobs(args: argparse.Namespace, sources: Mapping[str, "Source"]) -> "list[Jo
     return jobs
 
 
-def _check_recipes(jobs: "Sequence[Job]", sources: Mapping[str, "Source"]) -> None:
+def _check_recipes(jobs: "Sequence[Job]", sources: Mapping[str, "LabelledImages"]) -> None:
     """Refuse a --set that no recipe takes at once, and not in each job."""
-    from iqametrics.benchmark.plan import overrides
-    from iqametrics.benchmark.sources import Source
+    from iqametrics.benchmark.plan import overrides, unlisted
     from iqametrics.training.recipe import read_recipe
     from iqametrics.training.recipes import find_recipe
 
     for job in {job.recipe: job for job in jobs if job.recipe}.values():
-        source = sources.get(job.train) or Source(name=job.train, root="/", layout=job.train)
+        source = sources.get(job.train) or unlisted(job.train)
         read_recipe(find_recipe(job.recipe), overrides(job, source, "cpu", Path("cache")))
 
 
-def _dry_run(jobs: "Sequence[Job]", sources: Mapping[str, "Source"], folder: Path, device: str) -> int:
+def _dry_run(jobs: "Sequence[Job]", sources: Mapping[str, "LabelledImages"], folder: Path, device: str) -> int:
     from iqametrics.benchmark.plan import command, image_passes, starting_files
     from iqametrics.benchmark.run import crops_per_second
 

@@ -12,7 +12,16 @@ from typing import Any
 
 from iqametrics.baselines import PACKAGES, is_baseline, is_installed
 from iqametrics.benchmark.cost import DEFAULT_SIZE, REPEATS, measure, parse_size
-from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, UsageError, check_metric_name, complain, positive
+from iqametrics.cli.common import (
+    EXIT_FAILED,
+    EXIT_OK,
+    METRIC,
+    METRIC_HELP,
+    UsageError,
+    check_metric_name,
+    complain,
+    positive,
+)
 from iqametrics.cli.output import FORMATS, open_rows
 from iqametrics.common.devices import AUTO, DEVICES
 from iqametrics.common.files import write_file
@@ -41,7 +50,7 @@ def add_cost_parser(parts: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--metric", action="append", default=[], metavar="NAME", help="metric; may be repeated")
+    parser.add_argument("--metric", action="append", default=[], metavar=METRIC, help=f"{METRIC_HELP}; may be repeated")
     parser.add_argument(
         "--untrained",
         action="append",
@@ -114,7 +123,7 @@ def _jobs(args: argparse.Namespace) -> list[tuple[str, bool, tuple[int, int]]]:
     for name in (*args.metric, *args.untrained):
         check_metric_name(name)
     for name in args.untrained:
-        if is_baseline(name) or "." in name:
+        if is_baseline(name) or "." in name or "=" in name:
             raise UsageError(f"--untrained {name}: give one of {', '.join(list_metrics())}; others have no paper size")
     chosen = [(name, True) for name in args.untrained] + [(name, False) for name in args.metric]
     if not chosen:

@@ -4,14 +4,24 @@ import argparse
 import math
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from iqametrics.cli.output import printable
 from iqametrics.common.devices import AUTO, DEVICES
 from iqametrics.errors import UnknownMetricError
-from iqametrics.registry import LiteCheckpointWarning, create_metric, split_name
+from iqametrics.naming import parse_name
+from iqametrics.registry import LiteCheckpointWarning, check_name, create_metric
 
 if TYPE_CHECKING:
     from iqametrics.metric import Metric
+
+METRIC = "NAME[.TAG][=FILE]"
+METRIC_HELP = (
+    "metric, with or without a checkpoint's tag (pfd-iqa.lite), a checkpoint file (pfd-iqa=my.safetensors) or one on "
+    "the Hub (pfd-iqa=hub:ORG/NAME@REVISION)"
+)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -33,12 +43,26 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""
-        self.exit(EXIT_USAGE, f"iqametrics: error: {message} (see {self.prog} --help)\n")
+        self.exit(EXIT_USAGE, f"iqametrics: error: {printable(message)} (see {self.prog} --help)\n")
 
 
 def complain(message: str) -> None:
-    """Write one line on stderr."""
-    print(f"iqametrics: {message}", file=sys.stderr)
+    """Write one line on stderr, whatever names of files or words of a checkpoint stand in it."""
+    print(f"iqametrics: {printable(message)}", file=sys.stderr)
+
+
+def tell_in_one_line(category: type[Warning]) -> None:
+    """Show warnings of a kind as one line each on stderr; within `warnings.catch_warnings`, which ends it."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, kind: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(kind, category):
+            complain(f"note: {message}")
+        else:
+            usual(message, kind, *where, **more)
+
+    warnings.simplefilter("always", category)
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def positive(text: str) -> int:
@@ -71,22 +95,37 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_metric_name(name: str) -> None:
-    """Refuse an unknown metric, in milliseconds.
+    """Refuse an unknown metric or a file that is no checkpoint of it, in milliseconds.
 
     Raises:
         UsageError: There is no such metric or checkpoint.
+        WeightsError: The file is missing, damaged, no checkpoint, or that of another metric.
     """
     try:
-        split_name(name)
+        check_name(name)
     except UnknownMetricError as error:
         raise UsageError(str(error)) from error
 
 
-def make_metric(name: str, device: str, dtype: str, *, weights: str = "default", quiet: bool = False) -> "Metric":
-    """Make a metric, with its warnings as lines on stderr; `quiet` leaves out that it is the lite checkpoint."""
+def make_metrics(names: Sequence[str], device: str, dtype: str, *, quiet: bool = False) -> "list[Metric]":
+    """Make metrics, each with a name of its own in the output as far as they are different.
+
+    Of several with the same tag, those given by a file are called as on the command line. `quiet` leaves out that
+    one is the lite checkpoint.
+    """
+    metrics = [_make_metric(name, device, dtype, quiet=quiet) for name in names]
+    count = Counter(metric.full_name for metric in metrics)
+    for metric, name in zip(metrics, names, strict=True):
+        if count[metric.full_name] > 1 and parse_name(name).weights is not None:
+            metric.alias = name
+    return metrics
+
+
+def _make_metric(name: str, device: str, dtype: str, *, quiet: bool) -> "Metric":
+    """Make a metric, with its warnings as lines on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LiteCheckpointWarning)
-        metric = create_metric(name, weights=weights, device=device, dtype=dtype)
+        metric = create_metric(name, device=device, dtype=dtype)
     for warning in caught:
         if issubclass(warning.category, LiteCheckpointWarning):
             if not quiet:

@@ -14,7 +14,7 @@ from iqametrics.cli.common import (
     UsageError,
     add_compute_options,
     complain,
-    make_metric,
+    make_metrics,
 )
 from iqametrics.cli.output import FORMATS, TableWriter, open_rows, open_text
 from iqametrics.cli.score import add_config_option, add_metric_option, check_metrics, score_with_progress
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     _check(args)
     pairs, notes = _pairs(args)
-    metrics = [make_metric(name, args.device, args.dtype, quiet=args.quiet) for name in args.metric]
+    metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
     items = [item for pair in pairs for item in (pair.a, pair.b)]
     rows = list(score_with_progress(metrics, items, args))
     # Rows come image by image, and within an image metric by metric.

@@ -7,7 +7,8 @@ from math import isfinite
 from typing import Any
 
 from iqametrics.baselines import is_baseline, licence
-from iqametrics.cli.common import EXIT_OK, check_metric_name
+from iqametrics.cli.common import EXIT_OK, METRIC, METRIC_HELP, check_metric_name
+from iqametrics.cli.output import printable
 from iqametrics.registry import MetricInfo, metric_info
 
 
@@ -18,7 +19,7 @@ def add_parser(commands: Any) -> None:
         help="tell what is known of a metric",
         description="Tell mode, direction, range, paper, checkpoint, training data, licence and results of a metric.",
     )
-    parser.add_argument("name", metavar="NAME", help="metric, with or without a checkpoint's tag")
+    parser.add_argument("name", metavar=METRIC, help=METRIC_HELP)
     parser.add_argument("--format", choices=("table", "json"), default="table", help="form of the output")
     parser.set_defaults(run=run)
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     lines = list(_lines(info))
     width = max(len(label) for label, _ in lines)
     for label, value in lines:
-        print(f"{label:<{width}}  {value}".rstrip())
+        print(printable(f"{label:<{width}}  {value}".rstrip()))
     return EXIT_OK
 
 

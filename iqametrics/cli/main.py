@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from iqametrics.cli import benchmark, compare, datasets, evaluate, info, score, synthesize, train, weights
@@ -16,9 +17,11 @@ from iqametrics.cli.common import (
     Parser,
     UsageError,
     complain,
+    tell_in_one_line,
 )
 from iqametrics.cli.settings import with_settings
 from iqametrics.errors import IqaError
+from iqametrics.plugins import PluginWarning
 
 
 class _Version(argparse.Action):
@@ -64,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="surrogateescape")
-        status: int = args.run(args)
+        with warnings.catch_warnings():
+            tell_in_one_line(PluginWarning)
+            status: int = args.run(args)
         sys.stdout.flush()
     except UsageError as error:
         complain(f"error: {error}")

@@ -161,6 +161,9 @@ def open_text(path: Path | None) -> Iterator[TextIO]:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    text = f"{value:.4f}" if isinstance(value, float) else str(value)
-    # A line break or an escape sequence in a file's name must not reach the terminal.
+    return printable(f"{value:.4f}" if isinstance(value, float) else str(value))
+
+
+def printable(text: str) -> str:
+    """Write line breaks and escape sequences, which a file's name or a checkpoint may hold, as what they are."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

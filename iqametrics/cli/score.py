@@ -10,11 +10,13 @@ from iqametrics.cli.common import (
     EXIT_BELOW,
     EXIT_FAILED,
     EXIT_OK,
+    METRIC,
+    METRIC_HELP,
     UsageError,
     add_compute_options,
     check_metric_name,
     complain,
-    make_metric,
+    make_metrics,
     positive,
 )
 from iqametrics.cli.output import FORMATS, GATE_FORMATS, open_rows
@@ -72,8 +74,8 @@ def add_metric_option(parser: argparse.ArgumentParser) -> None:
         "--metric",
         action="append",
         default=[],
-        metavar="NAME",
-        help="metric, with or without a checkpoint's tag (pfd-iqa, pfd-iqa.lite); may be repeated",
+        metavar=METRIC,
+        help=f"{METRIC_HELP}; may be repeated",
     )
 
 
@@ -141,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         strict=args.strict,
     )
     items: Iterable[Item] = inputs if "-" in args.images else list(inputs)
-    metrics = [make_metric(name, args.device, args.dtype, quiet=args.quiet) for name in args.metric]
+    metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
     gate = _gate(metrics, limits, baseline, args)
     judged_columns = [*COLUMNS[:-1], "fails", COLUMNS[-1]]
     failed = False

@@ -6,23 +6,20 @@ from typing import Any
 
 from iqametrics.cli.common import complain
 from iqametrics.registry import metric_info
-from iqametrics.weights.header import read_metadata
-from iqametrics.weights.hub import HUB, cached_path, parse_reference
 
 
-def note_on_training_images(full_name: str, name: str, weights: str, facts: dict[str, Any]) -> None:
+def note_on_training_images(full_name: str, name: str, facts: dict[str, Any]) -> None:
     """Write a note on stderr where figures would be no generalisation.
 
     Args:
         full_name: what the metric is called in the output.
-        name: the metric's registered name, with or without a tag.
-        weights: "default", or what was given in its place.
+        name: the metric as it was asked for, with or without a tag or file.
         facts: of the question: dataset, csv, split, images.
 
     The part that a run held out of the same split is no reason for a note. A checkpoint that says nothing of its data
     is passed over. One on the Hub has been fetched by the time that its metric is made.
     """
-    metadata = _metadata(name, weights)
+    metadata = metric_info(name).metadata
     training = metadata.get("training")
     training = training if isinstance(training, dict) else {}
     entry = _entry_with(facts, [*_texts(training.get("data")), *_texts(metadata.get("sources"))])
@@ -31,15 +28,6 @@ def note_on_training_images(full_name: str, name: str, weights: str, facts: dict
             f"note: {full_name} names {entry!r} among what it was made from, so these figures may be better than on "
             "images of which it knows nothing"
         )
-
-
-def _metadata(name: str, weights: str) -> dict[str, Any]:
-    if weights.endswith(".safetensors") and not weights.startswith(HUB):
-        return read_metadata(Path(weights))
-    if weights.startswith(HUB):
-        path = cached_path(parse_reference(weights))
-        return {} if path is None else read_metadata(path)
-    return metric_info(name if weights == "default" else f"{name}.{weights}").metadata
 
 
 def _texts(value: object) -> list[str]:

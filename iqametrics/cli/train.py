@@ -7,7 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from iqametrics.cli.common import EXIT_OK, UsageError, complain, finite, positive
+from iqametrics.cli.common import EXIT_OK, UsageError, complain, finite, positive, tell_in_one_line
+from iqametrics.naming import CUSTOM
 
 
 def add_parser(commands: Any) -> None:
@@ -73,22 +74,22 @@ def run(args: argparse.Namespace) -> int:
         return _list()
     _check_usage(args)
     from iqametrics.training.recipe import read_recipe
-    from iqametrics.training.recipes import find_recipe
+    from iqametrics.training.recipes import find_recipe, list_recipes
+    from iqametrics.weights.starting import UnpinnedWarning
 
     first = os.environ.get("RANK", "0") == "0"  # torchrun starts this command several times
     path = find_recipe(args.recipe)
     if first and "/" not in args.recipe and path != Path(args.recipe):
-        complain(
-            f"note: {args.recipe} alone means the recipe lite/{args.recipe}, a small model; that of the paper's size "
-            f"is paper/{args.recipe}"
-        )
+        paper = f"paper/{args.recipe}"
+        other = f"; that of the paper's size is {paper}" if paper in list_recipes() else ""
+        complain(f"note: {args.recipe} alone means the recipe lite/{args.recipe}, a small model{other}")
     data, overrides = _data(args, path)
     if args.selection:
         overrides.append(f"train.selection={args.selection}")
     recipe = read_recipe(args.recipe, [*overrides, *args.overrides], data)
     output = args.output or Path("runs") / _run_name(args.recipe, path)
     with warnings.catch_warnings():
-        _tell_unpinned_in_one_line()
+        tell_in_one_line(UnpinnedWarning)
         if args.splits:
             from iqametrics.training.repeats import train_repeats
 
@@ -128,56 +129,22 @@ def _check_usage(args: argparse.Namespace) -> None:
 
 def _data(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """Give what replaces the recipe's table [data], if anything does, and the overrides that the options mean."""
-    root = str(args.root.resolve()) if args.root else ""
-    if args.csv:
-        data: dict[str, Any] = {"csv": str(args.csv.resolve()), "root": root}
-        data |= {"mos_range": list(args.mos_range)} if args.mos_range else {}
-        return data, _for_other_images(path, "custom", references=None)
-    if args.dataset:
-        from iqametrics.datasets.catalogue import dataset_spec
+    from iqametrics.datasets.labelled import LabelledImages
+    from iqametrics.training.recipes import changes_for_images
 
-        references = dataset_spec(args.dataset).references is not None
-        return {"dataset": args.dataset, "root": root}, _for_other_images(path, args.dataset, references=references)
-    overrides = [f"data.root={json.dumps(root)}"] if root else []
-    return None, overrides + ([f"data.mos_range={json.dumps(args.mos_range)}"] if args.mos_range else [])
-
-
-def _for_other_images(path: Path, tag: str, *, references: bool | None) -> list[str]:
-    """Give what changes in a recipe when its images are replaced.
-
-    Args:
-        path: of the recipe.
-        tag: what to call the checkpoint, if the recipe calls it by its own dataset.
-        references: whether the images have references, whose distorted versions must stay together; None if unknown.
-    """
-    from iqametrics.training.recipes import read_tables
-
-    tables = read_tables(path)
-    by = tables.get("split", {}).get("by")
-    meant = tables.get("data", {}).get("dataset")
-    changes = [f"metric.tag={tag}"] if meant not in (None, "", tag) else []
-    if references and by != "reference":
-        changes.append("split.by=reference")
-    # A dataset without references cannot be split by them; in photographs that nobody knows, bursts must be expected.
-    if (references is False and by == "reference") or (references is None and meant and by == "image"):
-        changes.append("split.by=near-duplicates")
-    return changes
+    images = LabelledImages(
+        csv=str(args.csv.resolve()) if args.csv else "",
+        dataset=args.dataset or "",
+        root=str(args.root.resolve()) if args.root else "",
+        mos_range=tuple(args.mos_range) if args.mos_range else None,
+    )
+    if args.csv or args.dataset:
+        # The usual folder of a run is called after the recipe, and so perhaps by a dataset that is not seen now.
+        tag = args.dataset or ("" if args.output else CUSTOM)
+        return images.to_table(), changes_for_images(path, images, tag=tag)
+    return None, [f"data.{key}={json.dumps(value)}" for key, value in images.to_table().items()]
 
 
 def _run_name(recipe: str, path: Path) -> str:
     """Name the folder of a run: after the file, or the recipe's name with hyphens."""
     return path.stem if path == Path(recipe) else recipe.replace("/", "-")
-
-
-def _tell_unpinned_in_one_line() -> None:
-    from iqametrics.weights.starting import UnpinnedWarning
-
-    usual = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, UnpinnedWarning):
-            complain(f"note: {message}")
-        else:
-            usual(message, category, *where, **more)
-
-    warnings.showwarning = show

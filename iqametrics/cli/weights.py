@@ -33,7 +33,7 @@ DAMAGED, UNREADABLE, BAD_RECORD = "damaged", "unreadable", "bad record"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class WeightFile:
     """A weight file that has a name.
 
     Attributes:
@@ -222,10 +222,10 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="form of the output (default: table)")
 
 
-def _items() -> list[Item]:
+def _items() -> list[WeightFile]:
     manifest = read_manifest(WEIGHTS_FOLDER)
     bases = [
-        Item(
+        WeightFile(
             name=base.name,
             what="base",
             licence=None,
@@ -240,9 +240,9 @@ def _items() -> list[Item]:
     return [*map(_checkpoint, manifest.checkpoints), *bases, *map(_starting, list_starting())]
 
 
-def _checkpoint(entry: CheckpointEntry) -> Item:
+def _checkpoint(entry: CheckpointEntry) -> WeightFile:
     bundled = entry.source == "bundled"
-    return Item(
+    return WeightFile(
         name=entry.full_name,
         what="checkpoint",
         licence=entry.licence,
@@ -254,14 +254,14 @@ def _checkpoint(entry: CheckpointEntry) -> Item:
     )
 
 
-def _starting(name: str) -> Item:
+def _starting(name: str) -> WeightFile:
     entry = starting_entry(name)
     problem = None
     try:
         file = hub_file(entry)
     except WeightsError as error:  # one bad record must not hide all other files
         file, problem = hub_file(entry, recorded=False), str(error)
-    return Item(
+    return WeightFile(
         name=name,
         what="starting",
         licence=entry.licence,
@@ -274,11 +274,11 @@ def _starting(name: str) -> Item:
     )
 
 
-def _find(name: str) -> Item:
+def _find(name: str) -> WeightFile:
     """The item of a name, or of a reference to the Hub."""
     if name.startswith(hub.HUB):
         file = hub.parse_reference(name)
-        return Item(
+        return WeightFile(
             name=name, what="checkpoint", licence=None, sha256=None, bytes=None, bundled=None, on_hub=file, entry=None
         )
     items = {item.name: item for item in _items()}
@@ -289,7 +289,7 @@ def _find(name: str) -> Item:
     return items[name]
 
 
-def _found(item: Item) -> Path:
+def _found(item: WeightFile) -> Path:
     path = item.path()
     if path is None:
         remedy = "reinstall iqametrics" if item.on_hub is None else f"run `iqametrics weights fetch {item.name}`"
@@ -306,7 +306,7 @@ def _fetch_starting(name: str, force: bool) -> Path:
     return path
 
 
-def _check(item: Item, path: Path | None) -> str:
+def _check(item: WeightFile, path: Path | None) -> str:
     if path is None:
         return item.state()
     known = item.sha256 or path.resolve().name
@@ -321,14 +321,14 @@ def _check(item: Item, path: Path | None) -> str:
     return "ok" if item.sha256 else "ok, not pinned"
 
 
-def _pinned(item: Item) -> str:
+def _pinned(item: WeightFile) -> str:
     if item.on_hub is None or not isinstance(item.entry, StartingEntry) or item.entry.is_pinned:
         return "yes"
     pin = None if item.problem else read_pin(item.name)
     return "no" if pin is None else "by you" if pin.trusted else "recorded"
 
 
-def _megabytes(item: Item, path: Path | None, as_text: bool) -> float | str | None:
+def _megabytes(item: WeightFile, path: Path | None, as_text: bool) -> float | str | None:
     size = item.bytes if item.bytes is not None else path.stat().st_size if path else None
     if size is None:
         return None

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from iqametrics.cli.common import EXIT_OK, complain
-from iqametrics.registry import create_metric
 
 KINDS = ("resnet50", "deit3", "clip-visual", "clip-text")
-"""What can be converted; the same names as `iqametrics.weights.convert.KINDS`, which would import torch."""
+"""What can be converted; the same names as `iqametrics.publishing.convert.KINDS`, which would import torch."""
 
 
 def add_publish_parser(commands: Any) -> None:
@@ -40,12 +39,11 @@ def add_publish_parser(commands: Any) -> None:
 
 def run_publish(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from iqametrics.weights.publish import publish_checkpoint
+    from iqametrics.publishing.upload import publish_checkpoint
 
     done = publish_checkpoint(
         args.checkpoint,
         args.repo,
-        create=create_metric,
         private=args.private,
         dry_run=args.dry_run,
         licence=args.licence,
@@ -78,7 +76,7 @@ def add_convert_parser(commands: Any) -> None:
 
 def run_convert(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from iqametrics.weights.convert import convert
+    from iqametrics.publishing.convert import convert
 
     for line in convert(args.source, args.to, args.kind).lines():
         print(line)

@@ -1,19 +1,30 @@
-"""The datasets by name, and their samples."""
+"""The datasets by name, and their samples: this package's, and those of installed distributions.
+
+A distribution adds a dataset by an entry point of the group `iqametrics.datasets`, whose value names a `DatasetSpec` or
+a module whose `SPEC` is one.
+"""
 
 import os
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from iqametrics.common.suggest import did_you_mean
 from iqametrics.datasets import biq2021, clive, csiq, flive, kadid10k, koniq10k, live, spaq, tid2013
+from iqametrics.datasets.made import made_labels as made_labels  # where docs/datasets.md says that it is
 from iqametrics.datasets.release import DatasetSpec, Release
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
+from iqametrics.plugins import leave_out, load_plugins
 
 _SPECS = {
     module.SPEC.name: module.SPEC for module in (live, csiq, tid2013, kadid10k, clive, koniq10k, spaq, flive, biq2021)
 }
 _NAMED_AT_MOST = 3
+
+GROUP = "iqametrics.datasets"
+"""Entry points of other distributions."""
 
 
 def list_datasets(mode: str | None = None) -> list[str]:
@@ -22,10 +33,10 @@ def list_datasets(mode: str | None = None) -> list[str]:
     Args:
         mode: only those with ("fr") or without ("nr") references.
 
-    >>> list_datasets("fr")
+    >>> list_datasets("fr")[:4]
     ['live', 'csiq', 'tid2013', 'kadid10k']
     """
-    return [name for name, spec in _SPECS.items() if mode in (None, spec.mode)]
+    return [name for name, spec in _specs().items() if mode in (None, spec.mode)]
 
 
 def dataset_spec(name: str) -> DatasetSpec:
@@ -37,10 +48,11 @@ def dataset_spec(name: str) -> DatasetSpec:
     >>> dataset_spec("kadid10k").images
     10125
     """
-    if name not in _SPECS:
-        hint = did_you_mean(name, _SPECS, show=str) or f"choose one of {', '.join(_SPECS)}"
+    known = _specs()
+    if name not in known:
+        hint = did_you_mean(name, known, show=str) or f"choose one of {', '.join(known)}"
         raise DataError(f"unknown dataset {name!r}; {hint}")
-    return _SPECS[name]
+    return known[name]
 
 
 def load_dataset(
@@ -95,9 +107,22 @@ def name_some(files: Sequence[Path], root: str | os.PathLike[str]) -> str:
     )
 
 
-def made_labels(root: str | os.PathLike[str]) -> bool:
-    """Whether `iqametrics synthesize` made this folder: its labels are no opinions of these very images."""
-    return (Path(root) / kadid10k.MADE_FILE).is_file()
+def _specs() -> dict[str, DatasetSpec]:
+    return {**_SPECS, **_installed()}
+
+
+@lru_cache(maxsize=1)
+def _installed() -> dict[str, DatasetSpec]:
+    """Give the datasets of other distributions; one whose name is taken or impossible is left out."""
+    found: dict[str, DatasetSpec] = {}
+    for origin, spec in load_plugins(GROUP, DatasetSpec, "SPEC"):
+        if spec.name in _SPECS or spec.name in found:
+            leave_out(origin, f"a dataset named {spec.name!r} is there already; choose another name")
+        elif not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", spec.name):
+            leave_out(origin, f"{spec.name!r} is no name for a dataset; use lower-case words and digits with hyphens")
+        else:
+            found[spec.name] = spec
+    return found
 
 
 def _refuse_twins(samples: Sequence[Sample], name: str, root: str | os.PathLike[str]) -> None:

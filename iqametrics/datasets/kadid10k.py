@@ -10,8 +10,6 @@ from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
 
 SCORES_FILE = "dmos.csv"
-MADE_FILE = "MADE-LABELS.txt"
-"""File beside a `dmos.csv` that `iqametrics synthesize` made: its labels are no opinions on these images."""
 _COLUMNS = ("dist_img", "ref_img", "dmos", "var")
 _RANGE = (1.0, 5.0)
 _NAME = re.compile(r"I(\d{2,})_(\d\d)_(\d\d)\.png", re.IGNORECASE)

@@ -3,6 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+LIQE_CLASSES = (
+    "jpeg2000 compression",
+    "jpeg compression",
+    "noise",
+    "blur",
+    "color",
+    "contrast",
+    "overexposure",
+    "underexposure",
+    "spatial",
+    "quantization",
+    "other",
+)
+"""LIQE's eleven names of distortions (Zhang et al., CVPR 2023), which cover the types of every dataset."""
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -35,12 +35,12 @@ from iqametrics.common.digest import file_sha256
 from iqametrics.common.files import write_file
 from iqametrics.common.halton import halton
 from iqametrics.datasets.distortions import DISTORTIONS, LEVELS, distort, find_distortion
-from iqametrics.datasets.kadid10k import MADE_FILE, SCORES_FILE, score_table
+from iqametrics.datasets.kadid10k import SCORES_FILE, score_table
+from iqametrics.datasets.made import MADE_FILE, RECIPE_FILE
 from iqametrics.datasets.tables import kadid_opinions
 from iqametrics.errors import DataError, ImageReadError
 
 LABELS_FILE = "labels.csv"
-RECIPE_FILE = "recipe.json"
 IMAGE_FOLDER = "images"
 COLUMNS = ("image", "reference", "mos", "kind", "level", "distortion", "group")
 _MADE_NOTE = """Made by `iqametrics synthesize`; this is not KADID-10k. The labels in dmos.csv come from KADID-10k's

@@ -5,15 +5,15 @@
     profile.py    embedded colour profile -> sRGB
     shaper.py     profiles of matrix and tone curve at 16 bits
     check.py      shapes, dtypes and ranges of tensors and arrays
-    read.py       the two functions that everything else calls: read_image and to_image_list
+    read.py       what everything else calls: read_image, to_image_list and image_size
 
 `docs/images.md` has one table of what happens to each kind of input.
 """
 
-from iqametrics.images.check import check_pair, check_tensor
+from iqametrics.images.check import check_pair, check_sizes, check_tensor
 from iqametrics.images.decode import MAX_PIXELS
 from iqametrics.images.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_images, list_unread
-from iqametrics.images.read import ImageSource, read_image, to_image_list
+from iqametrics.images.read import ImageSource, image_size, read_image, to_image_list
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -21,7 +21,9 @@ __all__ = [
     "UNREAD_SUFFIXES",
     "ImageSource",
     "check_pair",
+    "check_sizes",
     "check_tensor",
+    "image_size",
     "list_images",
     "list_unread",
     "read_image",

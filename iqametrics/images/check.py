@@ -54,7 +54,12 @@ def check_pair(dist: Tensor, ref: Tensor, name: str = "image") -> None:
     Raises:
         InputError: Height or width differ. Nothing is resized silently: how it is done changes the score.
     """
-    (height, width), (ref_height, ref_width) = dist.shape[-2:], ref.shape[-2:]
+    check_sizes((dist.shape[-2], dist.shape[-1]), (ref.shape[-2], ref.shape[-1]), name)
+
+
+def check_sizes(dist: tuple[int, int], ref: tuple[int, int], name: str) -> None:
+    """Check the (height, width) of a distorted image and its reference; name and error as in `check_pair`."""
+    (height, width), (ref_height, ref_width) = dist, ref
     if (height, width) != (ref_height, ref_width):
         hint = " (one of them is rotated)" if (height, width) == (ref_width, ref_height) else ""
         raise InputError(

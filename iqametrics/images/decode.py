@@ -64,6 +64,15 @@ def decode_image(image: Image.Image, name: str) -> np.ndarray:
         return _upright(_pixels(image, name), image)
 
 
+def stream_size(stream: IO[bytes], name: str) -> tuple[int, int]:
+    """Read the height and width of an open file, upright, without its pixels; arguments and errors as above."""
+    with _damage_told(name):
+        image = _open(stream, name)
+        _check_header(image, name)
+        height, width = _upright(np.broadcast_to(np.uint8(0), image.size[::-1]), image).shape
+        return height, width
+
+
 @contextlib.contextmanager
 def _damage_told(name: str) -> Iterator[None]:
     """Turn what the decoders raise on damaged data into our error.

@@ -1,10 +1,10 @@
-"""The two functions that everything else calls to get at pictures."""
+"""The functions that everything else calls to get at pictures."""
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from iqametrics.errors import ImageReadError, InputError
 from iqametrics.images.check import check_array, check_tensor
-from iqametrics.images.decode import decode_image, decode_stream
+from iqametrics.images.decode import decode_image, decode_stream, stream_size
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor
 """Whatever one picture can be given as."""
+_T = TypeVar("_T")
 
 
 def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
@@ -62,6 +63,15 @@ def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
     )
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Read the height and width that `read_image` would give, from the file's header alone.
+
+    Raises:
+        ImageReadError: As for `read_image`, as far as the header shows it.
+    """
+    return _from_file(path, str(path), stream_size)
+
+
 def to_image_list(source: ImageSource | Sequence[ImageSource]) -> list[Tensor]:
     """Turn one picture, a batch or a list of pictures of any sizes into a list of tensors.
 
@@ -105,14 +115,17 @@ def _own_name(source: ImageSource) -> str:
 
 
 def _read_file(path: Path, name: str) -> Tensor:
+    return _array_to_tensor(_from_file(path, name, decode_stream), name)
+
+
+def _from_file(path: Path, name: str, read: Callable[[IO[bytes], str], _T]) -> _T:
     try:
         if not path.is_file():
             raise ImageReadError(f"{name}: {_why_no_file(path)}")
         with path.open("rb") as stream:
-            pixels = decode_stream(stream, name)
+            return read(stream, name)
     except OSError as error:
         raise ImageReadError(f"{name}: cannot be opened ({error.strerror}); check its name and rights") from error
-    return _array_to_tensor(pixels, name)
 
 
 def _why_no_file(path: Path) -> str:

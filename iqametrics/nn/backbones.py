@@ -1,75 +1,54 @@
-"""The convolutional backbones that give five levels at strides 2 to 32, by name."""
+"""The backbones by name, their published files, and statistics of their levels."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from iqametrics.errors import RecipeError, WeightsError
+from iqametrics.errors import RecipeError
+from iqametrics.nn.backbone import Backbone
 from iqametrics.nn.efficientnet_lite import EfficientNetLite0
-from iqametrics.nn.levels import LEVELS
-from iqametrics.nn.norm import freeze_batch_norm
 from iqametrics.nn.resnet import ResNet50
+from iqametrics.nn.timm_backbone import PREFIX, TimmBackbone
 
 _SMALLEST_DEVIATION = 1e-6
 
-BACKBONES: MappingProxyType[str, Callable[[], ResNet50 | EfficientNetLite0]] = MappingProxyType(
+BACKBONES: MappingProxyType[str, Callable[[], Backbone]] = MappingProxyType(
     {"resnet50": ResNet50, "efficientnet_lite0": EfficientNetLite0}
 )
 
 
-def build_backbone(name: str) -> ResNet50 | EfficientNetLite0:
+def build_backbone(name: str) -> Backbone:
     """Build a backbone with fresh weights.
 
     Args:
-        name: "resnet50" or "efficientnet_lite0".
+        name: One of `BACKBONES`, or "timm/" and the name of a network of timm that gives five levels.
 
     Raises:
-        RecipeError: if the name is not known.
+        RecipeError: If the name is not known, or the network gives other levels.
+        MissingExtraError: If timm is asked for and not installed.
     """
+    if name.startswith(PREFIX):
+        return TimmBackbone(name.removeprefix(PREFIX))
     if name not in BACKBONES:
-        raise RecipeError(f"backbone = {name!r} is not known; choose one of {', '.join(BACKBONES)}")
+        raise RecipeError(f"backbone = {name!r} is not known; choose one of {', '.join(BACKBONES)}, or {PREFIX}NAME")
     return BACKBONES[name]()
 
 
-def load_backbone(backbone: ResNet50 | EfficientNetLite0, path: str | Path) -> None:
+def load_backbone(backbone: Backbone, path: str | Path) -> None:
     """Fill a backbone from a safetensors file of its tensors, in any floating type.
 
-    For ResNet-50 that is torchvision's file too: the names are the same, and its classifier is left out.
+    That may be the file that torchvision or timm published of the whole network; what no level needs is left out.
 
     Raises:
-        WeightsError: if the file cannot be read or its tensors do not fit.
+        WeightsError: If the file cannot be read or its tensors do not fit.
     """
-    if isinstance(backbone, ResNet50):
-        # Imported here: the readers of foreign files bring CLIP's tokenizer, which scoring can do without.
-        from iqametrics.nn.upstream import load_resnet50
+    # Imported here: the readers of foreign files bring CLIP's tokenizer, which scoring can do without.
+    from iqametrics.nn.upstream import fill_module, read_tensors
 
-        load_resnet50(backbone, path)
-        return
-    try:
-        backbone.load_state_dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: is not a readable safetensors file ({error}); give another path") from error
-    except RuntimeError as error:
-        problem = " ".join(str(error).split())
-        raise WeightsError(f"{path}: does not fit the backbone ({problem}); convert the weights again") from error
-
-
-def freeze_levels(backbone: ResNet50 | EfficientNetLite0, frozen_levels: int) -> None:
-    """Hold the parameters of levels 1..frozen_levels, and every BatchNorm, statistics and affine parameters both.
-
-    Args:
-        backbone: changed in place; what is not held asks for gradients.
-        frozen_levels: 0 (only the BatchNorms are held) to 5 (everything is).
-    """
-    backbone.requires_grad_(frozen_levels == 0)
-    if 0 < frozen_levels < LEVELS:
-        backbone.stage_modules(above_level=frozen_levels).requires_grad_(True)
-    freeze_batch_norm(backbone)
+    fill_module(backbone, backbone.published(read_tensors(path)), path)
 
 
 def divisors(deviations: Tensor) -> Tensor:

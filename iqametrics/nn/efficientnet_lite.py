@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iqametrics.nn.backbone import Backbone
+from iqametrics.nn.levels import LEVELS
+
 BATCH_NORM_EPS = 1e-3
 
 
@@ -116,7 +119,7 @@ class InvertedResidual(nn.Module):
         return x + out if self.residual else out
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0 without its classifier, giving five levels at strides 2, 4, 8, 16 and 32.
 
     The network can be entered and left at a level, so that the levels of a frozen lower part are computed once:
@@ -124,7 +127,6 @@ class EfficientNetLite0(nn.Module):
     """
 
     channels = (16, 24, 40, 112, 320)
-    strides = (2, 4, 8, 16, 32)
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,24 +143,13 @@ class EfficientNetLite0(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Compute the five levels of a batch of images.
-
-        Args:
-            x: (N, 3, H, W), RGB; the published weights want (x - 0.5) / 0.5 of an image in [0, 1].
-
-        Returns:
-            Five maps (N, C_i, ceil(H / 2^i), ceil(W / 2^i)), i = 1..5.
-        """
-        return self.to_level(x, end=len(LEVEL_ENDS))
-
     def to_level(self, x: Tensor, *, end: int) -> list[Tensor]:
         """Compute levels 1..end of images (N, 3, H, W)."""
         return self._run(self.stem(x), first_level=0, last_level=end)
 
     def from_level(self, level: Tensor, *, start: int) -> list[Tensor]:
         """Compute levels start+1..5 from the map of level `start` (1..5)."""
-        return self._run(level, first_level=start, last_level=len(LEVEL_ENDS))
+        return self._run(level, first_level=start, last_level=LEVELS)
 
     def stage_modules(self, *, above_level: int) -> nn.ModuleList:
         """Return the stages that compute the levels above `above_level` (0 for all but the stem)."""

@@ -1,5 +1,7 @@
 """Batch normalisation whose statistics and affine parameters stay as they were loaded."""
 
+from functools import lru_cache
+
 from torch import nn
 
 
@@ -36,8 +38,28 @@ def freeze_batch_norm(module: nn.Module) -> nn.Module:
     Returns:
         The module, for chaining.
     """
-    if isinstance(module, nn.BatchNorm2d):
+    if type(module) is nn.BatchNorm2d:
         return FrozenBatchNorm2d(module)
+    if isinstance(module, nn.BatchNorm2d):
+        # A kind of its own, which does more (timm's have the activation in them): it stays what it is, but frozen.
+        module.__class__ = _frozen(type(module))  # type: ignore[arg-type]
+        return module.requires_grad_(False).eval()
     for name, child in module.named_children():
         setattr(module, name, freeze_batch_norm(child))
     return module
+
+
+class _Frozen(nn.Module):
+    def train(self, mode: bool = True) -> "_Frozen":
+        return super().train(False)
+
+
+@lru_cache(maxsize=16)
+def _frozen(kind: type[nn.BatchNorm2d]) -> type[nn.BatchNorm2d]:
+    if issubclass(kind, FrozenBatchNorm2d | _Frozen):
+        return kind
+
+    class Frozen(_Frozen, kind):  # type: ignore[misc, valid-type]
+        pass
+
+    return Frozen

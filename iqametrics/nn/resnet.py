@@ -4,11 +4,12 @@ Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, wi
 of a bottleneck ("V1.5"), as torchvision has it. Parameter names are torchvision's, without the classifier `fc`.
 """
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
-from iqametrics.nn.norm import freeze_batch_norm
-
-__all__ = ["Bottleneck", "ResNet50", "freeze_batch_norm"]
+from iqametrics.nn.backbone import Backbone
+from iqametrics.nn.levels import LEVELS
 
 
 class Bottleneck(nn.Module):
@@ -46,7 +47,7 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
 
 
-class ResNet50(nn.Module):
+class ResNet50(Backbone):
     """ResNet-50 without its classifier; gives the maps of all five strides.
 
     Level i (1..5) has `channels[i - 1]` channels and size ceil(H / 2^i) x ceil(W / 2^i): the stem after its ReLU and
@@ -55,7 +56,6 @@ class ResNet50(nn.Module):
     """
 
     channels = (64, 256, 512, 1024, 2048)
-    strides = (2, 4, 8, 16, 32)
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,33 +71,22 @@ class ResNet50(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Compute the five levels.
-
-        Args:
-            x: Normalised RGB images, (N, 3, H, W), of any height and width from 1 up.
-
-        Returns:
-            Five maps, level i of shape (N, channels[i - 1], ceil(H / 2^i), ceil(W / 2^i)).
-        """
-        return self.to_level(x, end=len(self.strides))
-
     def to_level(self, x: Tensor, *, end: int) -> list[Tensor]:
         """Compute levels 1..end of normalised images (N, 3, H, W)."""
         stem = self.relu(self.bn1(self.conv1(x)))
         return [stem, *self._run(stem, start=1, end=end)]
 
     def from_level(self, level: Tensor, *, start: int) -> list[Tensor]:
-        """Compute levels start+1..5 from the map of level `start` (1..5).
-
-        `model(x)` equals `lower + model.from_level(lower[-1], start=k)` with `lower = model.to_level(x, end=k)`, so
-        that the levels of a frozen lower part need to be computed only once.
-        """
-        return self._run(level, start=start, end=len(self.strides))
+        """Compute levels start+1..5 from the map of level `start` (1..5)."""
+        return self._run(level, start=start, end=LEVELS)
 
     def stage_modules(self, *, above_level: int) -> nn.ModuleList:
         """Return the parts that compute the levels above `above_level`; the stem is not among them, so 0 equals 1."""
         return nn.ModuleList(self._stages()[max(above_level - 1, 0) :])
+
+    def published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give the tensors of torchvision's file, whose names are ours; the classifier `fc` is left out."""
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
 
     def _stages(self) -> tuple[nn.Module, ...]:
         """Return the parts that compute levels 2..5."""

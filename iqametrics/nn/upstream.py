@@ -46,7 +46,7 @@ def load_resnet50(module: ResNet50, path: str | Path) -> None:
     Raises:
         WeightsError: If the file cannot be read or its tensors do not fit.
     """
-    _fill(module, _read(path, leave_out=("fc.",)), path)
+    fill_module(module, module.published(read_tensors(path)), path)
 
 
 def load_deit3(module: VisionTransformer, path: str | Path) -> None:
@@ -55,7 +55,7 @@ def load_deit3(module: VisionTransformer, path: str | Path) -> None:
     Raises:
         WeightsError: If the file cannot be read or its tensors do not fit.
     """
-    _fill(module, _read(path, leave_out=("head.",)), path)
+    fill_module(module, read_tensors(path, leave_out=("head.",)), path)
 
 
 def load_clip_visual(module: VisionTransformer, path: str | Path) -> None:
@@ -64,14 +64,14 @@ def load_clip_visual(module: VisionTransformer, path: str | Path) -> None:
     Raises:
         WeightsError: If the file cannot be read or its tensors do not fit.
     """
-    tensors = _read(path, leave_out=(*_CLIP_TEXT, *_CLIP_SHARED))
+    tensors = read_tensors(path, leave_out=(*_CLIP_TEXT, *_CLIP_SHARED))
     ours = {_rename(name, _CLIP_IMAGE_NAMES | _CLIP_BLOCK_NAMES): tensor for name, tensor in tensors.items()}
     # Ours, as timm's, have leading dimensions for the batch (and, for the class token, the position); a file that
     # `iqametrics weights convert` made has them already.
     for name, leading in (("cls_token", (None, None)), ("pos_embed", (None,))):
         if name in ours and ours[name].ndim < 3:
             ours[name] = ours[name][leading]
-    _fill(module, ours, path)
+    fill_module(module, ours, path)
 
 
 def load_clip_text(module: ClipTextTower, path: str | Path) -> None:
@@ -80,12 +80,16 @@ def load_clip_text(module: ClipTextTower, path: str | Path) -> None:
     Raises:
         WeightsError: If the file cannot be read or its tensors do not fit.
     """
-    tensors = _read(path, leave_out=(*_CLIP_IMAGE, *_CLIP_SHARED))
-    _fill(module, {_rename(name, _CLIP_BLOCK_NAMES): tensor for name, tensor in tensors.items()}, path)
+    tensors = read_tensors(path, leave_out=(*_CLIP_IMAGE, *_CLIP_SHARED))
+    fill_module(module, {_rename(name, _CLIP_BLOCK_NAMES): tensor for name, tensor in tensors.items()}, path)
 
 
-def _read(path: str | Path, *, leave_out: tuple[str, ...]) -> dict[str, Tensor]:
-    """Read the tensors of a file whose names do not start with one of `leave_out`."""
+def read_tensors(path: str | Path, *, leave_out: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """Read the tensors of a file whose names do not start with one of `leave_out`.
+
+    Raises:
+        WeightsError: If it cannot be read.
+    """
     if not Path(path).is_file():
         raise WeightsError(f"{path}: no such file; give the path of a .safetensors file")
     try:
@@ -101,8 +105,12 @@ def _rename(name: str, names: dict[str, str]) -> str:
     return name
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Copy the tensors into the module; refuse missing, surplus and misshapen ones."""
+def fill_module(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Copy the tensors into the module; refuse missing, surplus and misshapen ones.
+
+    Raises:
+        WeightsError: If there are some.
+    """
     own = module.state_dict()
     # Files older than this counter lack it; a BatchNorm in evaluation mode never reads it.
     missing = [name for name in own if name not in tensors and not name.endswith(".num_batches_tracked")]

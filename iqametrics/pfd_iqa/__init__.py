@@ -1,10 +1,14 @@
 """PFD-IQA: blind image quality by denoising the features of an image with a small diffusion model.
 
 Source: Li et al., "Feature Denoising Diffusion Model for Blind Image Quality Assessment", AAAI 2025.
-This file says what the metric is; `iqametrics.pfd_iqa.metric` computes it and is imported when first asked for.
+This file says what the method declares of itself; `iqametrics.pfd_iqa.metric` computes it and is imported when it is
+first asked for.
 """
 
-from iqametrics.spec import MetricSpec
+from pathlib import Path
+
+from iqametrics.pfd_iqa.tables import ROWS, TABLES
+from iqametrics.spec import Method, MetricSpec
 
 SPECS = (
     MetricSpec(
@@ -18,4 +22,15 @@ SPECS = (
         paper_url="https://arxiv.org/abs/2401.11949",
         factory="iqametrics.pfd_iqa.metric:PfdIqaMetric",
     ),
+)
+
+METHOD = Method(
+    metrics=SPECS,
+    objectives={
+        "pfd-iqa": "iqametrics.pfd_iqa.objective:PfdIqaObjective",
+        "pfd-teacher": "iqametrics.pfd_iqa.objective:PfdTeacherObjective",
+    },
+    recipes=Path(__file__).parent / "recipes",
+    tables=TABLES,
+    rows=ROWS,
 )

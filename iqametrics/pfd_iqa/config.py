@@ -17,10 +17,9 @@ ENCODER_WIDTHS: Mapping[str, int | None] = {
     "clip_vit_b16": 512,
     "efficientnet_lite0": None,
 }
-"""The encoders and the width of their map; None where a projection gives any width."""
+"""The encoders and the width of their map; None where a projection gives any width, as for "timm/NAME"."""
 
 _CHOICES = {
-    "encoder": tuple(ENCODER_WIDTHS),
     "crop_space": get_args(CropSpace),
     "norm": get_args(Norm),
     "alignment": get_args(Alignment),
@@ -33,7 +32,7 @@ class EncoderConfig:
     """Config fields of both student and teacher: an image encoder, windows, and a text space.
 
     Attributes:
-        encoder: One of `ENCODER_WIDTHS`.
+        encoder: One of `ENCODER_WIDTHS`, or a network of timm with five levels as "timm/NAME".
         frozen_levels: Number k of the lowest levels of a convolutional encoder that are not trained, 0 to 5.
         pixel_mean: Mean of red, green and blue, in [0, 1], that the encoder's weights expect.
         pixel_std: Standard deviation that goes with it.
@@ -84,7 +83,11 @@ class EncoderConfig:
         return self.crop_size if self.crop_space == "image" else self.grid
 
     def _check_encoder(self) -> None:
-        width = ENCODER_WIDTHS[self.encoder]
+        if self.encoder not in ENCODER_WIDTHS and not self.encoder.startswith("timm/"):
+            raise RecipeError(
+                f"encoder = {self.encoder!r} is not known; choose one of {', '.join(ENCODER_WIDTHS)}, or timm/NAME"
+            )
+        width = ENCODER_WIDTHS.get(self.encoder)
         if width is not None and width != self.map_width:
             raise RecipeError(f"{self.encoder} gives maps of width {width}, not {self.map_width}; change the width")
         cell = CELL if width is None else CELL // 2
@@ -178,6 +181,12 @@ class PfdIqaConfig(EncoderConfig):
                 f"start_step = {self.start_step} must lie from sampling_steps = {self.sampling_steps} up to, "
                 f"but not including, timesteps = {self.timesteps}"
             )
+        denoisings = self.n_crops * self.n_samples * self.sampling_steps
+        if denoisings > _MAXIMUM_DENOISINGS:
+            raise RecipeError(
+                f"n_crops * n_samples * sampling_steps = {denoisings} steps of denoising for one image are impossible; "
+                f"give {_MAXIMUM_DENOISINGS} at most"
+            )
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise RecipeError(
                 f"beta_start = {self.beta_start}, beta_end = {self.beta_end}: give 0 < beta_start <= beta_end < 1"
@@ -204,7 +213,15 @@ _MINIMUM = {
     "seed": 0,
 }
 # Fields that the sizes of the tensors do not bound: a hostile checkpoint could otherwise cost hours or all memory.
-_MAXIMUM = {"frozen_levels": LEVELS, "timesteps": 100_000, "n_crops": 10_000, "n_samples": 1000, "seed": 2**40}
+_MAXIMUM = {
+    "frozen_levels": LEVELS,
+    "timesteps": 100_000,
+    "n_crops": 100,
+    "n_samples": 100,
+    "sampling_steps": 100,
+    "seed": 2**40,
+}
+_MAXIMUM_DENOISINGS = 2500
 
 
 def _check_value(name: str, value: Any) -> None:

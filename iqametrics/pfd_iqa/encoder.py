@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iqametrics.nn.backbone import Backbone
 from iqametrics.nn.backbones import build_backbone, divisors, load_backbone
-from iqametrics.nn.efficientnet_lite import EfficientNetLite0
 from iqametrics.nn.levels import LEVELS
-from iqametrics.nn.norm import freeze_batch_norm
-from iqametrics.nn.resnet import ResNet50
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
 from iqametrics.pfd_iqa.config import EncoderConfig
 from iqametrics.pfd_iqa.windows import window_positions
@@ -35,7 +33,7 @@ class WindowEncoder(nn.Module):
         config: The model's config.
     """
 
-    backbone: VisionTransformer | ResNet50 | EfficientNetLite0
+    backbone: VisionTransformer | Backbone
     pixel_mean: Tensor
     pixel_std: Tensor
     level_mean: Tensor
@@ -59,22 +57,15 @@ class WindowEncoder(nn.Module):
         if config.standardise_levels:
             self.register_buffer("level_mean", torch.zeros(channels, 1, 1))
             self.register_buffer("level_std", torch.ones(channels, 1, 1))
-        self._freeze()
+        self.levels_backbone.freeze(config.frozen_levels)
 
     @property
     def is_convolutional(self) -> bool:
         """Whether the encoder is a convolutional backbone, not a vision transformer."""
         return not isinstance(self.backbone, VisionTransformer)
 
-    def _freeze(self) -> None:
-        frozen = self.config.frozen_levels
-        if frozen:
-            self.backbone.requires_grad_(False)
-            self.levels_backbone.stage_modules(above_level=frozen).requires_grad_(True)
-        freeze_batch_norm(self.backbone)
-
     @property
-    def levels_backbone(self) -> ResNet50 | EfficientNetLite0:
+    def levels_backbone(self) -> Backbone:
         """The backbone of a convolutional encoder."""
         assert not isinstance(self.backbone, VisionTransformer)
         return self.backbone

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from iqametrics.errors import InputError
+from iqametrics.errors import InputError, WeightsError
 from iqametrics.images import ImageSource, to_image_list
 from iqametrics.metric import Metric, ReferenceFeatures, Sizing
 from iqametrics.pfd_iqa import SPECS
-from iqametrics.pfd_iqa.config import PfdIqaConfig
+from iqametrics.pfd_iqa.config import CELL, PfdIqaConfig
 from iqametrics.pfd_iqa.explain import PfdIqaExplanation, explain_image
 from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.spec import MetricSpec
@@ -26,6 +26,17 @@ class PfdIqaMetric(Metric):
     spec: ClassVar[MetricSpec] = SPECS[0]
     default_sizing: ClassVar[Sizing] = Sizing(min_side=224)
     model: PfdIqa
+
+    def __init__(self, model: PfdIqa, sizing: Sizing, *, tag: str) -> None:
+        # An image of one window has `grid` cells, of which the last may be cut.
+        config = model.config
+        least = config.crop_size if config.crop_space == "image" else CELL * (config.grid - 1) + 1
+        if sizing.min_side < least:
+            raise WeightsError(
+                f"{self.spec.name}.{tag}: min_side = {sizing.min_side} of its sizing is smaller than a window of "
+                f"{config.crop_size} pixels; get the checkpoint anew"
+            )
+        super().__init__(model, sizing, tag=tag)
 
     @classmethod
     def build(cls, config: Mapping[str, Any] | None) -> PfdIqa:
@@ -73,4 +84,4 @@ class PfdIqaMetric(Metric):
             self.model.score_samples(self.model.trunk(self._prepare([image])), samples=samples)
             for image in to_image_list(dist)
         ]
-        return torch.cat(scores).std(dim=1)
+        return self.checked(torch.cat(scores).std(dim=1))

@@ -9,19 +9,9 @@ two lists; the PFD-IQA paper, section 3.2, for their use.
     'a photo with blur artifacts, which is of poor quality'
 """
 
-DISTORTIONS = (
-    "jpeg2000 compression",
-    "jpeg compression",
-    "noise",
-    "blur",
-    "color",
-    "contrast",
-    "overexposure",
-    "underexposure",
-    "spatial",
-    "quantization",
-    "other",
-)
+from iqametrics.datasets.sample import LIQE_CLASSES
+
+DISTORTIONS = LIQE_CLASSES
 """The set D of eleven distortions; their order is the order of the logits."""
 
 QUALITIES = ("bad", "poor", "fair", "good", "perfect")

@@ -9,17 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iqametrics.errors import DataError
 from iqametrics.images import read_image
 from iqametrics.metric import Sizing
 from iqametrics.nn.levels import CELL
 from iqametrics.objective import Batch
 from iqametrics.ranking import UNCHAINED
 from iqametrics.training.cache import FeatureCache, in_order, to_tensor
-from iqametrics.training.data import Item, Portion, View
+from iqametrics.training.data import Portion, RunImage, View
 
 
-class Source(Protocol):
+class CropSource(Protocol):
     """Where crops and whole images come from.
 
     Attributes:
@@ -132,23 +131,10 @@ class Batches:
         with_reference: whether references are needed.
     """
 
-    def __init__(self, source: Source, *, workers: int, with_reference: bool) -> None:
+    def __init__(self, source: CropSource, *, workers: int, with_reference: bool) -> None:
         self.source, self.workers, self.with_reference = source, workers, with_reference
 
-    def check(self, items: Sequence[Item]) -> None:
-        """Make sure that each image has the size of its reference.
-
-        Raises:
-            DataError: it has not.
-        """
-        if not self.with_reference:
-            return
-        for item in items:
-            image, reference = item.sample.image, item.sample.reference
-            if reference is not None and self.source.size(image) != self.source.size(reference):
-                raise DataError(f"{image}: has another size than its reference {reference}; crop or remove the pair")
-
-    def training(self, items: Sequence[Item], portions: Sequence[Portion]) -> Iterator[Batch]:
+    def training(self, items: Sequence[RunImage], portions: Sequence[Portion]) -> Iterator[Batch]:
         """Give one batch a portion."""
 
         def make(portion: Portion) -> Batch:
@@ -156,13 +142,12 @@ class Batches:
             images, references = _paths(chosen)
             dist = self.source.crop(images, portion.views)
             ref = self.source.crop(references, portion.views) if self.with_reference else None
-            self.check(chosen)
             seeds = torch.tensor([view.seed for view in portion.views], dtype=torch.int64)
             return dataclasses.replace(_batch(chosen, dist, ref), seeds=seeds, counts=portion.counts)
 
         return in_order(make, portions, max(self.workers, 1))
 
-    def whole(self, items: Sequence[Item], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
+    def whole(self, items: Sequence[RunImage], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
         """Give whole images in batches of one size, with their indices in `items`."""
         by_size: dict[tuple[int, int], list[int]] = {}
         for index, item in enumerate(items):
@@ -177,18 +162,17 @@ class Batches:
             chosen = [items[index] for index in indices]
             images, references = _paths(chosen)
             ref = self.source.whole(references) if self.with_reference else None
-            self.check(chosen)
             return indices, _batch(chosen, self.source.whole(images), ref)
 
         return in_order(make, chunks, max(self.workers, 1))
 
 
-def _paths(items: Sequence[Item]) -> tuple[list[Path], list[Path]]:
+def _paths(items: Sequence[RunImage]) -> tuple[list[Path], list[Path]]:
     references = [item.sample.reference for item in items if item.sample.reference is not None]
     return [item.sample.image for item in items], references
 
 
-def _batch(items: Sequence[Item], dist: list[Tensor], ref: list[Tensor] | None) -> Batch:
+def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | None) -> Batch:
     return Batch(
         dist=dist,
         ref=ref,
@@ -200,7 +184,7 @@ def _batch(items: Sequence[Item], dist: list[Tensor], ref: list[Tensor] | None) 
     )
 
 
-def _chains(items: Sequence[Item]) -> Tensor | None:
+def _chains(items: Sequence[RunImage]) -> Tensor | None:
     """Give which images are versions of which; None where no one is."""
     if all(item.chain is None for item in items):
         return None

@@ -25,7 +25,7 @@ from iqametrics.errors import TrainingError
 from iqametrics.evaluation import plcc, srcc
 from iqametrics.objective import Batch, Objective, Statistics
 from iqametrics.training.batches import Batches
-from iqametrics.training.data import Item, RunData, epoch_views, portions, step_views
+from iqametrics.training.data import RunData, RunImage, epoch_views, portions, step_views
 from iqametrics.training.distributed import Ranks
 from iqametrics.training.precision import Precision
 from iqametrics.training.recipe import TrainTable
@@ -102,7 +102,7 @@ class Trainer:
             while self.progress.epoch < self.train.epochs:
                 self._epoch(interrupt)
 
-    def predict(self, items: list[Item]) -> npt.NDArray[np.float64]:
+    def predict(self, items: list[RunImage]) -> npt.NDArray[np.float64]:
         """Score whole images with the current weights, in float32 and in order; the processes divide the images."""
         rank, count = self.ranks.rank, self.ranks.count
         self.ranks.share_buffers(self.objective)
@@ -267,7 +267,7 @@ class Trainer:
         if self.ranks.first:
             tqdm.write(_summary(row), file=sys.stderr)
 
-    def _watched(self) -> dict[str, list[Item]]:
+    def _watched(self) -> dict[str, list[RunImage]]:
         """Return the held-out parts that are scored during training; the last of them chooses the epoch."""
         parts = {"val": self.data.validation, "test": self.data.test if self.train.selection == "best-test" else []}
         return {name: items for name, items in parts.items() if items}

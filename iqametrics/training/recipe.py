@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from iqametrics.common.fields import read_fields
 from iqametrics.common.suggest import did_you_mean
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import RecipeError
 from iqametrics.nn.levels import CELL
 from iqametrics.training.recipes import apply_overrides, find_recipe, is_recipe, locate, read_tables
@@ -26,50 +27,56 @@ _Table = TypeVar("_Table")
 
 @dataclass(frozen=True, kw_only=True)
 class MetricTable:
-    """Which metric is trained: `name` as registered (or "pfd-teacher"), `tag` of the checkpoint, e.g. "lite"."""
+    """Which metric is trained: `name` as registered (or "pfd-teacher"), the checkpoint's `tag` ("": the run's name)."""
 
     name: str
-    tag: str = "custom"
+    tag: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtraData:
-    """Further images that join the training part, never the held-out ones.
-
-    Attributes:
-        csv: the file; `dataset`, `root` and `mos_range` as in `DataTable`.
-        dataset: name of a dataset, in place of a CSV.
-        root: folder that its names start from; the CSV's own folder if empty.
-        mos_range: (worst, best) of its scores.
-        weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
-        labels: "scores", or "order" for versions of images that nobody has scored: `mos` is then a rank that is
-            compared within a `group`, and there among images of one `distortion` and with those of none.
-    """
-
-    csv: str = ""
-    dataset: str = ""
-    root: str = ""
-    mos_range: tuple[float, float] | None = None
-    weight: float = 1.0
-    labels: Literal["scores", "order"] = "scores"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataTable:
-    """The images and their scores: a CSV file or one of the datasets that the package knows, one of the two.
+class ImagesTable:
+    """Images and their scores: a CSV file or one of the datasets that the package knows, one of the two.
 
     Attributes:
         csv: `image,mos[,reference,kind,level,distortion,split,group,mos_std]`.
         dataset: name of a dataset, see `iqametrics datasets list`.
         root: folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
         mos_range: (worst, best) of the scores, mapped onto (0, 1); none takes them as they are.
-        extra: further CSVs, `[[data.extra]]`.
     """
 
     csv: str = ""
     dataset: str = ""
     root: str = ""
     mos_range: tuple[float, float] | None = None
+
+    @property
+    def images(self) -> LabelledImages:
+        """The images that the table names."""
+        return LabelledImages(csv=self.csv, dataset=self.dataset, root=self.root, mos_range=self.mos_range)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraData(ImagesTable):
+    """Further images that join the training part, never the held-out ones.
+
+    Attributes:
+        weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
+        ranked: whether these are versions of images that nobody has scored: `mos` is then a rank that is compared
+            within a `group`, and there among images of one `distortion` and with those of none.
+    """
+
+    weight: float = 1.0
+    ranked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataTable(ImagesTable):
+    """The main images, which are dealt to training, validation and test part.
+
+    Attributes:
+        extra: further images, `[[data.extra]]`.
+    """
+
     extra: tuple[ExtraData, ...] = ()
 
 
@@ -221,6 +228,11 @@ class Recipe:
     output: OutputTable = OutputTable()
 
     @property
+    def images(self) -> list[LabelledImages]:
+        """The main images and the further ones."""
+        return [self.data.images, *(extra.images for extra in self.data.extra)]
+
+    @property
     def min_side(self) -> int:
         """Shorter side that every image has at least."""
         return self.sizing.min_side or self.train.crop
@@ -283,7 +295,7 @@ def _plain(value: Any) -> Any:
 
 def _check_tag(tag: str) -> None:
     """Refuse now what the checkpoint's metadata could not hold when all is trained."""
-    if not tag.isprintable() or "/" in tag or not 0 < len(tag) <= 100:
+    if not tag.isprintable() or "/" in tag or len(tag) > 100:
         raise RecipeError(f"metric.tag = {tag[:100]!r} is no name; give a word such as 'mine'")
 
 
@@ -312,7 +324,8 @@ def _check(recipe: Recipe) -> None:
         _require(0 <= getattr(train, name) < 1, f"train.{name}", getattr(train, name), "give 0 up to, but not, 1")
     for name in ("validation", "test"):
         _require(0 <= getattr(split, name) < 1, f"split.{name}", getattr(split, name), "give 0 up to, but not, 1")
-    _require(split.validation + split.test < 1, "split.validation + split.test", 1, "leave something to train on")
+    held_out = split.validation + split.test
+    _require(held_out < 1, "split.validation + split.test", f"{held_out:g}", "leave something to train on")
     if split.by not in ("column", "official") and not split.validation and train.selection == "best-val":
         raise RecipeError("split.validation = 0 leaves nothing to select by; give a share or train.selection = 'last'")
     for number, extra in enumerate(recipe.data.extra):
@@ -327,7 +340,7 @@ def _check(recipe: Recipe) -> None:
 
 def _check_data(data: DataTable) -> None:
     """Each set of images comes from a CSV or from a dataset, one of the two."""
-    tables: dict[str, DataTable | ExtraData] = {"data": data}
+    tables: dict[str, ImagesTable] = {"data": data}
     tables |= {f"data.extra[{number}]": extra for number, extra in enumerate(data.extra)}
     for where, table in tables.items():
         if not (table.csv or table.dataset):
@@ -339,6 +352,8 @@ def _check_data(data: DataTable) -> None:
             raise RecipeError(f"{where}.csv and {where}.dataset are both given; leave one out")
         if table.dataset and not table.root:
             raise RecipeError(f"{where}.root is missing: give --root DIR, the folder that {table.dataset} is in")
+        if table.dataset and table.mos_range is not None:
+            raise RecipeError(f"{where}.mos_range: is for a CSV, the range of {table.dataset} is known; leave it out")
 
 
 def _check_init(recipe: Recipe) -> None:

@@ -4,45 +4,43 @@ A recipe may open with `extends = "other.toml"`, a path from its own folder or t
 tables are then merged over those of the other, key by key; lists are replaced.
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from iqametrics.common.suggest import did_you_mean
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import RecipeError
+from iqametrics.methods import RECIPE_SUFFIX, recipe_files
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-RECIPES_FOLDER = Path(__file__).resolve().parent.parent / "recipes"
-"""Where the package keeps its recipes."""
-
 LITE = "lite"
-_SUFFIX = ".toml"
 _EXTENDS = "extends"
 _HEADER_KEYS = ("Paper", "Data", "Cost", "Result", "Command")
 _DATA_PATHS = ("csv", "root")
 
 
 def list_recipes() -> list[str]:
-    """List the names of the package's recipes, sorted.
+    """List the names of the methods' recipes, sorted.
 
-    >>> [name for name in list_recipes() if name.startswith("lite/")]
-    ['lite/bpclip-fr', 'lite/bpclip-nr', 'lite/pfd-iqa', 'lite/pfd-teacher']
+    >>> [name for name in list_recipes() if name.startswith("lite/bpclip")]
+    ['lite/bpclip-fr', 'lite/bpclip-nr']
     """
-    files = RECIPES_FOLDER.rglob(f"*{_SUFFIX}")
-    return sorted(file.relative_to(RECIPES_FOLDER).with_suffix("").as_posix() for file in files)
+    return list(recipe_files())
 
 
 def find_recipe(name: str | Path) -> Path:
     """Find a recipe by its path or by its name.
 
     Args:
-        name: the path of a file, the name of a recipe of the package (`list_recipes`), or that of a metric alone, which
-            means the package's recipe at lite size.
+        name: the path of a file, the name of a method's recipe (`list_recipes`), or that of a metric alone, which means
+            the recipe at lite size.
 
     Raises:
         RecipeError: there is none.
@@ -51,12 +49,12 @@ def find_recipe(name: str | Path) -> Path:
     True
     """
     path, text = Path(name), str(name)
-    if path.is_file() or text.endswith(_SUFFIX):
+    if path.is_file() or is_recipe(text):
         return path
-    known = list_recipes()
+    known = recipe_files()
     for candidate in (text, f"{LITE}/{text}"):
         if candidate in known:
-            return RECIPES_FOLDER / f"{candidate}{_SUFFIX}"
+            return known[candidate]
     hint = did_you_mean(text, [*known, *(n.removeprefix(f"{LITE}/") for n in known)], end=" ")
     raise RecipeError(f"{text}: is neither a file nor the name of a recipe; {hint}see iqametrics train --list")
 
@@ -115,6 +113,33 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def changes_for_images(path: Path, images: LabelledImages, *, tag: str) -> list[str]:
+    """Return what changes in a recipe when its images are replaced.
+
+    Args:
+        path: Path of the recipe.
+        images: Images in place of the recipe's own.
+        tag: What to call the checkpoint, if the recipe calls it by its own dataset; "" for the name of the run.
+
+    Returns:
+        `table.key=value` each: what the checkpoint is called, if the recipe calls it by its own dataset, and a split
+        that keeps distorted versions of one reference together where there are references, and bursts where none are.
+
+    Raises:
+        DataError: If there is no dataset of that name.
+    """
+    tables = read_tables(path)
+    by = tables.get("split", {}).get("by")
+    meant = tables.get("data", {}).get("dataset")
+    changes = [f"metric.tag={json.dumps(tag)}"] if meant not in (None, "", tag) else []
+    if images.mode == "fr" and by != "reference":
+        changes.append("split.by=reference")
+    # A dataset without references cannot be split by them; in photographs that nobody knows, bursts must be expected.
+    if (images.mode == "nr" and by == "reference") or (images.mode is None and meant and by == "image"):
+        changes.append("split.by=near-duplicates")
+    return changes
+
+
 def locate(tables: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """Make the relative paths of a recipe's tables absolute; a value of the wrong type stays, to be refused later."""
     located = dict(tables)
@@ -136,7 +161,7 @@ def locate(tables: Mapping[str, Any], base: Path) -> dict[str, Any]:
 
 def is_recipe(value: str) -> bool:
     """Whether an `[init]` value is the path of a recipe."""
-    return value.endswith(_SUFFIX)
+    return value.endswith(RECIPE_SUFFIX)
 
 
 def is_path(value: str) -> bool:

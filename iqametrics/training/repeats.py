@@ -54,7 +54,7 @@ def train_repeats(recipe: Recipe, output: Path | str, *, splits: int = 10, resum
     folder = Path(output)
     # Under torchrun the others may come when the first process has begun to write; it alone also sums up.
     first = os.environ.get("RANK", "0") == "0"
-    if first and not resume and folder.exists() and any(folder.iterdir()):
+    if first and not resume and folder.is_dir() and any(folder.iterdir()):
         raise TrainingError(f"{folder}: already holds files; go on with --resume or give another --output")
     runs = []
     for seed in range(splits):
@@ -82,7 +82,7 @@ def write_summary(folder: Path, runs: list[dict[str, Any]]) -> Path:
     first = runs[0]
     summary: dict[str, Any] = {
         "metric": first["metric"],
-        "tag": first["tag"],
+        "tag": first["tag"].removesuffix("-split-00"),
         "splits": len(runs),
         "split": {key: value for key, value in first["split"].items() if key != "seed"},
         "selection": first["selection"],

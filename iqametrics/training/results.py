@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iqametrics.evaluation import evaluate
-from iqametrics.training.data import Item, RunData, relative_name
+from iqametrics.datasets.labelled import LabelledImages
+from iqametrics.evaluation.measure import measure
+from iqametrics.training.data import RunData, RunImage
 from iqametrics.training.recipe import Recipe
 from iqametrics.training.resume import write_run_file
 from iqametrics.training.starting import RESULTS
@@ -18,14 +19,12 @@ from iqametrics.training.starting import RESULTS
 PREDICTIONS = "predictions.csv"
 
 
-def measure(items: list[Item], scores: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Give the agreement of scores with the opinions, with an interval over the groups of the split."""
-    groups = [item.group for item in items]
-    alike = len(set(groups)) == 1
-    mos = [item.sample.mos for item in items]
-    measured = evaluate(scores, mos, groups=None if alike else groups).to_dict()
-    # Images of one group are no sample to resample: there is a figure, but no interval.
-    return measured | ({"srcc_low": None, "srcc_high": None} if alike else {})
+def measure_part(
+    images: LabelledImages, part: list[RunImage], scores: npt.NDArray[np.float64]
+) -> dict[str, int | float | bool | None]:
+    """Give the agreement of scores with the opinions on a held-out part of the run's main images."""
+    samples = [item.sample for item in part]
+    return measure(scores.tolist(), [sample.mos for sample in samples], groups=images.interval_groups(samples))
 
 
 def write_predictions(folder: Path, recipe: Recipe, data: RunData, scores: dict[str, npt.NDArray[np.float64]]) -> None:
@@ -37,11 +36,12 @@ def write_predictions(folder: Path, recipe: Recipe, data: RunData, scores: dict[
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "reference", "part", "group", "mos", "score"])
-    root = recipe.data.root or str(Path(recipe.data.csv).parent)
+    images = recipe.data.images
     for part, values in scores.items():
-        for item, score in zip(getattr(data, part), values, strict=True):
-            files = [relative_name(path, root) for path in (item.sample.image, item.sample.reference)]
-            writer.writerow([*files, part, item.group, f"{item.sample.mos:.6f}", f"{score:.6f}"])
+        samples = [item.sample for item in getattr(data, part)]
+        for sample, group, score in zip(samples, images.interval_groups(samples), values, strict=True):
+            files = [images.name_of(path) for path in (sample.image, sample.reference)]
+            writer.writerow([*files, part, group, f"{sample.mos:.6f}", f"{score:.6f}"])
     write_run_file(folder / PREDICTIONS, text.getvalue())
 
 

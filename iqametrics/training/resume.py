@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from iqametrics.common.files import write_file
 from iqametrics.errors import TrainingError
 from iqametrics.nn.norm import FrozenBatchNorm2d
-from iqametrics.weights.header import one_line, shown
+from iqametrics.weights.untrusted import one_line, shown
 
 _KEY = "iqametrics-run"
 

@@ -10,7 +10,6 @@ RUN/results.json             the figures, and the rule that chose the epoch
 RUN/checkpoint.safetensors   the result, which describes itself
 """
 
-import importlib
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -25,19 +24,14 @@ from iqametrics.common.devices import as_float64
 from iqametrics.common.digest import file_sha256
 from iqametrics.common.files import remove_parts
 from iqametrics.errors import RecipeError, TrainingError, WeightsError
+from iqametrics.methods import named_class, objectives
 from iqametrics.metric import Sizing
+from iqametrics.naming import run_tag
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
-from iqametrics.training.data import (
-    RunData,
-    check_order,
-    check_references,
-    image_files,
-    label_kind,
-    load_data,
-    source_name,
-)
+from iqametrics.training.checks import check_ranked, check_references
+from iqametrics.training.data import RunData, image_files, load_data
 from iqametrics.training.distributed import Ranks, joined
 from iqametrics.training.environment import (
     check_inputs,
@@ -47,24 +41,21 @@ from iqametrics.training.environment import (
     write_sessions,
 )
 from iqametrics.training.loop import LAST, Trainer
-from iqametrics.training.recipe import DataTable, ExtraData, Recipe, read_recipe, to_toml
-from iqametrics.training.results import measure, write_predictions, write_results
+from iqametrics.training.recipe import Recipe, read_recipe, to_toml
+from iqametrics.training.results import measure_part, write_predictions, write_results
 from iqametrics.training.resume import write_run_file
 from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
 from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
-OBJECTIVES = {
-    "bpclip-fr": "iqametrics.bpclip.objective:BpclipObjective",
-    "bpclip-nr": "iqametrics.bpclip.objective:BpclipObjective",
-    "pfd-iqa": "iqametrics.pfd_iqa.objective:PfdIqaObjective",
-    "pfd-teacher": "iqametrics.pfd_iqa.objective:PfdTeacherObjective",
-}
-"""What can be trained, and the class that says how."""
-
 _RECIPE = "recipe.toml"
 # A resumed run may differ in these: they change the speed or the description, not the weights.
-_FREE = {"train": {"device", "workers"}, "cache": {"folder"}, "output": {"licence", "sources", "dtype"}}
+_FREE = {
+    "metric": {"tag"},
+    "train": {"device", "workers"},
+    "cache": {"folder"},
+    "output": {"licence", "sources", "dtype"},
+}
 _STATISTICS_IMAGES = 128
 _STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -113,7 +104,7 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     torch.manual_seed(recipe.train.seed)
     objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(ranks.device)
     objective.to(memory_format=torch.channels_last)
-    check_order(recipe, learns_order=objective.learns_order)
+    check_ranked(recipe, learns_order=objective.learns_order)
     if objective.needs_reference:
         check_references(recipe, data)
     now = this_session([*_csv_files(recipe), *init.values()], data.digests, processes=ranks.count)
@@ -135,8 +126,9 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     scores = {name: trainer.predict(items) for name, items in held_out.items() if items}
     if ranks.first:
         write_predictions(folder, recipe, data, scores)
-        results = {name: measure(held_out[name], values) for name, values in scores.items()}
-        metadata = _metadata(recipe, objective, sessions, data, results, epoch)
+        results = {name: measure_part(recipe.data.images, held_out[name], values) for name, values in scores.items()}
+        tag = recipe.metric.tag or run_tag(folder, recipe.metric.name)
+        metadata = _metadata(recipe, tag, objective, sessions, data, results, epoch)
         _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, metadata)
         write_results(folder, metadata, sum(row["seconds"] for row in trainer.progress.history))
     ranks.wait()
@@ -159,18 +151,25 @@ def _open_folder(folder: Path, recipe: Recipe, sessions: Sequence[dict[str, Any]
 def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Whether a folder holds a finished run of a recipe, whose checkpoint describes itself as the recipe now says."""
     done = (folder / RESULTS).is_file() and (folder / CHECKPOINT).is_file()
-    return done and read_recipe(folder / _RECIPE).output == recipe.output
+    if not done:
+        return False
+    before = read_recipe(folder / _RECIPE)
+    return (before.output, before.metric) == (recipe.output, recipe.metric)
 
 
 def _objective_class(name: str) -> type[Objective]:
-    if name not in OBJECTIVES:
-        raise RecipeError(f"metric.name = {name!r} cannot be trained; choose one of {', '.join(OBJECTIVES)}")
-    module, _, attribute = OBJECTIVES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    known = objectives()
+    if name not in known:
+        raise RecipeError(f"metric.name = {name!r} cannot be trained; choose one of {', '.join(known)}")
+    objective: type[Objective] = named_class(known[name])
+    return objective
 
 
 def _check_folder(folder: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Refuse to overwrite a run, and to resume a run with another recipe."""
+    """Refuse to overwrite a run or a file, and to resume a run with another recipe."""
+    taken = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+    if taken is not None:
+        raise TrainingError(f"{taken}: is a file, and a run needs a folder; give another --output")
     started = folder / _RECIPE
     if not started.exists():
         return
@@ -214,10 +213,7 @@ def _batches(recipe: Recipe, objective: Objective, data: RunData, folder: Path) 
         source = CachedFeatures(cache, crop=recipe.train.crop, levels=objective.frozen_levels)
     else:
         source = ImageFiles(sizing, crop=recipe.train.crop)
-    batches = Batches(source, workers=recipe.train.workers, with_reference=objective.needs_reference)
-    if recipe.cache.enabled:
-        batches.check(data.all_items)
-    return batches
+    return Batches(source, workers=recipe.train.workers, with_reference=objective.needs_reference)
 
 
 def _needed_files(data: RunData, objective: Objective) -> list[Path]:
@@ -263,6 +259,7 @@ def _moments(level: Tensor) -> Tensor:
 
 def _metadata(
     recipe: Recipe,
+    tag: str,
     objective: Objective,
     sessions: Sequence[dict[str, Any]],
     data: RunData,
@@ -272,12 +269,12 @@ def _metadata(
     """Give what the checkpoint says of itself, without the backbone it refers to."""
     return {
         "metric": recipe.metric.name,
-        "tag": recipe.metric.tag,
+        "tag": tag,
         "config": objective.config(),
         "sizing": _sizing(recipe).to_dict(),
         "training": {
-            "data": [Path(source_name(table)).name for table in _sources(recipe)],
-            "labels": label_kind(recipe.data),
+            "data": [Path(images.title).name for images in recipe.images],
+            "labels": recipe.data.images.label_kind,
             "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
             "split": {"by": recipe.split.by, "seed": recipe.split.seed},
             "selection": recipe.train.selection,
@@ -316,8 +313,4 @@ def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[
 
 
 def _csv_files(recipe: Recipe) -> list[str]:
-    return [table.csv for table in _sources(recipe) if table.csv]
-
-
-def _sources(recipe: Recipe) -> list[DataTable | ExtraData]:
-    return [recipe.data, *recipe.data.extra]
+    return [images.csv for images in recipe.images if images.csv]

@@ -1,27 +1,86 @@
-"""Writing and reading checkpoints: safetensors files that describe themselves (`header.py` lists the metadata)."""
+"""Writing and reading checkpoints: safetensors files that describe themselves (`untrusted.py` lists the metadata).
+
+A tensor is read when it is asked for. So a file is compared with the model that its config makes before anything but
+its header is read, and no more than one tensor is held beside the model.
+"""
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from iqametrics.common.files import write_file
-from iqametrics.errors import IqaError, WeightsError
-from iqametrics.weights.header import METADATA_KEY, check_metadata, one_line, parse_header, read_metadata, shown
+from iqametrics.errors import IqaError, MissingExtraError, WeightsError
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
+from iqametrics.weights.untrusted import (
+    METADATA_KEY,
+    Place,
+    check_metadata,
+    counted_building,
+    one_line,
+    parse_head,
+    parse_places,
+    read_head,
+    read_metadata,
+    shown,
+)
 
 __all__ = ["build_and_fill", "fill", "load_checkpoint", "parse_checkpoint", "read_metadata", "save_checkpoint"]
 
 BACKBONE = "backbone."
 _SPARE_ELEMENTS = 2**22
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+_Reader = Callable[[int, int], bytearray]
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """Tensors of a checkpoint by name, on the CPU in the dtype they are stored in, each read anew when asked for.
+
+    Args:
+        places: Where each lies, and what reads the bytes from one number to another there.
+    """
+
+    def __init__(self, places: Mapping[str, tuple[Place, _Reader]]) -> None:
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> Tensor:
+        place, read = self._places[name]
+        if place.begin == place.end:
+            return torch.empty(place.shape, dtype=_DTYPES[place.dtype])
+        return torch.frombuffer(read(place.begin, place.end), dtype=_DTYPES[place.dtype]).reshape(place.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def outline(self) -> dict[str, Tensor]:
+        """Give shapes and dtypes as tensors without content; nothing is read."""
+        return {
+            name: torch.empty(place.shape, dtype=_DTYPES[place.dtype], device="meta")
+            for name, (place, _) in self._places.items()
+        }
+
+    def with_base(self, base: "StoredTensors") -> "StoredTensors":
+        """Add the tensors of a base file, as those of the backbone, where this file has none of that name."""
+        return StoredTensors({BACKBONE + name: place for name, place in base._places.items()} | self._places)
 
 
 def save_checkpoint(
@@ -32,7 +91,7 @@ def save_checkpoint(
     Args:
         path: Where to; an existing file is replaced.
         state_dict: Tensors by name.
-        metadata: The fields listed in `header.py`; "format" is filled in.
+        metadata: The fields listed in `untrusted.py`; "format" is filled in.
         dtype: Floating dtype to store in, for instance torch.float16 to halve the file; None keeps each tensor's own.
 
     Raises:
@@ -50,7 +109,7 @@ def save_checkpoint(
     write_file(path, content, error=WeightsError)
 
 
-def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple[dict[str, Any], StoredTensors]:
     """Read a checkpoint file.
 
     Args:
@@ -58,32 +117,24 @@ def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple
         folder: Where the manifest and the base files lie.
 
     Returns:
-        Its metadata and its tensors, on the CPU in the dtype they are stored in, with those of its base file.
+        Its metadata and its tensors, with those of its base file.
 
     Raises:
         WeightsError: The file is missing or damaged, or its base file is.
     """
-    read_metadata(path)  # refuses what is no checkpoint before the whole file is read
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a .safetensors file"
-        ) from error
-    return parse_checkpoint(content, source=str(path), folder=folder)
+    metadata, places = read_head(path)
+    read = partial(_read_file, Path(path))
+    return metadata, _with_base(
+        StoredTensors({name: (place, read) for name, place in places.items()}), metadata, folder
+    )
 
 
 def parse_checkpoint(
     content: bytes, *, source: str, folder: Path = WEIGHTS_FOLDER
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+) -> tuple[dict[str, Any], StoredTensors]:
     """Read a checkpoint from the bytes of its file; otherwise as `load_checkpoint`."""
-    metadata = parse_header(content, len(content), source)
-    tensors = _parse_tensors(content, source)
-    if metadata["backbone"] is not None:
-        base = read_manifest(folder).base(**metadata["backbone"])
-        base_tensors = _parse_tensors(verified_bytes(base.file, base.sha256, folder), base.file)
-        tensors = {BACKBONE + name: tensor for name, tensor in base_tensors.items()} | tensors
-    return metadata, tensors
+    metadata, places = parse_head(content, len(content), source)
+    return metadata, _with_base(_in_memory(content, places), metadata, folder)
 
 
 def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], *, source: str) -> nn.Module:
@@ -99,13 +150,15 @@ def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
 
     Raises:
         WeightsError: The config makes no model, or the tensors do not fit it.
+        MissingExtraError: The model needs a package that is not installed.
     """
+    outline = _outline(tensors)
     # Twice, since building may make a tensor to derive a buffer from; and room for buffers that are not stored.
-    budget = 2 * sum(tensor.numel() for tensor in tensors.values()) + _SPARE_ELEMENTS
+    budget = 2 * sum(tensor.numel() for tensor in outline.values()) + _SPARE_ELEMENTS
     try:
-        with _Unfilled(budget, source):
+        with counted_building(budget, source):
             model = build()
-    except WeightsError:
+    except (WeightsError, MissingExtraError):
         raise
     except (IqaError, TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, MemoryError) as error:
         reason = one_line(str(error).splitlines()[0] if str(error) else type(error).__name__)
@@ -125,51 +178,52 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> Non
     Raises:
         WeightsError: Names or shapes differ, an integer stands where a float should, or a value is not finite.
     """
-    _check_fit(model, tensors, source)
     own = model.state_dict()
-    for name, tensor in tensors.items():
-        # In the model's dtype: a float64 of 1e300 is finite until it becomes a float32.
-        if not tensor.to(own[name].dtype).isfinite().all():
+    _check_fit(own, _outline(tensors), source)
+    for name, target in own.items():
+        try:
+            # In the model's dtype: a float64 of 1e300 is finite until it becomes a float32.
+            tensor = tensors[name].to(target.dtype)
+            finite = bool(tensor.isfinite().all())
+        except (RuntimeError, MemoryError) as error:
+            raise WeightsError(f"{source}: tensor {name} needs more memory than there is; free some") from error
+        if not finite:
             raise WeightsError(f"{source}: tensor {name} holds NaN or infinity; get the checkpoint anew")
-    model.load_state_dict(dict(tensors), strict=True)
+        target.copy_(tensor)
 
 
-class _Unfilled(TorchFunctionMode):
-    """Within it parameters are not initialised, since they are filled later, and what is allocated is counted.
-
-    Args:
-        budget: Number of elements that may be allocated in all.
-        source: What to call the checkpoint in an error message.
-    """
-
-    def __init__(self, budget: int, source: str) -> None:
-        super().__init__()
-        self.budget = budget
-        self.source = source
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        if func in _ALLOCATORS:
-            size = kwargs.get("size", args)
-            self.budget -= math.prod(_ints(size[:1] if func is torch.full else size))
-            if self.budget < 0:
-                raise WeightsError(f"{self.source}: its config asks for a larger model than it holds; get it anew")
-        return func(*args, **kwargs)
+def _with_base(tensors: StoredTensors, metadata: Mapping[str, Any], folder: Path) -> StoredTensors:
+    if metadata["backbone"] is None:
+        return tensors
+    base = read_manifest(folder).base(**metadata["backbone"])
+    content = verified_bytes(base.file, base.sha256, folder)
+    return tensors.with_base(_in_memory(content, parse_places(content, base.file)))
 
 
-_ALLOCATORS = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn})
+def _in_memory(content: bytes, places: Mapping[str, Place]) -> StoredTensors:
+    def read(begin: int, end: int) -> bytearray:
+        return bytearray(memoryview(content)[begin:end])
+
+    return StoredTensors({name: (place, read) for name, place in places.items()})
 
 
-def _ints(size: Any) -> Iterator[int]:
-    for part in size:
-        if isinstance(part, int):
-            yield part
-        elif isinstance(part, tuple | list):
-            yield from _ints(part)
+def _read_file(path: Path, begin: int, end: int) -> bytearray:
+    try:
+        content = bytearray(end - begin)
+        with path.open("rb") as file:
+            file.seek(begin)
+            count = file.readinto(content)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); look at the disk") from error
+    except MemoryError as error:
+        raise WeightsError(f"{path}: a tensor of {end - begin} bytes needs more memory than there is") from error
+    if count != len(content):
+        raise WeightsError(f"{path}: became shorter while it was read; try again")
+    return content
+
+
+def _outline(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return tensors.outline() if isinstance(tensors, StoredTensors) else tensors
 
 
 def _storable(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -181,15 +235,7 @@ def _storable(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)  # safetensors refuses memory that is shared
 
 
-def _parse_tensors(content: bytes, source: str) -> dict[str, Tensor]:
-    try:
-        return load_safetensors(content)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{source}: is not a readable safetensors file ({error}); get it anew") from error
-
-
-def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    expected = model.state_dict()
+def _check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
     missing = sorted(expected.keys() - tensors.keys())
     surplus = sorted(tensors.keys() - expected.keys())
     wrong = [

@@ -17,11 +17,9 @@ from typing import Any
 
 from iqametrics.common.digest import file_sha256
 from iqametrics.errors import WeightsError
-from iqametrics.weights.header import one_line, read_metadata
+from iqametrics.naming import HUB
 from iqametrics.weights.manifest import CheckpointEntry, is_file_name, is_repo, is_revision, is_sha256
-
-HUB = "hub:"
-"""How `weights=` begins where it means a repository on the Hub."""
+from iqametrics.weights.untrusted import one_line, read_metadata
 
 DEFAULT_FILE = "model.safetensors"
 _REFERENCE = re.compile(r"hub:(?P<repo>[^@:\s]+)(@(?P<revision>[^@:\s]+))?(:(?P<file>[^@:\s]+))?")

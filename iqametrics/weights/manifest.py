@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from iqametrics.common.fields import read_fields
 from iqametrics.errors import WeightsError
-from iqametrics.weights.header import one_line
+from iqametrics.weights.untrusted import one_line
 
 WEIGHTS_FOLDER = Path(__file__).parent
 _FORMAT = 1

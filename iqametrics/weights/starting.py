@@ -19,9 +19,9 @@ from typing import Any
 from iqametrics.common.fields import read_fields
 from iqametrics.common.files import write_file
 from iqametrics.errors import WeightsError
-from iqametrics.weights.header import one_line
 from iqametrics.weights.hub import Fetched, HubFile, fetch
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, is_file_name, is_repo, is_revision, is_sha256
+from iqametrics.weights.untrusted import one_line
 
 KINDS = ("resnet50", "deit3", "clip")
 """Whose names the tensors of a file have: torchvision's ResNet-50, timm's DeiT III, open_clip's CLIP."""

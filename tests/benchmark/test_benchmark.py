@@ -33,10 +33,11 @@ from iqametrics.benchmark.plan import (
 from iqametrics.benchmark.render import FORMATS, render
 from iqametrics.benchmark.report import judge, make_report
 from iqametrics.benchmark.run import job_folder, open_run, planned_jobs, read_plan, run_jobs
-from iqametrics.benchmark.sources import Source, read_sources
+from iqametrics.benchmark.sources import read_sources
 from iqametrics.benchmark.tables import AVERAGE, list_tables, paper_table
 from iqametrics.cli.main import main
 from iqametrics.datasets.catalogue import dataset_spec, list_datasets
+from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.datasets.protocol import SIX_TWO_TWO, random_parts
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
@@ -104,7 +105,7 @@ class TestPlan:
         for job in planned:
             assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
             if job.recipe:
-                source = Source(name=job.train, root="/data", layout=job.train)
+                source = LabelledImages(root="/data", dataset=job.train)
                 recipe = read_recipe(find_recipe(job.recipe), overrides(job, source, "cpu", Path("/cache")))
                 assert recipe.metric.name == job.metric
                 assert (recipe.data.dataset, recipe.data.root) == (job.train, "/data")
@@ -184,7 +185,7 @@ class TestPlan:
             plan_table(paper_table("bpclip-fig5"))
 
     def test_commands(self):
-        sources = {"live": Source(name="live", root="/data/li ve", layout="live")}
+        sources = {"live": LabelledImages(root="/data/li ve", dataset="live")}
         trained, finished = (
             plan_table(paper_table("bpclip-table2"), rows=[row], datasets=["live"], splits=1)[0]
             for row in ("BPCLIP", "PSNR")
@@ -215,9 +216,9 @@ class TestSources:
         path = tmp_path / "data.toml"
         path.write_text('[datasets.live]\nroot = "LIVE"\n[datasets.mine]\ncsv = "a/b.csv"\nmos_range = [1, 5]\n')
         live, mine = read_sources(path).values()
-        assert (live.root, live.layout, live.csv) == (str(tmp_path / "LIVE"), "live", "")
-        assert (mine.csv, mine.layout, mine.mos_range) == (str(tmp_path / "a/b.csv"), "", (1.0, 5.0))
-        assert mine.overrides() == (f'data.csv="{tmp_path}/a/b.csv"', "data.mos_range=[1.0, 5.0]")
+        assert (live.root, live.dataset, live.csv) == (str(tmp_path / "LIVE"), "live", "")
+        assert (mine.csv, mine.dataset, mine.mos_range) == (str(tmp_path / "a/b.csv"), "", (1.0, 5.0))
+        assert mine.to_table() == {"csv": f"{tmp_path}/a/b.csv", "mos_range": [1.0, 5.0]}
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -243,7 +244,7 @@ class TestSources:
     def test_only_listed_images(self, photos, tmp_path):
         names = tmp_path / "few.txt"
         names.write_text("# held out\nsub/P1.png\np3.png\n")
-        source = Source(name="mine", csv=str(photos), images=str(names))
+        source = LabelledImages(csv=str(photos), images=str(names))
         assert [sample.image.name for sample in source.load()] == ["p1.png", "p3.png"]
         names.write_text("p1.png\nnone.png\n")
         with pytest.raises(DataError, match=r"1 of its names are not in the dataset, e\.g\. none\.png"):
@@ -444,7 +445,7 @@ class TestReport:
 class TestComparison:
     @pytest.fixture
     def compared(self, fake_metrics, photos, tmp_path):
-        sources = {"mine": Source(name="mine", csv=str(photos)), "twin": Source(name="twin", csv=str(photos))}
+        sources = {"mine": LabelledImages(csv=str(photos)), "twin": LabelledImages(csv=str(photos))}
         planned = plan_comparison(["fake-nr", "fake-nr.lite", "fake-nr.tiny"], ["mine", "twin"])
         folder = tmp_path / "run"
         plan = {"table": "compare", "size": "finished", "changes": [], "labels": {"mine": "human", "twin": "made"}}
@@ -477,13 +478,11 @@ class TestComparison:
         file.write_bytes((registry.WEIGHTS_FOLDER / lite.file).read_bytes())
         (job,) = plan_comparison([f"fake-nr={file}"], ["mine"])
         assert (job.metric, job.weights) == ("fake-nr", str(file))
-        Executor({"mine": Source(name="mine", csv=str(photos))}, "cpu", tmp_path)(job, tmp_path)
+        Executor({"mine": LabelledImages(csv=str(photos))}, "cpu", tmp_path)(job, tmp_path)
         expected = create_metric("fake-nr.lite")(str(tmp_path / "p3.png")).item()
         assert read_scores(tmp_path)[3]["score"] == pytest.approx(expected)
 
     def test_full_reference_metrics_keep_to_data_with_references(self, fake_metrics):
-        assert Source(name="x", root="y", layout="clive").no_references
-        assert not Source(name="x", root="y", layout="live").no_references
         planned = plan_comparison(["fake-fr.lite", "fake-nr.lite"], ["a", "b"], no_references=["b"])
         assert [job.id for job in planned] == ["fake-fr.lite-a-all", "fake-nr.lite-a-all", "fake-nr.lite-b-all"]
 
@@ -499,14 +498,14 @@ class TestComparison:
         pytest.importorskip("piq")
         table = photos.read_text().replace("image,", "image,reference,").replace(".png,", ".png,p7.png,")
         photos.write_text(table)
-        source = Source(name="live", csv=str(photos))
+        source = LabelledImages(csv=str(photos))
         (job,) = plan_comparison(["piq/psnr"], ["live"])
         body = Executor({"live": source}, "cpu", tmp_path)(job, tmp_path)
         assert body["packages"]["piq"] == version("piq")
 
     def test_an_image_that_cannot_be_scored_fails_the_job(self, fake_metrics, photos, tmp_path):
         (tmp_path / "p2.png").write_bytes(b"nothing")
-        executor = Executor({"mine": Source(name="mine", csv=str(photos))}, "cpu", tmp_path)
+        executor = Executor({"mine": LabelledImages(csv=str(photos))}, "cpu", tmp_path)
         with pytest.raises(DataError, match=r"1 of 8 images cannot be scored, first: .*p2\.png"):
             executor(plan_comparison(["fake-nr"], ["mine"])[0], tmp_path)
         with pytest.raises(DataError, match="images of this dataset have none"):
@@ -536,8 +535,8 @@ class TestTraining:
             return output
 
         monkeypatch.setattr("iqametrics.training.run.train_recipe", train_recipe)
-        monkeypatch.setattr(Source, "load", lambda self: samples)
-        executor = Executor({"live": Source(name="live", root="/data", layout="live")}, "cpu", tmp_path)
+        monkeypatch.setattr(LabelledImages, "load", lambda self, range_option: samples)
+        executor = Executor({"live": LabelledImages(root="/data", dataset="live")}, "cpu", tmp_path)
         return executor, test, seen
 
     def test_a_trained_job_takes_the_trainers_figures_and_resumes_it(self, trained, tmp_path):
@@ -550,15 +549,15 @@ class TestTraining:
 
     def test_a_dataset_to_test_on_is_read_before_the_training(self, trained, tmp_path, monkeypatch):
         executor, _, seen = trained
-        samples = executor.sources["live"].load()
+        samples = executor.sources["live"].load("")
 
-        def load(self):
-            if self.name == "csiq":
+        def load(self, range_option):
+            if self.dataset == "csiq":
                 raise DataError("csiq is not whole")
             return samples
 
-        monkeypatch.setattr(Source, "load", load)
-        executor.sources = {name: Source(name=name, root="/data", layout=name) for name in ("live", "csiq")}
+        monkeypatch.setattr(LabelledImages, "load", load)
+        executor.sources = {name: LabelledImages(root="/data", dataset=name) for name in ("live", "csiq")}
         (job,) = plan_table(paper_table("pfd-table2"), rows=["PFD-IQA"], datasets=["csiq"], splits=1)
         with pytest.raises(DataError, match="not whole"):
             executor(job, tmp_path)

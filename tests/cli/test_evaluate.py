@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from pathlib import Path
 
 import fakes
 import numpy as np
@@ -245,11 +246,8 @@ def test_official_parts_that_a_checkpoint_has_seen(run, koniq, tmp_path, trainin
 def test_a_checkpoint_on_the_hub_is_asked_too(run, kadid, tmp_path, monkeypatch):
     path = checkpoint(tmp_path, data=["kadid10k"])[1].partition("=")[2]
     reference = f"hub:org/name@{40 * 'a'}"
-    monkeypatch.setattr("iqametrics.cli.seen.cached_path", lambda file: path if file.repo == "org/name" else None)
-    monkeypatch.setattr(
-        "iqametrics.cli.evaluate.make_metric",
-        lambda name, device, dtype, weights: create_metric(name, weights=path if weights == reference else weights),
-    )
+    monkeypatch.setattr("iqametrics.weights.locate.cached_path", lambda file: Path(path))
+    monkeypatch.setattr("iqametrics.cli.common.create_metric", lambda name, **_: create_metric("fake-nr", weights=path))
     status, _, err = run("--metric", f"fake-nr={reference}", *DATASET, "--root", kadid)
     assert status == 0
     assert "names 'kadid10k' among what it was made from" in err
@@ -310,7 +308,7 @@ def test_a_checkpoint_that_has_seen_the_csv_is_noted(run, kadid, tmp_path):
         (["--metric", "fake-nr.tiny", *DATASET, "--root", "{kadid}", "--split", "official"], 1, "no split of its own"),
         (["--metric", "fake-fr.lite", "--dataset", "koniq10k", "--root", "{koniq}"], 1, "a no-reference metric"),
         (["--metric", "fake-nr", "--metric", "fake-nr.tiny", *DATASET, "--root", "{kadid}"], 2, "are fake-nr.tiny"),
-        (["--metric", "fake-nr=", *DATASET, "--root", "{kadid}"], 2, "no weights after"),
+        (["--metric", "fake-nr=", *DATASET, "--root", "{kadid}"], 2, "nothing after the equals sign"),
         (["--metric", "fake-nr=gone.safetensors", *DATASET, "--root", "{kadid}"], 1, "gone.safetensors"),
         (["--metric", "fake-nr.tiny", *DATASET, "--root", "{kadid}", "--save", "no/such/s.csv"], 2, "--save"),
     ],

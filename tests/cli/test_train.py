@@ -45,7 +45,7 @@ def test_a_metrics_name_means_its_lite_recipe_and_says_so(trained, tmp_path):
     recipe, output, resume = seen[0]
     assert (recipe.metric.name, recipe.metric.tag, recipe.model["backbone"]) == (
         "bpclip-nr",
-        "lite",
+        "",
         "efficientnet_lite0",
     )
     assert (recipe.data.csv, recipe.data.root, recipe.data.mos_range) == (str(tmp_path / "my.csv"), "", (1.0, 5.0))
@@ -108,6 +108,8 @@ def test_a_checkpoint_is_not_called_by_a_dataset_that_it_has_not_seen(trained, t
     assert (seen[2][0].metric.tag, seen[2][0].split.by) == ("spaq", "image")
     trained("paper/bpclip-nr/koniq10k-official", "--dataset", "koniq10k", "--root", "d")
     assert (seen[3][0].metric.tag, seen[3][0].split.by) == ("koniq10k-official", "official")
+    trained("paper/bpclip-nr/clive", "--csv", "my.csv", "--output", "runs/mine")
+    assert seen[4][0].metric.tag == ""  # the name of the folder
 
 
 def test_splits(trained):

@@ -6,9 +6,9 @@ import json
 import torch
 from torch import nn
 
-from iqametrics import registry
+from iqametrics import methods, registry
 from iqametrics.metric import Metric, Sizing
-from iqametrics.spec import MetricSpec
+from iqametrics.spec import Method, MetricSpec
 from iqametrics.weights.checkpoint import save_checkpoint
 
 
@@ -82,7 +82,7 @@ class FakeFr(Metric):
         return self.model.score((self.model.features(dist) - ref.levels[0]).abs())
 
 
-SPECS = (FakeNr.spec, FakeFr.spec)
+METHOD = Method(metrics=(FakeNr.spec, FakeFr.spec))
 
 
 def metadata(name, **changes):
@@ -130,6 +130,5 @@ def install(folder, monkeypatch):
         )
     (folder / "manifest.json").write_text(json.dumps({"format": 1, "checkpoints": checkpoints, "bases": []}))
     monkeypatch.setattr(registry, "WEIGHTS_FOLDER", folder)
-    for spec in SPECS:
-        monkeypatch.setitem(registry._registered, spec.name, spec)
+    monkeypatch.setattr(methods, "_registered", [METHOD])
     return folder

@@ -14,9 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from iqametrics import methods
 from iqametrics.evaluation import summary
 from iqametrics.objective import Batch, Objective, Statistics
-from iqametrics.training import run
+from iqametrics.spec import Method
 
 RECIPE = """
 # A tiny recipe.
@@ -45,6 +46,8 @@ ema = 0.9
 enabled = {cached}
 dtype = "float32"
 """
+
+METHOD = Method(objectives={"fake": "training_fake:FakeObjective"})
 
 
 @dataclass
@@ -173,9 +176,7 @@ def history(folder: Path) -> list[dict[str, str]]:
 @contextmanager
 def registered(monkeypatch):
     """Make the fake trainable, without curves in its reports and on one thread, for one test."""
-    objectives = dict(run.OBJECTIVES)
-    register(objectives)
-    monkeypatch.setattr(run, "OBJECTIVES", objectives)
+    monkeypatch.setattr(methods, "_registered", [METHOD])
     leave_curves_out(monkeypatch.setattr)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -190,7 +191,3 @@ def leave_curves_out(setter: Callable[[Any, str, Any], None]) -> None:
         setter: `monkeypatch.setattr`, or `setattr` in a process that ends with the test.
     """
     setter(summary, "_after_fit", lambda *_, **__: (summary._AfterFit(math.nan, math.nan, False), None))
-
-
-def register(objectives: dict[str, str]) -> None:
-    objectives["fake"] = f"{__name__}:FakeObjective"

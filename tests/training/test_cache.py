@@ -13,7 +13,7 @@ from iqametrics.metric import Sizing
 from iqametrics.training import cache as cache_module
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache, cache_key, in_order
-from iqametrics.training.data import Item, View
+from iqametrics.training.data import RunImage, View
 
 SIZING = Sizing(48)
 
@@ -171,7 +171,7 @@ def test_images_are_cropped_and_flipped_as_the_view_says(tmp_path, paths):
 
 
 def test_whole_images_come_in_batches_of_one_size(tmp_path, paths):
-    items = [Item(sample) for sample in read_csv_dataset(tmp_path / "data.csv")]
+    items = [RunImage(sample) for sample in read_csv_dataset(tmp_path / "data.csv")]
     batches = Batches(ImageFiles(SIZING, crop=32), workers=2, with_reference=False)
     found = list(batches.whole(items, 2))
     assert sorted(index for indices, _ in found for index in indices) == list(range(6))

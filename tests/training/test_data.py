@@ -12,14 +12,12 @@ from training_fake import write_dataset
 
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError, RecipeError
+from iqametrics.training.checks import check_ranked, check_references
 from iqametrics.training.data import (
     DISTORTION_CLASSES,
-    Item,
-    check_order,
-    check_references,
+    RunImage,
     epoch_views,
     image_files,
-    label_kind,
     load_data,
     split_samples,
     step_views,
@@ -43,8 +41,6 @@ def test_no_group_stands_on_two_sides(seed, by):
     parts = split_samples(samples, SplitTable(validation=0.2, test=0.2, by=by, seed=seed))
     assert sorted(item.sample.mos for part in parts for item in part) == [s.mos for s in samples]
     assert all(parts)
-    groups = [{item.group for item in part} for part in parts]
-    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
     key = {"reference": lambda s: s.reference, "distortion": lambda s: s.kind, "image": lambda s: s.image}[by]
     sides = [{key(item.sample) for item in part} for part in parts]
     assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
@@ -105,23 +101,6 @@ def test_strong_distortions_of_one_image_are_not_split_by_their_looks(tmp_path):
     assert not sides[0] & sides[1]
 
 
-@pytest.mark.parametrize(
-    ("beside", "table", "kind"),
-    [
-        ("", {"csv": "my.csv"}, None),
-        ("MADE-LABELS.txt", {"csv": "my.csv"}, "made"),
-        ("recipe.json", {"csv": "labels.csv"}, "made"),
-        ("recipe.json", {"csv": "my.csv"}, None),
-        ("", {"dataset": "kadid10k", "root": "."}, "human"),
-        ("MADE-LABELS.txt", {"dataset": "kadid10k", "root": "."}, "made"),
-    ],
-)
-def test_what_the_labels_are(tmp_path, beside, table, kind):
-    if beside:
-        (tmp_path / beside).write_text("{}")
-    assert label_kind(recipe(tmp_path, data=table).data) == kind
-
-
 def test_further_data_join_training_only_and_never_leak(tmp_path):
     write_dataset(tmp_path, count=20)
     (tmp_path / "extra.csv").write_text(
@@ -145,11 +124,11 @@ def test_further_data_join_training_only_and_never_leak(tmp_path):
 def test_distortion_classes_come_from_name_or_kind():
     expected = {"jpeg": "jpeg compression", "gaussian_blur": "blur", "overexposure": "overexposure"}
     for name, wanted in expected.items():
-        assert Item(sample(1, distortion=name)).distortion_class == DISTORTION_CLASSES.index(wanted)
+        assert RunImage(sample(1, distortion=name)).distortion_class == DISTORTION_CLASSES.index(wanted)
     # KADID-10k's type 9 is JPEG 2000, which is LIQE's first name.
-    assert Item(sample(1, kind=9)).distortion_class == 0
-    assert Item(sample(1, distortion="coffee stain")).distortion_class == -1
-    assert Item(sample(1)).distortion_class == -1
+    assert RunImage(sample(1, kind=9)).distortion_class == 0
+    assert RunImage(sample(1, distortion="coffee stain")).distortion_class == -1
+    assert RunImage(sample(1)).distortion_class == -1
 
 
 def test_missing_references_are_told(tmp_path):
@@ -160,7 +139,7 @@ def test_missing_references_are_told(tmp_path):
 
 
 def test_views_are_the_same_on_every_machine():
-    items = [Item(sample(i)) for i in range(10)]
+    items = [RunImage(sample(i)) for i in range(10)]
     train = TrainTable(views=2, flips=("h", "v"), seed=3)
     views = epoch_views(items, train, epoch=4)
     crops = [(view.item, view.top, view.left, view.flip_h, view.flip_v) for view in views]
@@ -173,7 +152,7 @@ def test_views_are_the_same_on_every_machine():
 
 
 def test_views_cover_the_room_evenly():
-    items = [Item(sample(i)) for i in range(4000)]
+    items = [RunImage(sample(i)) for i in range(4000)]
     views = epoch_views(items, TrainTable(flips=("h",)), epoch=0)
     assert not any(view.flip_v for view in views)
     for values in ([v.top for v in views], [v.left for v in views], [v.flip_h for v in views]):
@@ -186,7 +165,7 @@ def test_views_cover_the_room_evenly():
 
 
 def test_weights_are_frequencies():
-    items = [Item(sample(i), weight=weight) for i, weight in enumerate([1.0] * 500 + [0.25] * 500 + [2.5] * 500)]
+    items = [RunImage(sample(i), weight=weight) for i, weight in enumerate([1.0] * 500 + [0.25] * 500 + [2.5] * 500)]
     counts = Counter(view.item for view in epoch_views(items, TrainTable(), epoch=0))
     assert all(counts[i] == 1 for i in range(500))
     assert sum(counts[i] for i in range(500, 1000)) == pytest.approx(125, abs=40)
@@ -205,14 +184,14 @@ def test_steps_are_even_and_lose_nothing(count, batch_size):
 
 def test_files_are_named_once():
     reference = Path("r.png")
-    items = [Item(sample(i, reference=reference)) for i in range(3)]
+    items = [RunImage(sample(i, reference=reference)) for i in range(3)]
     assert [str(path) for path in image_files(items)] == ["0.png", "r.png", "1.png", "2.png"]
 
 
 def test_versions_of_one_image_are_drawn_together(tmp_path):
     """They follow one another with the same crop and flips, all or none where they are drawn every second epoch."""
-    scored = [Item(sample(i)) for i in range(40)]
-    versions = [Item(sample(i), source=1, weight=0.5, chain=(i // 5, i % 5 - 1)) for i in range(100)]
+    scored = [RunImage(sample(i)) for i in range(40)]
+    versions = [RunImage(sample(i), source=1, weight=0.5, chain=(i // 5, i % 5 - 1)) for i in range(100)]
     views = epoch_views([*scored, *versions], TrainTable(), epoch=3)
     places = [number for number, view in enumerate(views) if view.item >= 40]
     images: dict[int, list] = {}
@@ -225,7 +204,7 @@ def test_versions_of_one_image_are_drawn_together(tmp_path):
     assert [view for view in views if view.item < 40] == epoch_views(scored, TrainTable(), epoch=3)
 
 
-def test_data_labelled_by_order(tmp_path):
+def test_ranked_data(tmp_path):
     for folder in ("main", "more"):
         (tmp_path / folder).mkdir()
     write_dataset(tmp_path / "main", 16)
@@ -234,13 +213,13 @@ def test_data_labelled_by_order(tmp_path):
     names = [row.split(",")[0] for row in rows[1:]]
     text = ["image,mos,group,distortion", f"{names[0]},1,a,", f"{names[1]},0.8,a,blur", f"{names[2]},0.5,b,blur"]
     (tmp_path / "more" / "order.csv").write_text("\n".join(text))
-    data = {"csv": "main/data.csv", "extra": [{"csv": "more/order.csv", "labels": "order"}]}
+    data = {"csv": "main/data.csv", "extra": [{"csv": "more/order.csv", "ranked": True}]}
     made = recipe(tmp_path, data=data, split={"by": "column"}, train={"crop": 32, "selection": "last"})
     chains = [item.chain for item in load_data(made).train if item.source == 1]
     assert chains == [(0, -1), (0, 0), (1, 0)]
-    with pytest.raises(RecipeError, match=r"order.*model\.loss\.order_weight"):
-        check_order(made, learns_order=False)
-    check_order(made, learns_order=True)
+    with pytest.raises(RecipeError, match=r"ranked.*model\.loss\.order_weight"):
+        check_ranked(made, learns_order=False)
+    check_ranked(made, learns_order=True)
     (tmp_path / "more" / "order.csv").write_text(f"image,mos\n{names[0]},1\n")
     with pytest.raises(DataError, match="has no group"):
         load_data(made)

@@ -42,11 +42,12 @@ import scipy.stats, torch, torch._dynamo  # once, and not once a process: what t
 import training_fake, training_real
 from pathlib import Path
 from iqametrics.errors import IqaError
+from iqametrics import methods
 from iqametrics.training import distributed, loop, run
 
 torch.set_num_threads(1)
 distributed.TIMEOUT = datetime.timedelta(seconds=60)
-training_fake.register(run.OBJECTIVES)
+methods.register_method(training_fake.METHOD)
 training_fake.leave_curves_out(setattr)
 folder = Path(sys.argv[1])
 

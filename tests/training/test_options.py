@@ -15,6 +15,7 @@ from places import HELPERS, ROOT
 from safetensors.torch import load_file
 from training_fake import assert_same_weights, history, weights, write_recipe
 
+from iqametrics.datasets import catalogue
 from iqametrics.datasets.csv_dataset import read_csv_dataset
 from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.pfd_iqa.objective import PfdTeacherObjective
@@ -224,7 +225,7 @@ class TestDatasets:
             assert name == "tiny"
             return read_csv_dataset(Path(root) / "data.csv")
 
-        monkeypatch.setattr(data, "load_dataset", load)
+        monkeypatch.setattr(catalogue, "load_dataset", load)
         path.write_text(path.read_text().replace('csv = "data.csv"', 'dataset = "tiny"\nroot = "."'))
         return path
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from places import ROOT
 
 from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.objective import BpclipLossConfig
 from iqametrics.datasets.catalogue import dataset_spec, list_datasets
 from iqametrics.errors import RecipeError
+from iqametrics.methods import paper_tables
 from iqametrics.pfd_iqa.config import PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.objective import PfdLossConfig, TeacherLossConfig
 from iqametrics.training.recipe import read_recipe
@@ -20,7 +20,6 @@ from iqametrics.training.recipes import find_recipe, list_recipes, merge, read_t
 from iqametrics.training.starting import starting_path, teacher_recipe
 from iqametrics.weights.starting import list_starting, starting_entry
 
-PAPER_TABLES = ROOT / "iqametrics" / "benchmark" / "paper"
 FR = ["live", "csiq", "tid2013", "kadid10k"]
 PFD = [*FR, "clive", "koniq10k", "flive", "spaq"]
 OF_DATASETS = {
@@ -156,12 +155,12 @@ def test_a_teacher_follows_its_student(tmp_path):
 def test_the_expected_results_are_the_papers(name):
     """The table of the paper was typed in for `iqametrics benchmark` too, by somebody else."""
     if name.endswith("official"):
-        file, row = "bpclip-table5.csv", "BPCLIP"
+        table, row = "bpclip-table5", "BPCLIP"
     elif "pfd" in name:
-        file, row = "pfd-table1.csv", "PFD-IQA (ours)"
+        table, row = "pfd-table1", "PFD-IQA (ours)"
     else:
-        file, row = ("bpclip-table2.csv" if "fr" in name else "bpclip-table4.csv"), "BPCLIP"
-    lines = (PAPER_TABLES / file).read_text(encoding="utf-8").splitlines()
+        table, row = ("bpclip-table2" if "fr" in name else "bpclip-table4"), "BPCLIP"
+    lines = paper_tables()[table].file.read_text(encoding="utf-8").splitlines()
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     cells = {r["statistic"]: r for r in rows if r["row"] in (row, "PFD-IQA") and r["dataset"] == OF_DATASETS[name]}
     result = recipe_header(find_recipe(name))["Result"]

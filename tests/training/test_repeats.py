@@ -12,6 +12,7 @@ import pytest
 import training_fake
 from places import HELPERS
 
+from iqametrics import methods
 from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.evaluation import evaluate
 from iqametrics.training import repeats, run
@@ -24,9 +25,7 @@ QUICK = ["train.epochs=1", "split.test=0.25", "train.workers=1"]
 
 @pytest.fixture(autouse=True)
 def fake_objective(monkeypatch):
-    objectives = dict(run.OBJECTIVES)
-    training_fake.register(objectives)
-    monkeypatch.setattr(run, "OBJECTIVES", objectives)
+    monkeypatch.setattr(methods, "_registered", [training_fake.METHOD])
     training_fake.leave_curves_out(monkeypatch.setattr)
 
 
@@ -103,9 +102,10 @@ def test_finished_splits_are_not_trained_again(tmp_path, monkeypatch):
 KILLED = """
 import sys, training_fake
 from pathlib import Path
-from iqametrics.training import repeats, run
+from iqametrics import methods
+from iqametrics.training import repeats
 from iqametrics.training.recipe import read_recipe
-training_fake.register(run.OBJECTIVES)
+methods.register_method(training_fake.METHOD)
 training_fake.leave_curves_out(setattr)
 recipe = read_recipe(sys.argv[1], sys.argv[3:])
 repeats.train_repeats(recipe, sys.argv[2], splits=3, resume=True)

@@ -81,10 +81,11 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import scipy.stats, torch, torch._dynamo  # so that no child has to import them anew
 import training_fake
+from iqametrics import methods
 from iqametrics.training import run
 
 torch.set_num_threads(1)
-training_fake.register(run.OBJECTIVES)
+methods.register_method(training_fake.METHOD)
 state = Path(sys.argv[3]) / "last.safetensors"
 
 def changed():
@@ -247,14 +248,10 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(TrainingError, match=r"No space left.*last good state is kept"):
         run.train(recipe, [], tmp_path / "full")
-    monkeypatch.undo()
-    training_fake.register(run.OBJECTIVES)
-    try:
-        assert weights(tmp_path / "full")
-        assert not list((tmp_path / "full").glob(".*"))
-        run.train(recipe, [], tmp_path / "full", resume=True)
-    finally:
-        del run.OBJECTIVES["fake"]
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert weights(tmp_path / "full")
+    assert not list((tmp_path / "full").glob(".*"))
+    run.train(recipe, [], tmp_path / "full", resume=True)
     assert_same_weights(whole, tmp_path / "full")
 
 
@@ -285,10 +282,13 @@ def test_selection_last_ships_the_averaged_last_weights(tmp_path):
     assert not torch.equal(tensors["out.weight"], state["objective.model.out.weight"])
 
 
-@pytest.mark.parametrize(("by", "interval"), [("column", True), ("distortion", False)])
-def test_an_interval_needs_groups_to_draw(tmp_path, by, interval):
-    # Five types of distortion, of which one is held out; the column's images stand each for itself.
-    folder = run.train(write_recipe(tmp_path, by=by), ["train.epochs=1"], tmp_path / "run")
+@pytest.mark.parametrize(("group", "interval"), [("", True), ("one", False)])
+def test_an_interval_needs_groups_to_draw(tmp_path, group, interval):
+    recipe = write_recipe(tmp_path, by="column")
+    header, *rows = (tmp_path / "data.csv").read_text().splitlines()
+    lines = [f"{header},group", *(f"{row},{group if ',val,' in row else ''}" for row in rows)]
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    folder = run.train(recipe, ["train.epochs=1"], tmp_path / "run")
     measured = load_checkpoint(folder / "checkpoint.safetensors")[0]["results"]["validation"]
     assert measured["n"] in (4, 5, 6)
     assert (measured["srcc_low"] is not None) == interval
@@ -366,5 +366,25 @@ def test_full_reference_pairs_are_cropped_alike(tmp_path):
     (tmp_path / "data.csv").write_text(
         "image,reference,mos\n" + "".join(f"{i}.png,{i + 1}.png,{i / 20}\n" for i in range(16))
     )
-    with pytest.raises(DataError, match="another size than its reference"):
+    # As `evaluate` says it, and before anything is begun.
+    with pytest.raises(DataError, match=r"\.png: is \d+x\d+ but its reference is \d+x\d+; crop or resize them"):
         run.train(recipe, ["train.epochs=1"], tmp_path / "run2")
+    assert not (tmp_path / "run2").exists()
+
+
+def test_a_checkpoint_is_called_after_its_run_unless_the_recipe_names_it(tmp_path, monkeypatch):
+    recipe = write_recipe(tmp_path)
+
+    def tag(folder, *overrides, resume=False):
+        run.train(recipe, ["train.epochs=1", *overrides], folder, resume=resume)
+        metadata, tensors = load_checkpoint(folder / "checkpoint.safetensors")
+        assert json.loads((folder / "results.json").read_text())["tag"] == metadata["tag"]
+        return metadata["tag"], {name: tensors[name].clone() for name in tensors}
+
+    first, weights = tag(tmp_path / "my run", "metric.tag=")
+    assert first == "my-run"
+    # Resumed with another name, the checkpoint is written again with it, and with the same weights.
+    second, again = tag(tmp_path / "my run", "metric.tag=other", resume=True)
+    assert second == "other"
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert tag(tmp_path / "third", "metric.tag=lite")[0] == "lite"

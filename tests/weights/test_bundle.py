@@ -34,7 +34,7 @@ def bundle(tool, monkeypatch, folder, metric, value):
     """Bundle a run of a metric whose backbone is one number."""
     (folder / metric).mkdir(exist_ok=True)
     tensors = {"backbone.weight": torch.full((2,), value), "out.weight": torch.ones(1)}
-    metadata = {"metric": metric, "tag": "lite", "config": {}, "sizing": {}, "backbone": None}
+    metadata = {"metric": metric, "tag": "a-run", "config": {}, "sizing": {}, "backbone": None}
     record = {"training": {}, "licence": "free", "results": {}, "sources": []}
     save_checkpoint(folder / metric / "checkpoint.safetensors", tensors, metadata | record)
     monkeypatch.setattr("sys.argv", ["bundle.py", str(folder / metric), "--backbone", "shared"])

@@ -117,7 +117,7 @@ class TestRoundTrip:
 
     def test_read_metadata_needs_no_torch(self, saved):
         code = (
-            "import sys; from iqametrics.weights.header import read_metadata; "
+            "import sys; from iqametrics.weights.untrusted import read_metadata; "
             f"print(read_metadata({str(saved)!r})['tag'], 'torch' in sys.modules)"
         )
         answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

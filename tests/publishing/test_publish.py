@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from iqametrics import WeightsError, create_metric
 from iqametrics.cli.main import main
+from iqametrics.publishing import privacy, upload
+from iqametrics.publishing.upload import publish_checkpoint
 from iqametrics.weights import checkpoint as checkpoint_module
-from iqametrics.weights import publish
 from iqametrics.weights.checkpoint import read_metadata, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
-from iqametrics.weights.publish import publish_checkpoint
 
 # The client hands the body of an upload to httpx in a way that httpx deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -44,7 +44,7 @@ def file(tmp_path, fake_metrics):
 
 
 def send(path, repo="org/mine", **options):
-    return publish_checkpoint(path, repo, create=create_metric, **options)
+    return publish_checkpoint(path, repo, **options)
 
 
 def score(path, name="fake-nr"):
@@ -156,20 +156,21 @@ class TestWhatIsChecked:
         with pytest.raises(WeightsError, match="do not fit the model"):
             send(path, dry_run=True)
 
-    def test_a_metric_that_answers_differently_each_time(self, file):
+    def test_a_metric_that_answers_differently_each_time(self, file, monkeypatch):
         def create(*arguments, **options):
             metric = create_metric(*arguments, **options)
             metric.model.drop.forward = lambda x: x + torch.rand(())
             return metric
 
+        monkeypatch.setattr(upload, "create_metric", create)
         with pytest.raises(WeightsError, match="does not score a test image the same each time"):
-            publish_checkpoint(file, "org/mine", create=create, dry_run=True)
+            send(file, dry_run=True)
 
     def test_scores_that_are_not_finite(self, tmp_path, fake_metrics):
         path, tensors = tmp_path / "mine.safetensors", seeded_model().state_dict()
         huge = {"head.weight": torch.full((1, 4), 3e38), "conv.bias": torch.full((4,), 100.0)}
         save_checkpoint(path, {**tensors, **huge}, metadata("fake-nr"))
-        with pytest.raises(WeightsError, match=r"scores a test image as (nan|-?inf)"):
+        with pytest.raises(WeightsError, match=r"cannot score a test image \(.* gives (nan|-?inf)"):
             send(path, dry_run=True)
 
 
@@ -188,7 +189,8 @@ class TestBaseFile:
         save_checkpoint(path, rest, metadata("fake-nr", backbone={"name": "tiny-conv", "sha256": digest}))
         monkeypatch.setattr(checkpoint_module.load_checkpoint, "__kwdefaults__", {"folder": fake_metrics})
         kept = {}
-        monkeypatch.setattr(publish, "_check_scores", lambda create, name, file, whole: kept.update(load_file(whole)))
+        monkeypatch.setattr(upload, "create_metric", lambda name, **_: None)
+        monkeypatch.setattr(upload, "_check_scores", lambda metric, file, whole: kept.update(load_file(whole)))
         send(path, dry_run=True)
         assert kept.keys() == tensors.keys()
         assert all(torch.equal(kept[name], tensors[name]) for name in tensors)
@@ -289,7 +291,7 @@ class TestRunFolder:
         assert all(b"secret" not in content for content in files.values())
 
     def test_home_folder_and_host_name(self, run, monkeypatch):
-        monkeypatch.setattr(publish.socket, "gethostname", lambda: "scores")
+        monkeypatch.setattr(privacy.socket, "gethostname", lambda: "scores")
         with pytest.raises(WeightsError, match="holds 'scores', the name of this user or machine"):
             send(run, dry_run=True)
 
@@ -304,8 +306,8 @@ class TestRunFolder:
         ],
     )
     def test_names_in_any_writing(self, run, monkeypatch, user, host, file, found):
-        monkeypatch.setattr(publish.socket, "gethostname", lambda: host)
-        monkeypatch.setattr(publish.getpass, "getuser", lambda: user)
+        monkeypatch.setattr(privacy.socket, "gethostname", lambda: host)
+        monkeypatch.setattr(privacy.getpass, "getuser", lambda: user)
         (run / "recipe.toml").write_text(f'[data]\ncsv = "{file}"\n')
         if found is None:
             assert send(run, dry_run=True).entry["tag"]
@@ -326,7 +328,7 @@ class TestRunFolder:
         ],
     )
     def test_paths_in_any_writing(self, text, left):
-        assert publish._without_paths(text) == left
+        assert privacy.without_paths(text) == left
 
     def test_other_results(self, run):
         (run / "results.json").write_text(json.dumps({"results": {"test": {"n": 40, "srcc": 0.9}}}))
@@ -349,7 +351,7 @@ class TestRunFolder:
     def test_made_labels_are_known_by_their_folder(self, run, tmp_path, made, words):
         (run / "recipe.toml").write_text(f'[data]\ncsv = "{tmp_path}/labels.csv"\n')
         if made:
-            (tmp_path / "recipe.json").write_text("{}")
+            (tmp_path / "recipe.json").write_text('{"version": 1, "seed": 0, "crops": 1, "references": []}')
         assert words in send(run, dry_run=True).card
 
     @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from iqametrics.errors import WeightsError
 from iqametrics.nn.clip_text import ClipTextTower
 from iqametrics.nn.resnet import ResNet50
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
-from iqametrics.weights import convert as module
-from iqametrics.weights.convert import KINDS, convert
+from iqametrics.publishing import convert as module
+from iqametrics.publishing.convert import KINDS, convert
 
 
 def write(model, path, **changes):

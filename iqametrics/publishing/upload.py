@@ -4,31 +4,29 @@ The Hub gets three files: `model.safetensors` (the checkpoint with all its tenso
 `config.json` (the checkpoint's metadata, and the recipe of the run where it is known).
 """
 
-import getpass
 import json
 import re
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from iqametrics.common.digest import file_sha256
-from iqametrics.datasets.kadid10k import MADE_FILE
-from iqametrics.datasets.synthetic import LABELS_FILE, RECIPE_FILE
-from iqametrics.errors import WeightsError
+from iqametrics.errors import InputError, WeightsError
 from iqametrics.metric import Metric
-from iqametrics.weights.card import LABELS, card, named_data
+from iqametrics.publishing.card import LABELS, card, named_data
+from iqametrics.publishing.labels import label_kind
+from iqametrics.publishing.privacy import check_names, without_paths
+from iqametrics.registry import create_metric
 from iqametrics.weights.checkpoint import load_checkpoint, save_checkpoint
-from iqametrics.weights.header import read_sizes
 from iqametrics.weights.hub import quiet
 from iqametrics.weights.manifest import is_repo, is_revision
+from iqametrics.weights.untrusted import read_sizes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,13 +36,6 @@ else:
 MODEL_FILE, CARD_FILE, CONFIG_FILE = "model.safetensors", "README.md", "config.json"
 _CHECKPOINT, _RECIPE, _RESULTS = "checkpoint.safetensors", "recipe.toml", "results.json"
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_PATH = re.compile(
-    r"(?<![\w./])(?:file:/+[^\s\"']+|/(?!/)[^\s/\"']+(?:/[^\s\"']*)+|(?<!:)//[^\s\"']+|~[\w.-]*/[^\s\"']+"
-    r"|\.\./[^\s\"']+|[A-Za-z]:[\\/](?!/)[^\s\"']+|\\\\[^\s\"']+)"
-)
-# Names of users and machines that tell nothing.
-_COMMON_NAMES = {"root", "user", "admin", "ubuntu", "runner", "docker", "localhost", "home", "test", "data", "image"}
-_SHORTEST_NAME = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +61,6 @@ def publish_checkpoint(
     path: str | Path,
     repo: str,
     *,
-    create: Callable[..., Metric],
     private: bool = False,
     dry_run: bool = False,
     licence: str | None = None,
@@ -82,7 +72,6 @@ def publish_checkpoint(
     Args:
         path: A checkpoint, or the folder of a training run, whose recipe is then published too.
         repo: "ORG/NAME"; it is made if it is missing.
-        create: `iqametrics.create_metric`, which stands above this module.
         private: Whether a new repository is private; a public one that exists is refused.
         dry_run: Whether to stop before anything goes out; needs neither network nor token.
         licence: Terms of the weights, in place of what the checkpoint says.
@@ -95,17 +84,18 @@ def publish_checkpoint(
     _check_arguments(repo, labels, tag)
     file, recipe, results = _find(Path(path))
     metadata, tensors = load_checkpoint(file)
-    recorded = metadata.get("training", {}).get("labels")
-    labels = labels or (recorded if recorded in LABELS else _labels(recipe))
+    original = create_metric(metadata["metric"], weights=file, device="cpu")  # refuses what does not fit, unread
+    labels = labels or label_kind(metadata.get("training"), recipe)
     if results is not None and metadata.setdefault("results", results) != results:
         raise WeightsError(f"{path}: {_RESULTS} and the checkpoint hold different results; give the run's own files")
     changes = {key: value for key, value in (("licence", licence), ("tag", tag)) if value}
-    metadata, recipe = _without_paths({**metadata, **changes, "backbone": None}), _without_paths(recipe)
-    _check_record(metadata, recipe, path)
+    metadata, recipe = without_paths({**metadata, **changes, "backbone": None}), without_paths(recipe)
+    _check_record(metadata, path)
+    check_names(metadata, recipe, path)
     with tempfile.TemporaryDirectory(prefix="iqametrics-publish-") as folder:
         whole = Path(folder) / MODEL_FILE
         save_checkpoint(whole, tensors, metadata)
-        _check_scores(create, metadata["metric"], file, whole)
+        _check_scores(original, file, whole)
         digest = file_sha256(whole, error=WeightsError)
         text = card(metadata, sha256=digest, elements=sum(read_sizes(whole).values()), labels=labels, repo=repo)
         config = json.dumps(metadata | ({"recipe": recipe} if recipe else {}), indent=2)
@@ -152,91 +142,29 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
     return value
 
 
-def _labels(recipe: Mapping[str, Any]) -> str | None:
-    """Tell from a run's recipe and the folder of its data what its scores are; None where that does not show."""
-    data = recipe.get("data")
-    if not isinstance(data, Mapping):
-        return None
-    file = Path(str(data.get("csv") or ""))
-    folder = Path(str(data.get("root") or "")) if data.get("dataset") else file.parent
-    # `iqametrics synthesize` leaves its own recipe beside the labels, and a mark where they look like KADID-10k's.
-    if (folder / MADE_FILE).is_file() or (file.name == LABELS_FILE and (folder / RECIPE_FILE).is_file()):
-        return "made"
-    # The datasets that the package knows are scored by people; but a folder that is gone may have been a made one.
-    return "human" if data.get("dataset") and data.get("root") and folder.is_dir() else None
-
-
-def _without_paths(value: Any) -> Any:
-    """Reduce paths in a record to the names of their files; where they lay is nobody's business.
-
-    Paths that start from the working folder and stay in it are left.
-    """
-    if isinstance(value, Mapping):
-        return {_without_paths(key): _without_paths(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(part) for part in value]
-    if not isinstance(value, str):
-        return value
-    if PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute():
-        return _file_name(value)  # a whole path, which may have spaces in it
-    return _PATH.sub(lambda found: _file_name(found[0]), value)
-
-
-def _file_name(path: str) -> str:
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
-
-
-def _check_record(metadata: Mapping[str, Any], recipe: Mapping[str, Any], source: str | Path) -> None:
-    """Refuse a record without a licence or a proper tag, and one in which this user's or machine's name stands."""
+def _check_record(metadata: Mapping[str, Any], source: str | Path) -> None:
+    """Refuse a record without a licence or a proper tag."""
     if not str(metadata.get("licence") or "").strip():
         raise WeightsError(
             f"{source}: states no licence; give --licence TEXT, the terms under which the weights may go"
         )
     if not _TAG.fullmatch(metadata["tag"]):
         raise WeightsError(f"{source}: tag {metadata['tag']!r} is no name for the manifest; give another by --tag")
-    # Licence and sources are what the author wrote, and may name the author.
-    recorded = [recipe, *(metadata.get(key) for key in ("training", "config", "results"))]
-    text = "\n".join(_strings(recorded)).lower()
-    for name in sorted(_own_names()):
-        if re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", text):
-            raise WeightsError(
-                f"{source}: its record holds {name!r}, the name of this user or machine; rename that file or setting"
-            )
 
 
-def _own_names() -> set[str]:
-    host = socket.gethostname()
-    names = {host, host.partition(".")[0], Path.home().name}
-    with suppress(OSError, KeyError, ImportError):  # a process without an account has no name to hide
-        names.add(getpass.getuser())
-    return {name.lower() for name in names if len(name) >= _SHORTEST_NAME} - _COMMON_NAMES
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield str(key)
-            yield from _strings(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _strings(part)
-    elif isinstance(value, str):
-        yield value
-
-
-def _check_scores(create: Callable[..., Metric], name: str, original: Path, whole: Path) -> None:
+def _check_scores(original: Metric, file: Path, whole: Path) -> None:
     """Score one image with the original and with the file to publish, twice each: all four must be the same number."""
     scores = []
-    for file in (original, whole):
-        metric = create(name, weights=str(file), device="cpu")
+    for metric in (original, create_metric(original.name, weights=whole, device="cpu")):
         reference, image = _test_pair()
         arguments = (image, reference) if metric.mode == "fr" else (image,)
-        scores += [metric(*arguments), metric(*arguments)]
-    if not scores[0].isfinite().all():
-        raise WeightsError(f"{original}: scores a test image as {scores[0].item()}; train it anew")
+        try:
+            scores += [metric(*arguments), metric(*arguments)]
+        except InputError as error:
+            raise WeightsError(f"{file}: cannot score a test image ({error})") from error
     if not all(torch.equal(scores[0], score) for score in scores[1:]):
         values = ", ".join(f"{score.item():.9g}" for score in scores)
-        raise WeightsError(f"{original}: does not score a test image the same each time ({values}); report this")
+        raise WeightsError(f"{file}: does not score a test image the same each time ({values}); report this")
 
 
 def _test_pair() -> tuple[Tensor, Tensor]:

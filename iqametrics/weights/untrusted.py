@@ -1,4 +1,9 @@
-"""The head of a checkpoint file, read and checked without importing torch and before anything large is allocated.
+"""Checkpoints that somebody else made: what a hostile file could claim is refused before it costs anything.
+
+A checkpoint is a file from the internet. Its header can claim more tensors than it holds, name one twice, or nest until
+a reader runs out of stack; its config can ask for a model of any size. The safetensors library checks a part of this,
+only after it has read the file, and not without torch or numpy, which `info` does without. So the header is read and
+checked here by hand, and what a config makes torch allocate is counted against what the file holds.
 
 A safetensors file begins with the length of its header (8 bytes, little endian) and the header, a JSON object that
 gives each tensor's dtype, shape and place. Ours holds one metadata key, "iqametrics", whose value is again JSON:
@@ -20,7 +25,9 @@ gives each tensor's dtype, shape and place. Ours holds one metadata key, "iqamet
 import json
 import math
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +49,24 @@ _MAX_NAME = 100
 _NAMES_SHOWN = 4
 _LONGEST_SHOWN = 160
 _LONGEST_REASON = 400
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in a safetensors file, and what it is.
+
+    Attributes:
+        dtype: One of `ITEM_BYTES`.
+        shape: Its sides.
+        begin: Number of its first byte, counted from the beginning of the file.
+        end: Number of the byte after its last.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
 
 _FIELDS: dict[str, tuple[type, ...]] = {
     "format": (int,),
@@ -71,7 +96,16 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         WeightsError: The file is missing, damaged, no safetensors file or no checkpoint of this package.
     """
-    return parse_header(*_read_start(path), str(path))
+    return read_head(path)[0]
+
+
+def read_head(path: str | Path) -> tuple[dict[str, Any], dict[str, Place]]:
+    """Read what a checkpoint says of itself, and where its tensors lie.
+
+    Raises:
+        WeightsError: As for `read_metadata`.
+    """
+    return parse_head(*_read_start(path), str(path))
 
 
 def read_sizes(path: str | Path) -> dict[str, int]:
@@ -81,10 +115,25 @@ def read_sizes(path: str | Path) -> dict[str, int]:
         WeightsError: The file is missing or damaged, or is no safetensors file.
     """
     start, size = _read_start(path)
-    table = _json_object(start[8:], str(path), "header")
+    return {name: math.prod(place.shape) for name, place in parse_places(start, str(path), size).items()}
+
+
+def parse_places(start: bytes, source: str, size: int | None = None) -> dict[str, Place]:
+    """Give where the tensors of a safetensors file lie, ours or not.
+
+    Args:
+        start: The first bytes of the file, with the whole header.
+        source: What to call the file in an error message.
+        size: Size of the whole file in bytes; None where `start` is all of it.
+
+    Raises:
+        WeightsError: It is damaged, or no safetensors file.
+    """
+    size = len(start) if size is None else size
+    end = 8 + _header_length(start[:8], size, source)
+    table = _json_object(start[8:end], source, "header")
     table.pop("__metadata__", None)
-    _check_tensor_table(table, size - len(start), str(path))
-    return {name: math.prod(entry["shape"]) for name, entry in table.items()}
+    return _places(table, end, size, source)
 
 
 def shown(names: Iterable[str], limit: int = _NAMES_SHOWN) -> str:
@@ -118,8 +167,8 @@ def _read_start(path: str | Path) -> tuple[bytes, int]:
         raise WeightsError(f"{path}: cannot be read ({reason}); give the path of a .safetensors file") from error
 
 
-def parse_header(start: bytes, size: int, source: str) -> dict[str, Any]:
-    """Check the header of a checkpoint and return its metadata.
+def parse_head(start: bytes, size: int, source: str) -> tuple[dict[str, Any], dict[str, Place]]:
+    """Check the header of a checkpoint; give its metadata, and where its tensors lie.
 
     Args:
         start: The first bytes of the file, with the whole header.
@@ -134,7 +183,7 @@ def parse_header(start: bytes, size: int, source: str) -> dict[str, Any]:
         raise WeightsError(f"{source}: has {size} bytes, more than any checkpoint; get it anew")
     header = _json_object(start[8 : 8 + length], source, "header")
     extra = header.pop("__metadata__", {})
-    _check_tensor_table(header, size - 8 - length, source)
+    places = _places(header, 8 + length, size, source)
     text = extra.get(METADATA_KEY) if isinstance(extra, dict) else None
     if not isinstance(text, str):
         raise WeightsError(
@@ -142,7 +191,7 @@ def parse_header(start: bytes, size: int, source: str) -> dict[str, Any]:
         )
     metadata = _json_object(text.encode("utf-8", "surrogatepass"), source, "metadata")
     check_metadata(metadata, source)
-    return metadata
+    return metadata, places
 
 
 def check_metadata(metadata: dict[str, Any], source: str) -> None:
@@ -234,15 +283,15 @@ def _check_depth(value: object, levels: int) -> None:
             _check_depth(part, levels - 1)
 
 
-def _check_tensor_table(table: Mapping[str, Any], data_bytes: int, source: str) -> None:
+def _places(table: Mapping[str, Any], data_begin: int, size: int, source: str) -> dict[str, Place]:
     """Check that each tensor has a known dtype and its shape's size, and that they fill the file without a gap."""
-    places = []
+    places = {}
     for name, entry in table.items():
         try:
             begin, end = entry["data_offsets"]
             shape = entry["shape"]
             whole = all(type(value) is int and 0 <= value <= _MAX_SIDE for value in (begin, end, *shape))
-            fits = whole and len(shape) <= _MAX_DIMENSIONS and end <= data_bytes
+            fits = whole and len(shape) <= _MAX_DIMENSIONS and end <= size - data_begin
             fits = fits and end - begin == ITEM_BYTES[entry["dtype"]] * math.prod(shape)
         except (KeyError, TypeError, ValueError):
             fits = False
@@ -250,11 +299,54 @@ def _check_tensor_table(table: Mapping[str, Any], data_bytes: int, source: str) 
             raise WeightsError(
                 f"{source}: tensor {name[:80]!r} has an unknown dtype or does not fit the file; get it anew"
             )
-        places.append((begin, end, name))
-    position = 0
-    for begin, end, name in sorted(places):
-        if begin != position:
+        places[name] = Place(entry["dtype"], tuple(shape), data_begin + begin, data_begin + end)
+    position = data_begin
+    for name, place in sorted(places.items(), key=lambda item: (item[1].begin, item[1].end, item[0])):
+        if place.begin != position:
             raise WeightsError(f"{source}: tensor {name[:80]!r} overlaps another or leaves a gap; get it anew")
-        position = end
-    if position != data_bytes:
-        raise WeightsError(f"{source}: {data_bytes - position} bytes belong to no tensor; get it anew")
+        position = place.end
+    if position != size:
+        raise WeightsError(f"{source}: {size - position} bytes belong to no tensor; get it anew")
+    return places
+
+
+def counted_building(budget: int, source: str) -> AbstractContextManager[Any]:
+    """Count what torch allocates, and initialise no parameter, since they are filled later.
+
+    Args:
+        budget: Number of elements that may be allocated in all.
+        source: What to call the checkpoint in an error message.
+
+    Returns:
+        A context, in which a WeightsError is raised as soon as the budget is spent.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    allocators = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
+
+    class Counter(TorchFunctionMode):
+        left = budget
+
+        def __torch_function__(
+            self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            if getattr(func, "__module__", None) == "torch.nn.init":
+                return args[0] if args else kwargs["tensor"]
+            if func in allocators:
+                size = kwargs.get("size", args)
+                self.left -= math.prod(_ints(size[:1] if func is torch.full else size))
+                if self.left < 0:
+                    raise WeightsError(f"{source}: its config asks for a larger model than it holds; get it anew")
+            return func(*args, **kwargs)
+
+    return Counter()
+
+
+def _ints(size: Any) -> Iterator[int]:
+    for part in size:
+        if isinstance(part, int):
+            yield part
+        elif isinstance(part, tuple | list):
+            yield from _ints(part)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from places import ROOT
 
 from iqametrics import create_metric
-from iqametrics.weights.card import card, hub_licence
-from iqametrics.weights.header import read_metadata
+from iqametrics.publishing.card import card, hub_licence
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
+from iqametrics.weights.untrusted import read_metadata
 
 FULL = {
     "data": ["scores.csv"],

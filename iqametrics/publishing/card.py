@@ -9,6 +9,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from iqametrics.common.markup import markdown, plain
+from iqametrics.methods import metric_specs
+
 LABELS = ("human", "made")
 """What the scores of the data are: opinions of people about these images, or values that formulas gave."""
 
@@ -62,7 +65,7 @@ def card(
     """Write the model card of a checkpoint, in Markdown with the Hub's front matter.
 
     Args:
-        metadata: What the checkpoint says of itself; `header.py` lists the fields.
+        metadata: What the checkpoint says of itself; `untrusted.py` lists the fields.
         sha256: Digest of its file.
         elements: Number of stored values, weights and buffers, of the whole model.
         labels: One of `LABELS`; None where it is not known.
@@ -108,8 +111,10 @@ def hub_licence(licence: str) -> str | None:
 
 
 def is_full_reference(metadata: Mapping[str, Any]) -> bool:
-    """Whether the metric of a checkpoint compares with a reference, by its name."""
-    return str(metadata["metric"]).endswith("-fr")
+    """Whether the metric of a checkpoint compares with a reference; one that is not here is judged by its name."""
+    name = str(metadata["metric"])
+    spec = metric_specs().get(name)
+    return name.endswith("-fr") if spec is None else spec.mode == "fr"
 
 
 def named_data(metadata: Mapping[str, Any]) -> list[str]:
@@ -131,7 +136,7 @@ def _front_matter(metadata: Mapping[str, Any]) -> Iterator[str]:
     yield "pipeline_tag: other"
     yield "tags:"
     mode = "full-reference" if is_full_reference(metadata) else "no-reference"
-    for tag in ("image-quality-assessment", mode, _text(metadata["metric"]), _text(metadata["tag"])):
+    for tag in ("image-quality-assessment", mode, plain(metadata["metric"]), plain(metadata["tag"])):
         # A JSON string is a YAML string too, whatever stands in it.
         yield f"- {json.dumps(tag)}"
     yield "---"
@@ -139,7 +144,8 @@ def _front_matter(metadata: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _usage(metadata: Mapping[str, Any], repo: str | None) -> Iterator[str]:
-    metric, tag = _text(metadata["metric"]), _text(metadata["tag"])
+    # In a block of code nothing is markup.
+    metric, tag = plain(metadata["metric"]), plain(metadata["tag"])
     reference = is_full_reference(metadata)
     if repo is None:
         yield f'    create_metric("{metric}.{tag}")'
@@ -238,7 +244,5 @@ def _number(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """Make plain words on one line of whatever stands in a record: no line break, markup or escape sequence."""
-    words = " ".join(str(value).split())
-    printable = "".join(character if character.isprintable() else "?" for character in words[:_LONGEST])
-    return printable.replace("<", "&lt;").replace("|", "/").replace("`", "'")
+    """Write what stands in a record so that it stays words."""
+    return markdown(value, _LONGEST)

@@ -24,7 +24,7 @@ from iqametrics.nn.clip_text import CLIP_TEXT_CONFIGS, ClipTextTower
 from iqametrics.nn.resnet import ResNet50
 from iqametrics.nn.upstream import load_clip_text, load_clip_visual, load_deit3, load_resnet50
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
-from iqametrics.weights.header import read_sizes
+from iqametrics.weights.untrusted import read_sizes
 
 # Two libraries add up in other orders; relative to the spread of the output this is what float32 leaves.
 LIBRARY_TOLERANCE = 1e-3
