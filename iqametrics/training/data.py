@@ -144,7 +144,7 @@ def _chains(samples: Sequence[Sample]) -> list[tuple[int, int] | None]:
     for sample in samples:
         if sample.group is None:
             raise DataError(
-                f"{sample.image}: has no group, but is ranked among the versions of one; fill the column in"
+                f"{sample.image}: has no group, but is ranked among an image's versions; fill the column in"
             )
     return [*number_chains((sample.group, sample.distortion) for sample in samples)]
 

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_fake import write_dataset
 
-from iqametrics.datasets.sample import Sample
+from iqametrics.datasets.sample import LIQE_CLASSES, Sample
 from iqametrics.errors import DataError, RecipeError
 from iqametrics.training.checks import check_ranked, check_references
 from iqametrics.training.data import (
-    DISTORTION_CLASSES,
     RunImage,
     epoch_views,
     image_files,
@@ -117,14 +116,14 @@ def test_further_data_join_training_only_and_never_leak(tmp_path):
     assert len(added) == 14
     assert not held & {item.sample.image for item in data.train}
     assert {item.weight for item in added} == {0.5}
-    assert {item.distortion_class for item in added} == {DISTORTION_CLASSES.index("noise")}
+    assert {item.distortion_class for item in added} == {LIQE_CLASSES.index("noise")}
     assert max(item.sample.mos for item in added) == 1.0
 
 
 def test_distortion_classes_come_from_name_or_kind():
     expected = {"jpeg": "jpeg compression", "gaussian_blur": "blur", "overexposure": "overexposure"}
     for name, wanted in expected.items():
-        assert RunImage(sample(1, distortion=name)).distortion_class == DISTORTION_CLASSES.index(wanted)
+        assert RunImage(sample(1, distortion=name)).distortion_class == LIQE_CLASSES.index(wanted)
     # KADID-10k's type 9 is JPEG 2000, which is LIQE's first name.
     assert RunImage(sample(1, kind=9)).distortion_class == 0
     assert RunImage(sample(1, distortion="coffee stain")).distortion_class == -1
