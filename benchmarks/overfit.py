@@ -25,6 +25,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,7 @@ def starting_file(name: str, work: Path, batch: Batch) -> Path:
     path = work / f"{name}.safetensors"
     if path.exists():
         return path
-    writers = {
+    writers: dict[str, Callable[[Path], object]] = {
         "resnet50_tv_in1k": partial(paper_files.write_resnet50, images=batch.dist[0]),
         "deit3_small_fb_in22k_ft_in1k": paper_files.write_deit3,
         "clip_rn50_openai": paper_files.write_clip_rn50,

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -39,12 +40,14 @@ class Item:
         reference: Path of its reference, for full-reference metrics.
         error: Why it cannot be scored, if that is already known.
         reference_error: Why it has no reference, if one was looked for.
+        content: The bytes of the image, where it is in no file; `image` is then only what it is called.
     """
 
     image: str
     reference: str | None = None
     error: str | None = None
     reference_error: str | None = None
+    content: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,15 @@ class _Slot:
     scored: bool = False
 
 
+_Task: TypeAlias = "tuple[Future[_Picture], str, frozenset[Sizing], bytes | None]"
+
+
 class _Decoder:
     """Threads that decode images in order of request while there is memory; an urgent image is decoded in any case."""
 
     def __init__(self, workers: int) -> None:
         self._changed = Condition()  # guards the attributes below
-        self._queue: deque[tuple[Future[_Picture], str, frozenset[Sizing]]] = deque()
+        self._queue: deque[_Task] = deque()
         self._urgent: Future[_Picture] | None = None
         self._held = 0
         self._closed = False
@@ -136,11 +142,11 @@ class _Decoder:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, path: str, sizings: frozenset[Sizing]) -> "Future[_Picture]":
-        """Request an image; return its future."""
+    def submit(self, path: str, sizings: frozenset[Sizing], content: bytes | None = None) -> "Future[_Picture]":
+        """Request an image, of a file or of bytes; return its future."""
         future: Future[_Picture] = Future()
         with self._changed:
-            self._queue.append((future, path, sizings))
+            self._queue.append((future, path, sizings, content))
             self._changed.notify_all()
         return future
 
@@ -182,9 +188,9 @@ class _Decoder:
                 if self._closed or task is None:
                     return
                 self._queue.remove(task)
-            future, path, sizings = task
+            future, path, sizings, content = task
             try:
-                picture = _decode(path, sizings)
+                picture = _decode(path, sizings, content)
             except BaseException as error:  # raised again where the image is used
                 self._finish(future, None, error)
             else:
@@ -201,7 +207,7 @@ class _Decoder:
                 future.set_result(picture)
             self._changed.notify_all()
 
-    def _next(self) -> "tuple[Future[_Picture], str, frozenset[Sizing]] | None":
+    def _next(self) -> "_Task | None":
         urgent = next((task for task in self._queue if task[0] is self._urgent), None)
         if urgent is None and self._queue and self._held < MAX_HELD_BYTES:
             return self._queue[0]
@@ -290,7 +296,7 @@ class _Scoring:
 
     def _open(self, item: Item) -> None:
         if item.error is None:
-            picture = self.decoder.submit(item.image, self.sizings)
+            picture = self.decoder.submit(item.image, self.sizings, item.content)
         else:
             picture = Future()
             picture.set_exception(InputError(item.error))
@@ -376,9 +382,9 @@ class _Scoring:
             )
 
 
-def _decode(path: str, sizings: frozenset[Sizing]) -> _Picture:
+def _decode(path: str, sizings: frozenset[Sizing], content: bytes | None) -> _Picture:
     """Read an image and preprocess it by each sizing; the full image is not kept."""
-    image = read_image(path)
+    image = read_image(path) if content is None else read_image(content, label=path)
     height, width = image.shape[-2:]
     return _Picture((height, width), {sizing: sizing.apply(image[None])[0] for sizing in sizings})
 

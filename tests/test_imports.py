@@ -126,7 +126,7 @@ def unpickling(package):
         }
         lines = [line for name, line in imported(source, package.name) if name.split(".")[0] in UNPICKLERS]
         lines += [line for name, line in imported(source, package.name) if name in {"torch.load", "torch.hub.load"}]
-        lines += [node.lineno for node in ast.walk(source.tree) if loads_a_pickle(node, torch_names)]
+        lines += [getattr(node, "lineno", 0) for node in ast.walk(source.tree) if loads_a_pickle(node, torch_names)]
         faults += [f"{source.path.relative_to(package)}:{line}" for line in sorted(set(lines))]
     return faults
 
@@ -154,8 +154,6 @@ def test_nothing_unpickles():
 
 @pytest.mark.parametrize("module", ["iqametrics", "iqametrics.errors", "iqametrics.evaluation", "iqametrics.cli"])
 def test_import_does_not_load_torch(module):
-    if module == "iqametrics.cli" and not (PACKAGE / "cli").is_dir():
-        pytest.skip("no command line yet")
     code = f"import {module}, sys; print(sorted({{'torch', 'torchvision', 'scipy', 'timm'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=False)
     assert done.returncode == 0, done.stderr

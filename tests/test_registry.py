@@ -62,7 +62,7 @@ class TestNames:
 
     def test_unknown_keyword(self):
         with pytest.raises(TypeError, match="weight"):
-            create_metric("pfd-iqa", weight="lite")
+            create_metric("pfd-iqa", weight="lite")  # type: ignore[call-arg]
 
     def test_a_metric_of_ones_own(self, fake_metrics):
         assert "fake-nr" in list_metrics("nr")

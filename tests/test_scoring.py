@@ -3,6 +3,7 @@
 import threading
 import time
 import tracemalloc
+from typing import Any
 
 import fakes
 import numpy as np
@@ -115,7 +116,7 @@ class TestOrderAndBatches:
                 taken.append(1)
                 yield items(files, [2])[0]
 
-        rows = score_items([nr()], endless(), batch_size=2)
+        rows: Any = score_items([nr()], endless(), batch_size=2)
         for _ in range(3):
             next(rows)
         rows.close()

@@ -27,7 +27,8 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_BELOW = 3
-EXIT_INTERRUPTED = 130
+EXIT_SIGNAL = 128
+"""To this, the number of the signal that ended the command is added: 130 for Ctrl-C, 143 for SIGTERM."""
 EXIT_BROKEN_PIPE = 141
 
 

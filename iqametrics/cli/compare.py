@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     pairs, notes = _pairs(args)
     metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
     items = [item for pair in pairs for item in (pair.a, pair.b)]
-    rows = list(score_with_progress(metrics, items, args))
+    rows = list(score_with_progress(metrics, items, args, total=len(items)))
     # Rows come image by image, and within an image metric by metric.
     sides = [rows[start : start + len(metrics)] for start in range(0, len(rows), len(metrics))]
     of_a, of_b = sides[::2], sides[1::2]
@@ -140,10 +140,10 @@ def _pairs(args: argparse.Namespace) -> tuple[list[PicturePair], list[str]]:
         other = Item(args.b, found[0].reference, reference_error=found[0].reference_error)
         return [PicturePair(args.a, found[0], other)], []
     after = Inputs([args.b], recursive=args.recursive)
-    partners = ReferenceFolder(Path(args.b))
+    partners = ReferenceFolder(str(Path(args.b)))
     pairs = [_pair(item, Path(args.a), partners) for item in found]
     for item in after:
-        if Path(item.image) not in partners.used and item.error is None:
+        if item.image not in partners.used and item.error is None:
             missing = Item(item.image, error=f"{item.image}: has no partner in {args.a}; put it there by the same name")
             pairs.append(PicturePair(Path(item.image).relative_to(args.b).as_posix(), missing, missing))
     return pairs, [*before.notes(), *after.notes()]
@@ -156,9 +156,9 @@ def _pair(item: "Item", folder: Path, partners: "ReferenceFolder") -> PicturePai
         return PicturePair(item.image, item, item)
     name = Path(item.image).relative_to(folder)
     try:
-        other = Item(str(partners.partner(name)), item.reference, reference_error=item.reference_error)
+        other = Item(partners.partner(name), item.reference, reference_error=item.reference_error)
     except InputError as error:
-        other = Item(str(partners.root / name), error=str(error))
+        other = Item(str(Path(partners.root) / name), error=str(error))
     return PicturePair(name.as_posix(), item, other)
 
 

@@ -124,7 +124,7 @@ def _score(
     scores: dict[str, list[float | None]] = {metric.full_name: [] for metric in metrics}
     saved = contextlib.nullcontext() if args.save is None else open_rows("csv", COLUMNS, args.save)
     with saved as writer:
-        for row in score_with_progress(list(metrics), items, args):
+        for row in score_with_progress(list(metrics), items, args, total=len(items)):
             if writer is not None:
                 writer.write({**vars(row), "mos": chosen.opinions[len(scores[row.metric])]})
             scores[row.metric].append(row.score)

@@ -1,31 +1,34 @@
 """From the arguments of a command line to images and their references."""
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from iqametrics.errors import InputError
-from iqametrics.images import IMAGE_SUFFIXES, list_images, list_unread
+from iqametrics.images import IMAGE_SUFFIXES, walk_pictures
 from iqametrics.scoring import Item
 
 _NAMED = 3
 """Files that a note names."""
 
 
-@dataclass(frozen=True)
 class ReferenceFolder:
     """A folder in which references are found by name.
 
     An image `sub/a.jpg` goes with `sub/a.jpg` of this folder, else with the only picture of `sub` called `a`, whatever
-    its suffix.
+    its suffix. Names that differ only in how Unicode spells them (NFC, NFD) are the same, where there is but one.
+
+    Args:
+        root: The folder.
     """
 
-    root: Path
-    used: set[Path] = field(default_factory=set)
-    _stems: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.used: set[str] = set()
+        self._listings: dict[str, dict[str, list[str]]] = {}
 
-    def partner(self, relative: PurePath) -> Path:
+    def partner(self, relative: PurePath) -> str:
         """Find the reference of an image.
 
         Args:
@@ -38,38 +41,83 @@ class ReferenceFolder:
         self.used.add(found)
         return found
 
-    def unused(self, recursive: bool) -> list[Path]:
-        """List the references that no image went with."""
-        return [path for path in list_images(self.root, recursive) if path not in self.used]
+    def unused(self, recursive: bool) -> Iterator[str]:
+        """Give the references that no image went with."""
+        for found in walk_pictures(self.root, recursive):
+            if found.kind == "image" and found.path not in self.used:
+                yield found.path
 
-    def _partner(self, relative: PurePath) -> Path:
-        exact = self.root / relative
-        if exact.is_file():
-            return exact
-        candidates = self._by_stem(exact.parent).get(relative.stem, [])
-        if len(candidates) == 1:
-            return candidates[0]
-        if not candidates:
-            raise InputError(f"{relative}: has no partner in {self.root}; put its reference there under the same name")
-        names = ", ".join(path.name for path in candidates)
-        raise InputError(f"{relative}: has several partners in {exact.parent} ({names}); keep one of them")
+    def _partner(self, relative: PurePath) -> str:
+        folder = self._folder(relative.parent)
+        if folder is not None:
+            exact = os.path.join(folder, relative.name)
+            if os.path.isfile(exact):
+                return exact
+            name, stem = _composed(relative.name), _composed(relative.stem)
+            pictures = self._listing(folder)
+            same = [path for path in pictures.get(stem, []) if _composed(os.path.basename(path)) == name]
+            candidates = same or pictures.get(stem, [])
+            if len(candidates) == 1:
+                return candidates[0]
+            if candidates:
+                names = _told_apart([os.path.basename(path) for path in candidates])
+                raise InputError(f"{relative}: has several partners in {folder} ({names}); keep one of them")
+        raise InputError(f"{relative}: has no partner in {self.root}; put its reference there under the same name")
 
-    def _by_stem(self, folder: Path) -> dict[str, list[Path]]:
-        if folder not in self._stems:
-            stems: dict[str, list[Path]] = {}
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-                    stems.setdefault(path.stem, []).append(path)
-            self._stems[folder] = stems
-        return self._stems[folder]
+    def _folder(self, relative: PurePath) -> str | None:
+        """Find a folder below the root by its path; None where there is none, or where two look alike."""
+        here = self.root
+        for part in relative.parts:
+            exact = os.path.join(here, part)
+            if not os.path.isdir(exact):
+                alike = [name for name in _names(here) if _composed(name) == _composed(part)]
+                exact = os.path.join(here, alike[0]) if len(alike) == 1 else ""
+                if not os.path.isdir(exact):
+                    return None
+            here = exact
+        return here
+
+    def _listing(self, folder: str) -> dict[str, list[str]]:
+        """Give the pictures of a folder by their stems."""
+        if folder not in self._listings:
+            stems: dict[str, list[str]] = {}
+            for name in sorted(_names(folder)):
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                    stems.setdefault(_composed(stem), []).append(os.path.join(folder, name))
+            self._listings[folder] = stems
+        return self._listings[folder]
+
+
+class PassedOver:
+    """How many files were passed over, and the names of the first; a hundred thousand names are not kept."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    def add(self, path: str) -> None:
+        """Count a file."""
+        self.count += 1
+        if len(self.first) < _NAMED:
+            self.first.append(os.path.basename(path))
+
+    def counted(self, noun: str) -> str:
+        """Give the number with its noun."""
+        return f"{self.count} {noun}{'' if self.count == 1 else 's'}"
+
+    def __str__(self) -> str:
+        names = ", ".join(self.first)
+        return f"{names}, and {self.count - _NAMED} more" if self.count > _NAMED else names
 
 
 class Inputs:
-    """The images that arguments mean, with their references, in order; read once, as they are needed.
+    """The images that arguments mean, with their references, in order; found as they are needed.
 
     Args:
         arguments: Files, folders, and "-" for the paths on stdin, one a line.
-        stdin: The lines.
+        stdin: These paths.
+        stdin_image: The bytes of a picture; "-" then means that picture.
         recursive: Whether folders are searched with their subfolders.
         ref: Path of one reference for all images.
         ref_dir: Folder of references.
@@ -84,103 +132,133 @@ class Inputs:
         arguments: Sequence[str],
         *,
         stdin: Iterable[str] = (),
+        stdin_image: bytes | None = None,
         recursive: bool = False,
         ref: str | None = None,
         ref_dir: str | None = None,
         strict: bool = False,
     ) -> None:
-        if ref_dir is not None and not Path(ref_dir).is_dir():
+        if ref_dir is not None and not os.path.isdir(ref_dir):
             raise InputError(f"{ref_dir}: is not a folder; give --ref-dir the folder of the references")
         self.arguments, self.stdin, self.recursive, self.ref, self.strict = arguments, stdin, recursive, ref, strict
-        self.references = None if ref_dir is None else ReferenceFolder(Path(ref_dir))
-        self.unread: list[Path] = []
-        self.unused: list[Path] = []
-        self.unsearched: list[Path] = []
+        self.stdin_image = stdin_image
+        self.references = None if ref_dir is None else ReferenceFolder(ref_dir)
+        self.unread, self.unused, self.unsearched = PassedOver(), PassedOver(), PassedOver()
+
+    def count(self) -> int | None:
+        """Count the images; None where they come on stdin and nobody knows."""
+        if "-" in self.arguments and self.stdin_image is None:
+            return None
+        return sum(
+            sum(found.kind == "image" for found in walk_pictures(given, self.recursive)) if os.path.isdir(given) else 1
+            for given in self.arguments
+        )
 
     def __iter__(self) -> Iterator[Item]:
         whole_folders = True
         for argument in self.arguments:
-            for given in _lines(self.stdin) if argument == "-" else (argument,):
-                whole_folders &= Path(given).is_dir()
-                yield from self._items(given)
+            if argument == "-" and self.stdin_image is not None:
+                whole_folders = False
+                yield self._from_stdin(self.stdin_image)
+                continue
+            try:
+                for given in self.stdin if argument == "-" else (argument,):
+                    whole_folders &= os.path.isdir(given)
+                    yield from self._items(given)
+            except InputError as error:
+                yield Item(argument, error=str(error))
         # One picture of many leaves references unused on purpose; a folder of outputs should use them all.
         if self.references is not None and whole_folders:
-            self.unused = self.references.unused(self.recursive)
-            if self.strict:
-                yield from (
-                    Item(os.fspath(path), error=f"{path}: no image of this name was scored against this reference")
-                    for path in self.unused
-                )
+            for path in self.references.unused(self.recursive):
+                self.unused.add(path)
+                if self.strict:
+                    yield Item(path, error=f"{path}: no image of this name was scored against this reference")
 
     def notes(self) -> Iterator[str]:
         """Tell what was passed over, once all images were read; nothing where `strict` made errors of it."""
         if self.strict:
             return
-        if self.unread:
-            kinds = "a format that is not read" if len(self.unread) == 1 else "formats that are not read"
-            yield f"{_count(self.unread, 'file')} of {kinds} passed over: {_first(self.unread)}"
-        if self.unsearched:
-            yield f"{_count(self.unsearched, 'subfolder')} not searched (give --recursive): {_first(self.unsearched)}"
-        if self.unused:
-            yield f"{_count(self.unused, 'reference')} without an image: {_first(self.unused)}"
+        if self.unread.count:
+            kinds = "a format that is not read" if self.unread.count == 1 else "formats that are not read"
+            yield f"{self.unread.counted('file')} of {kinds} passed over: {self.unread}"
+        if self.unsearched.count:
+            yield f"{self.unsearched.counted('subfolder')} not searched (give --recursive): {self.unsearched}"
+        if self.unused.count:
+            yield f"{self.unused.counted('reference')} without an image: {self.unused}"
 
     def _items(self, given: str) -> Iterator[Item]:
-        path = Path(given)
-        if not path.is_dir():
-            yield self._paired(given, PurePath(path.name))
+        if not os.path.isdir(given):
+            yield self._paired(given, os.path.dirname(given))
             return
-        try:
-            found, unread = list_images(path, self.recursive), list_unread(path, self.recursive)
-            self.unsearched += [] if self.recursive else _subfolders_with_images(path)
-        except InputError as error:
-            yield Item(given, error=str(error))
-            return
-        for image in found:
-            yield self._paired(os.fspath(image), image.relative_to(path))
-        self.unread += unread
-        if self.strict:
-            yield from (Item(os.fspath(file), error=_not_read(file)) for file in unread)
-        elif not found:
+        anything, before = False, self.unread.count
+        for found in walk_pictures(given, self.recursive):
+            anything |= found.kind != "unread"
+            if found.kind == "image":
+                yield self._paired(found.path, given)
+            elif found.kind == "unlisted":
+                yield Item(found.path, error=found.problem)
+            else:
+                self.unread.add(found.path)
+                if self.strict:
+                    anything = True
+                    yield Item(found.path, error=_not_read(found.path))
+        if not self.recursive:
+            for subfolder in _subfolders_with_images(given):
+                self.unsearched.add(subfolder)
+        if not anything:
             hint = "check the path" if self.recursive else "use --recursive to search its subfolders"
-            passed = f" that can be read ({_first(unread)} cannot)" if unread else ""
+            passed = f" that can be read ({self.unread} cannot)" if self.unread.count > before else ""
             yield Item(given, error=f"{given}: holds no image{passed}; {hint}")
 
-    def _paired(self, path: str, relative: PurePath) -> Item:
+    def _from_stdin(self, content: bytes) -> Item:
+        if self.references is None:
+            return Item("-", reference=self.ref, content=content)
+        problem = "-: a picture on stdin has no name to find its reference by; give --ref"
+        return Item("-", reference_error=problem, content=content)
+
+    def _paired(self, path: str, folder: str) -> Item:
         if self.references is None:
             return Item(path, reference=self.ref)
+        relative = PurePath(path).relative_to(folder)
         try:
-            return Item(path, reference=os.fspath(self.references.partner(relative)))
+            return Item(path, reference=self.references.partner(relative))
         except InputError as error:
             return Item(path, reference_error=str(error))
 
 
-def _lines(stream: Iterable[str]) -> Iterator[str]:
-    for line in stream:
-        path = line.rstrip("\r\n")
-        if path:
-            yield path
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror}); check its rights") from error
 
 
-def _subfolders_with_images(folder: Path) -> list[Path]:
-    """List the direct subfolders that hold a picture of their own."""
-    found = []
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."):
-            try:
-                found += [entry] if list_images(entry) else []
-            except InputError:
-                found.append(entry)
-    return found
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
-def _not_read(path: Path) -> str:
-    return f"{path}: {path.suffix.lower()[1:].upper()} files are not read; convert it, or leave out --strict"
+def _told_apart(names: Sequence[str]) -> str:
+    """Write names one after the other; those that look alike with the code points that differ."""
+    alike = {_composed(name) for name in names if sum(_composed(other) == _composed(name) for other in names) > 1}
+    return ", ".join(f"{name} = {name!a}" if _composed(name) in alike else name for name in names)
 
 
-def _count(paths: Sequence[Path], noun: str) -> str:
-    return f"{len(paths)} {noun}{'' if len(paths) == 1 else 's'}"
+def _subfolders_with_images(folder: str) -> list[str]:
+    """List the direct subfolders that hold a picture of their own, or that cannot be looked into."""
+    try:
+        with os.scandir(folder) as entries:
+            paths = [each.path for each in entries if _is_searchable(each)]
+    except OSError:
+        return []
+    return [path for path in sorted(paths) if any(found.kind != "unread" for found in walk_pictures(path))]
 
 
-def _first(paths: Sequence[Path]) -> str:
-    names = ", ".join(path.name for path in paths[:_NAMED])
-    return f"{names}, and {len(paths) - _NAMED} more" if len(paths) > _NAMED else names
+def _is_searchable(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+
+
+def _not_read(path: str) -> str:
+    suffix = os.path.splitext(path)[1].lower()[1:].upper()
+    return f"{path}: {suffix} files are not read; convert it, or leave out --strict"

@@ -1,7 +1,7 @@
 """The entry point: parse, run a command, turn every expected failure into one line and an exit status."""
 
 import argparse
-import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from iqametrics.cli import list as list_command
 from iqametrics.cli.common import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
-    EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_SIGNAL,
     EXIT_USAGE,
     Parser,
     UsageError,
@@ -20,6 +20,8 @@ from iqametrics.cli.common import (
     tell_in_one_line,
 )
 from iqametrics.cli.settings import with_settings
+from iqametrics.cli.streams import prepared_streams
+from iqametrics.common.interrupts import stoppable
 from iqametrics.errors import IqaError
 from iqametrics.plugins import PluginWarning
 
@@ -53,36 +55,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; None for those of the process.
 
     Returns:
-        The exit status: 0 good, 1 something failed, 2 wrong usage, 3 the gate fails, 130 interrupted.
+        The exit status: 0 good, 1 something failed, 2 wrong usage, 3 the gate fails, 130 interrupted,
+        141 whoever read the output left, 143 ended by SIGTERM, 129 by SIGHUP.
     """
+    with stoppable(), prepared_streams():
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        except UsageError as error:
+            complain(f"error: {error}")
+            return EXIT_USAGE
+        except IqaError as error:
+            complain(f"error: {error}")
+            return EXIT_FAILED
+        except BrokenPipeError:
+            return EXIT_BROKEN_PIPE
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            complain(f"error: {where}{error.strerror or error}; check the place and its rights")
+            return EXIT_FAILED
+        except KeyboardInterrupt as interrupt:
+            # A command may say what was kept and how to go on.
+            complain(str(interrupt) or "interrupted")
+            return EXIT_SIGNAL + getattr(interrupt, "number", signal.SIGINT)
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
-        args = build_parser().parse_args(with_settings(sys.argv[1:] if argv is None else argv))
-    except UsageError as error:
-        complain(f"error: {error}")
-        return EXIT_USAGE
-    except SystemExit as leaving:  # --help, --version, or a usage error that has been told
-        return leaving.code if isinstance(leaving.code, int) else EXIT_OK
-    try:
-        # Names of files that are not UTF-8 go out as they came in.
-        for stream in (sys.stdin, sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="surrogateescape")
+        args = build_parser().parse_args(with_settings(argv))
         with warnings.catch_warnings():
             tell_in_one_line(PluginWarning)
             status: int = args.run(args)
-        sys.stdout.flush()
-    except UsageError as error:
-        complain(f"error: {error}")
-        return EXIT_USAGE
-    except IqaError as error:
-        complain(f"error: {error}")
-        return EXIT_FAILED
-    except BrokenPipeError:
-        # Whoever read our output has left; Python must not complain about it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    except KeyboardInterrupt as interrupt:
-        # A command may say what was kept and how to go on.
-        complain(str(interrupt) or "interrupted")
-        return EXIT_INTERRUPTED
+    except SystemExit as leaving:  # --help, --version, or a usage error that has been told
+        status = leaving.code if isinstance(leaving.code, int) else EXIT_OK
+    sys.stdout.flush()
     return status

@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from iqametrics.cli.gate_output import GithubWriter, JunitWriter
 from iqametrics.common.files import open_atomic
+from iqametrics.common.interrupts import shielded
 from iqametrics.errors import DataError
 
 FORMATS = ("table", "csv", "json", "jsonl")
@@ -19,6 +20,8 @@ GATE_FORMATS = ("junit", "github")
 """Forms for the programs that show what a gate found: JUnit's XML, GitHub's workflow commands."""
 
 Record = Mapping[str, Any]
+_FORMULA = frozenset("=+-@\t\r")
+_PATHS = ("image", "reference", "file")
 _BOLD, _RED, _YELLOW, _PLAIN = "\033[1m", "\033[31m", "\033[33m", "\033[0m"
 
 
@@ -58,17 +61,23 @@ class TableWriter:
 
 
 class CsvWriter:
-    """CSV with a header, row by row."""
+    """CSV with a header, row by row; no text in it is a formula to a spreadsheet (see `no_formula`)."""
 
     def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
         self.stream = stream
-        self.writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-        self.writer.writeheader()
+        self.columns = columns
+        self._write(columns)
 
     def write(self, row: Record) -> None:
         """Write a row."""
-        self.writer.writerow(row)
+        self._write([no_formula(row.get(column), column) for column in self.columns])
         self.stream.flush()
+
+    def _write(self, cells: Sequence[object]) -> None:
+        # Python before 3.13 quotes a carriage return only where it is part of the line's end.
+        line = io.StringIO(newline="")
+        csv.writer(line, lineterminator="\r\n").writerow(cells)
+        self.stream.write(line.getvalue().removesuffix("\r\n") + "\n")
 
     def finish(self) -> None:
         """Nothing is missing."""
@@ -129,16 +138,33 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
         DataError: The file cannot be written.
     """
     interrupt: KeyboardInterrupt | None = None
-    with open_text(path) as stream:
+    with ExitStack() as until_in_place:
+        stream = until_in_place.enter_context(open_text(path))
         writer = _WRITERS[format_name](stream, columns)
         try:
-            yield writer
+            yield writer if path is None else _WholeRows(writer)
         except KeyboardInterrupt as caught:
             # Raised again when the file is in its place.
             interrupt = caught
-        writer.finish()
+        with shielded():
+            writer.finish()
+            until_in_place.close()
     if interrupt is not None:
         raise interrupt
+
+
+class _WholeRows:
+    """Writes each row whole, whatever signal comes meanwhile. On stdout, whose reader may pause, it would not end."""
+
+    def __init__(self, writer: RowWriter) -> None:
+        self.writer = writer
+
+    def write(self, row: Record) -> None:
+        with shielded():
+            self.writer.write(row)
+
+    def finish(self) -> None:
+        self.writer.finish()
 
 
 @contextmanager
@@ -149,6 +175,8 @@ def open_text(path: Path | None) -> Iterator[TextIO]:
         DataError: The file cannot be written.
     """
     if path is None:
+        # A closed stdout is told before anything is scored.
+        sys.stdout.write("")
         yield sys.stdout
         return
     with open_atomic(path, error=DataError) as stream:
@@ -156,6 +184,19 @@ def open_text(path: Path | None) -> Iterator[TextIO]:
         yield text
         # Not closed with the wrapper: the stream has still to be put in its place.
         text.detach()
+
+
+def no_formula(value: object, column: str) -> object:
+    """Change a text that a spreadsheet would run as a formula, as `=cmd|...` in a file's name.
+
+    A path gets `./` in front, with which it is still a path to the same file, every other text an apostrophe.
+
+    >>> no_formula("=1+1.png", "image"), no_formula("-x: is damaged", "error"), no_formula(-0.5, "score")
+    ('./=1+1.png', "'-x: is damaged", -0.5)
+    """
+    if not isinstance(value, str) or value[:1] not in _FORMULA or value == "-":
+        return value
+    return f"./{value}" if column in _PATHS else f"'{value}"
 
 
 def _cell(value: object) -> str:

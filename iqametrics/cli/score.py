@@ -47,7 +47,10 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder, or - for paths on stdin, one a line")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="file, folder, or - for paths on stdin, one a line")
+    parser.add_argument(
+        "--stdin-image", action="store_true", help="score the picture whose bytes come on stdin; its row is called -"
+    )
     add_metric_option(parser)
     references = parser.add_mutually_exclusive_group()
     references.add_argument("--ref", metavar="REF", help="reference of all the images, for full-reference metrics")
@@ -132,23 +135,23 @@ def run(args: argparse.Namespace) -> int:
     limits, baseline = _check(args)
     from iqametrics.cli.inputs import Inputs
     from iqametrics.cli.order import RowOrder
+    from iqametrics.cli.stdin import read_paths, read_picture
 
-    stdin = (line for line in sys.stdin)
     inputs = Inputs(
-        args.images,
-        stdin=stdin,
+        args.images or ["-"],
+        stdin=read_paths(sys.stdin),
+        stdin_image=read_picture(sys.stdin) if args.stdin_image else None,
         recursive=args.recursive,
         ref=args.ref,
         ref_dir=args.ref_dir,
         strict=args.strict,
     )
-    items: Iterable[Item] = inputs if "-" in args.images else list(inputs)
     metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
     gate = _gate(metrics, limits, baseline, args)
     judged_columns = [*COLUMNS[:-1], "fails", COLUMNS[-1]]
     failed = False
     with open_rows(args.format, judged_columns if gate.is_set else COLUMNS, args.output) as writer:
-        rows = score_with_progress(metrics, items, args)
+        rows = score_with_progress(metrics, inputs, args, total=inputs.count())
         for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
             writer.write(to_record(row, fails))
             failed |= row.error is not None
@@ -181,11 +184,13 @@ def judged(rows: "Iterator[Row]", gate: Gate, order: "RowOrder") -> "Iterator[Ju
         raise interrupt
 
 
-def score_with_progress(metrics: "list[Metric]", items: "Iterable[Item]", args: argparse.Namespace) -> "Iterator[Row]":
-    """Score items, with errors as lines on stderr, and progress."""
+def score_with_progress(
+    metrics: "list[Metric]", items: "Iterable[Item]", args: argparse.Namespace, *, total: int | None
+) -> "Iterator[Row]":
+    """Score items, with errors as lines on stderr, and progress; `total` is their number, None if nobody knows it."""
     from iqametrics.scoring import score_items
 
-    total = len(items) * len(metrics) if isinstance(items, list) else None
+    total = None if total is None else total * len(metrics)
     rows = score_items(metrics, items, batch_size=args.batch_size, workers=args.workers)
     # Rows that go to a terminal as they come would run into the bar.
     bar = getattr(args, "format", "table") == "table" or bool(getattr(args, "output", None)) or not sys.stdout.isatty()
@@ -229,6 +234,8 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
         raise UsageError(f"{full_reference[0]} compares with a reference; give --ref or --ref-dir")
     if given and not full_reference:
         raise UsageError(f"{' and '.join(args.metric)} takes no reference; leave out {given}")
+    if not args.images and not args.stdin_image:
+        raise UsageError("give IMAGE: a file, a folder, or - for paths on stdin")
     if args.images.count("-") > 1:
         raise UsageError("- (paths on stdin) can be given once only")
     if args.output is not None and (args.output.is_dir() or not args.output.parent.is_dir()):

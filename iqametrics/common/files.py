@@ -12,6 +12,9 @@ from typing import Any, BinaryIO
 from iqametrics.errors import IqaError
 
 _PART = ".part"
+_PIECE = 2**20
+_MOST_TEXT = 2**30
+_NO_TEXT = "is not a text file in UTF-8; check the path, or save it in that encoding"
 # Letters of the target's name in that of the part file. Names may have 255 bytes, and a letter up to four of them.
 _NAME_LETTERS = 24
 
@@ -58,7 +61,7 @@ def open_atomic(
         return error(f"{os.fspath(path)}: cannot be written ({_told(reason)}); {remedy}")
 
     try:
-        in_place = _is_in_place(Path(path))
+        in_place = is_in_place(Path(path))
         target = Path(os.path.realpath(path))
         part = Path(path) if in_place else target.with_name(_part_name(target.name))
         stream: BinaryIO = io.BufferedWriter(_Raw(part, "ab" if in_place else "xb", refusal))
@@ -78,6 +81,32 @@ def open_atomic(
             with suppress(OSError):
                 part.unlink()
         raise
+
+
+def read_text(path: str | os.PathLike[str], *, error: type[IqaError], errors: str = "strict") -> str:
+    """Read a text file in UTF-8, with its line ends as they are and without a byte order mark.
+
+    What is no text is refused before it fills the memory: a picture, a device that never ends.
+
+    Args:
+        path: The file.
+        error: Class of the error where it cannot be read or is no text.
+        errors: What becomes of bytes that are not UTF-8, as in `bytes.decode`.
+    """
+    pieces, size = [], 0
+    try:
+        with open(path, "rb") as stream:
+            while piece := stream.read(_PIECE):
+                size += len(piece)
+                if b"\0" in piece or size > _MOST_TEXT:
+                    raise error(f"{os.fspath(path)}: {_NO_TEXT}")
+                pieces.append(piece)
+        return b"".join(pieces).decode("utf-8-sig", errors)
+    except UnicodeDecodeError as reason:
+        raise error(f"{os.fspath(path)}: {_NO_TEXT}") from reason
+    except (OSError, ValueError) as reason:
+        told = getattr(reason, "strerror", None) or reason
+        raise error(f"{os.fspath(path)}: cannot be read ({told}); check the path and its rights") from reason
 
 
 def remove_parts(folder: Path) -> None:
@@ -115,7 +144,7 @@ def _put_in_place(stream: BinaryIO, part: Path, target: Path, refusal: Callable[
     _sync_folder(target.parent)
 
 
-def _is_in_place(path: Path) -> bool:
+def is_in_place(path: Path) -> bool:
     """Tell whether a path is a device, a pipe or a process's open file, which no file may replace.
 
     Raises:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iqametrics.common.files import read_text
 from iqametrics.errors import DataError, InputError
 from iqametrics.gate.pairing import pair_names
 
@@ -84,11 +85,8 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         DataError: The file cannot be read, or has no scores in it.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise DataError(f"{path}: cannot be read as a baseline ({reason}); give a file that `score` wrote") from error
+    # Names that are not UTF-8 are written, and read back, byte by byte.
+    text = read_text(path, error=DataError, errors="surrogateescape")
     scores: dict[str, dict[str, float]] = {}
     for row in _rows(text, path):
         if row.get("score") in (None, ""):
@@ -110,9 +108,9 @@ def _rows(text: str, path: Path) -> list[Mapping[str, Any]]:
         if stripped.startswith("["):
             found = json.loads(text)
         elif stripped.startswith("{"):
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
+            found = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
-            found = list(csv.DictReader(io.StringIO(text)))
+            found = list(csv.DictReader(io.StringIO(text, newline="")))
     except (ValueError, RecursionError, csv.Error) as error:
         raise DataError(
             f"{path}: is neither JSON, JSON Lines nor CSV ({error}); give a file that score wrote"

@@ -1,16 +1,19 @@
 """Which picture of one set goes with which of another: by name."""
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
 
 def pair_names(first: Iterable[str], second: Iterable[str]) -> dict[str, str]:
     """Pair paths of two runs over the same pictures.
 
-    Equal paths are pairs. Where no two are equal, as for the outputs of two builds in two folders, paths are compared
-    from the deepest folder that each run has in common.
+    Equal paths are pairs, also where they are only spelled differently: `./a` and `a`, or an accent that is a character
+    of its own in one of them (NFD, as macOS has written names) and not in the other (NFC). Where no two are equal, as
+    for the outputs of two builds in two folders, paths are compared from the deepest folder that each run has in
+    common.
 
     Args:
         first: Paths of the first run.
@@ -23,20 +26,38 @@ def pair_names(first: Iterable[str], second: Iterable[str]) -> dict[str, str]:
         >>> pair_names(["old/a.png", "old/sub/b.png"], ["new/sub/b.png", "new/c.png", "new/a.png"])
         {'old/a.png': 'new/a.png', 'old/sub/b.png': 'new/sub/b.png'}
     """
-    left, right = list(dict.fromkeys(first)), set(second)
-    same = {path: path for path in left if path in right}
+    left, right = list(dict.fromkeys(first)), list(dict.fromkeys(second))
+    known = set(right)
+    same = {path: path for path in left if path in known}
+    same |= _joined(
+        {path: spelled(path) for path in left if path not in same},
+        {path: spelled(path) for path in right if path not in same},
+    )
     if same:
-        return same
-    by_tail = _tails(right)
-    return {path: by_tail[tail] for tail, path in _tails(left).items() if tail in by_tail}
+        return {path: same[path] for path in left if path in same}
+    return _joined(_tails(left), _tails(right))
 
 
-def _tails(paths: Iterable[str]) -> dict[PurePath, str]:
-    """Paths by what follows the folder that all of them share; a tail that two of them have is left out."""
-    whole = {path: PurePath(os.path.abspath(path)) for path in paths}
+def spelled(path: str) -> str:
+    """Write a path in the one way in which all that lead to the same name are written.
+
+    >>> spelled("./a//e\u0301.png") == "a/\u00e9.png"
+    True
+    """
+    return unicodedata.normalize("NFC", os.path.normpath(path))
+
+
+def _joined(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:
+    """Pair paths that have the same key; a key that two of one side have is left out."""
+    twice = {key for keys in (left, right) for key, count in Counter(keys.values()).items() if count > 1}
+    by_key = {key: path for path, key in right.items() if key not in twice}
+    return {path: by_key[key] for path, key in left.items() if key in by_key}
+
+
+def _tails(paths: Iterable[str]) -> dict[str, str]:
+    """Give of each path what follows the folder that all of them share."""
+    whole = {path: PurePath(unicodedata.normalize("NFC", os.path.abspath(path))) for path in paths}
     if not whole:
         return {}
     common = os.path.commonpath([os.fspath(path.parent) for path in whole.values()])
-    tails = {path: known.relative_to(common) for path, known in whole.items()}
-    counts = Counter(tails.values())
-    return {tail: path for path, tail in tails.items() if counts[tail] == 1}
+    return {path: os.fspath(known.relative_to(common)) for path, known in whole.items()}

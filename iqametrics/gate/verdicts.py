@@ -1,7 +1,7 @@
 """Whether a run of `score` passes: row by row while it runs, and on the whole at its end."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,8 @@ class Gate:
         self.failed = False
         self._earlier: dict[str, dict[str, float]] = {}
         self._scores: dict[str, dict[str, float]] = defaultdict(dict)
-        self._broken: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
+        self._count: Counter[str] = Counter()
+        self._broken: dict[tuple[str, str], _Worst] = {}
 
     @property
     def is_set(self) -> bool:
@@ -68,10 +69,14 @@ class Gate:
         """Say why a row fails, such as "below 0.5"; None where it passes or has no score."""
         if row.score is None:
             return None
-        self._scores[row.metric][row.image] = row.score
+        self._count[row.metric] += 1
+        # The gate of limits alone keeps no picture: there may be any number.
+        if self.baseline is not None:
+            self._scores[row.metric][row.image] = row.score
         reasons = [str(limit) for limit in self.limits.get(row.metric, ()) if limit.fails(row.score)]
         for reason in reasons:
-            self._broken[row.metric, reason].append((row.image, row.score))
+            worst = self._broken.setdefault((row.metric, reason), _Worst(self.higher_is_better[row.metric]))
+            worst.add(row.image, row.score)
         if (dropped := self._dropped(row.metric, row.image, row.score)) is not None:
             reasons.append(dropped)
         self.failed |= bool(reasons)
@@ -80,7 +85,7 @@ class Gate:
     def finish(self) -> Iterator[str]:
         """Judge the averages, and give the lines that sum up what failed and how the run compares."""
         for (metric, reason), broken in self._broken.items():
-            yield f"{self._of(metric, len(broken))} {reason}: {_named(broken, self.higher_is_better[metric])}"
+            yield f"{self._of(metric, broken.count)} {reason}: {broken}"
         if self.baseline is not None:
             for metric in self._scores:
                 yield from self._against(self.baseline, metric)
@@ -131,18 +136,32 @@ class Gate:
         return [(image, earlier[image], scores[image]) for image in dropped]
 
     def _of(self, metric: str, count: int) -> str:
-        return f"{metric}: {count} of {len(self._scores[metric])}"
+        return f"{metric}: {count} of {self._count[metric]}"
 
 
-def _named(broken: Sequence[tuple[str, float]], higher_is_better: bool) -> str:
-    worst = sorted(broken, key=lambda pair: pair[1], reverse=not higher_is_better)
-    return _listed([f"{image} {score:.4g}" for image, score in worst])
+class _Worst:
+    """How many pictures broke a limit, and the worst of them."""
+
+    def __init__(self, higher_is_better: bool) -> None:
+        self.higher_is_better = higher_is_better
+        self.count = 0
+        self.pictures: list[tuple[str, float]] = []
+
+    def add(self, image: str, score: float) -> None:
+        """Count a picture."""
+        self.count += 1
+        self.pictures.append((image, score))
+        self.pictures.sort(key=lambda pair: pair[1], reverse=not self.higher_is_better)
+        del self.pictures[_NAMED:]
+
+    def __str__(self) -> str:
+        return _listed([f"{image} {score:.4g}" for image, score in self.pictures], self.count)
 
 
 def _moves(dropped: Sequence[tuple[str, float, float]]) -> str:
-    return _listed([f"{image} {then:.4g} to {now:.4g}" for image, then, now in dropped])
+    return _listed([f"{image} {then:.4g} to {now:.4g}" for image, then, now in dropped[:_NAMED]], len(dropped))
 
 
-def _listed(texts: Sequence[str]) -> str:
-    more = f", and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-    return ", ".join(texts[:_NAMED]) + more
+def _listed(texts: Sequence[str], count: int) -> str:
+    more = f", and {count - _NAMED} more" if count > _NAMED else ""
+    return ", ".join(texts) + more

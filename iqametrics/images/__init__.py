@@ -12,7 +12,7 @@
 
 from iqametrics.images.check import check_pair, check_sizes, check_tensor
 from iqametrics.images.decode import MAX_PIXELS
-from iqametrics.images.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_images, list_unread
+from iqametrics.images.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_images, list_unread, walk_pictures
 from iqametrics.images.read import ImageSource, image_size, read_image, to_image_list
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "list_unread",
     "read_image",
     "to_image_list",
+    "walk_pictures",
 ]

@@ -2,7 +2,10 @@
 
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from iqametrics.errors import InputError
 
@@ -25,6 +28,26 @@ UNREAD_SUFFIXES = frozenset(
 """Suffixes of further pictures, which a folder may hold and `read_image` does not read."""
 
 
+_PICTURE_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
+_DIGITS = re.compile("([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is found in a folder.
+
+    Attributes:
+        path: Path that begins with the folder's.
+        kind: "image"; "unread" for a picture in a format that is not read; "unlisted" for a folder that cannot be
+            looked into.
+        problem: Why it cannot; empty for pictures.
+    """
+
+    path: str
+    kind: Literal["image", "unread", "unlisted"]
+    problem: str = ""
+
+
 def natural_key(path: str | os.PathLike[str]) -> tuple[object, ...]:
     """Sort key of the natural order: folder by folder, numbers by value, letters without case.
 
@@ -38,19 +61,42 @@ def natural_key(path: str | os.PathLike[str]) -> tuple[object, ...]:
         >>> sorted(["b1.png", "a10.png", "a2.png", "A1.png"], key=natural_key)
         ['A1.png', 'a2.png', 'a10.png', 'b1.png']
     """
-    # re.split with a group alternates text, digits, text, ...: equal positions hold equal types.
-    parts = tuple(
-        tuple(int(piece) if position % 2 else piece.casefold() for position, piece in enumerate(pieces))
-        for pieces in (re.split(r"([0-9]+)", part) for part in Path(path).parts)
-    )
-    return parts, str(path)
+    return tuple(map(_name_key, Path(path).parts)), str(path)
+
+
+def walk_pictures(folder: str | os.PathLike[str], recursive: bool = False) -> Iterator[Found]:
+    """Find the pictures of a folder in natural order (`a2.png` before `a10.png`), a folder at a time.
+
+    A picture is known by its suffix (`IMAGE_SUFFIXES`, `UNREAD_SUFFIXES`, without case); nothing is opened. Names that
+    begin with a dot are left out (macOS writes `._photo.jpg` beside `photo.jpg`), and links to folders are not
+    followed. In memory are the names of one folder and of those above it. A folder that cannot be looked into is found
+    as such, and the others are searched.
+
+    Args:
+        folder: The folder.
+        recursive: Whether to go into its subfolders.
+
+    Yields:
+        Pictures, and folders that cannot be looked into.
+    """
+    # Not a recursive function: folders may be nested deeper than Python's stack.
+    waiting = [iter([(str(Path(folder)), True)])]
+    while waiting:
+        path, is_folder = next(waiting[-1], (None, False))
+        if path is None:
+            waiting.pop()
+        elif is_folder:
+            try:
+                waiting.append(_entries(path, recursive))
+            except OSError as error:
+                yield Found(path, "unlisted", f"{path}: cannot be listed ({error.strerror}); check its rights")
+        else:
+            suffix = os.path.splitext(path)[1].lower()
+            yield Found(path, "image" if suffix in IMAGE_SUFFIXES else "unread")
 
 
 def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
-    """List the pictures of a folder in natural order (`a2.png` before `a10.png`).
-
-    A picture is known by its suffix (`IMAGE_SUFFIXES`, without case); nothing is opened. Names that begin with a dot
-    are left out (macOS writes `._photo.jpg` beside `photo.jpg`), and links to folders are not followed.
+    """List the pictures of a folder in natural order; see `walk_pictures`.
 
     Args:
         folder: The folder.
@@ -60,9 +106,9 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
         Paths that begin with `folder`; empty when there is no picture.
 
     Raises:
-        InputError: `folder` is missing, is not a folder or may not be read.
+        InputError: `folder` is missing or is not a folder; it or a subfolder may not be read.
     """
-    return _listed(folder, recursive, IMAGE_SUFFIXES)
+    return _listed(folder, recursive, "image")
 
 
 def list_unread(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
@@ -78,28 +124,52 @@ def list_unread(folder: str | os.PathLike[str], recursive: bool = False) -> list
     Raises:
         InputError: As for `list_images`.
     """
-    return _listed(folder, recursive, UNREAD_SUFFIXES - IMAGE_SUFFIXES)
+    return _listed(folder, recursive, "unread")
 
 
-def _listed(folder: str | os.PathLike[str], recursive: bool, suffixes: frozenset[str]) -> list[Path]:
-    root = Path(folder)
-    if not root.is_dir():
-        problem = "is not a folder; give a folder" if root.exists() else "does not exist; check the path"
+def _listed(folder: str | os.PathLike[str], recursive: bool, kind: str) -> list[Path]:
+    root = os.fspath(folder)
+    if not os.path.isdir(root):
+        problem = "is not a folder; give a folder" if os.path.exists(root) else "does not exist; check the path"
         raise InputError(f"{root}: {problem}")
-    found: list[Path] = []
+    found = []
+    for each in walk_pictures(root, recursive):
+        if each.kind == "unlisted":
+            raise InputError(each.problem)
+        found += [Path(each.path)] if each.kind == kind else []
+    return found
+
+
+def _entries(folder: str, recursive: bool) -> Iterator[tuple[str, bool]]:
+    """Give the pictures and, where they are searched, the subfolders of a folder in natural order."""
+    names: list[tuple[str, bool]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                names += [(entry.name, True)] if recursive and not entry.is_symlink() else []
+            elif os.path.splitext(entry.name)[1].lower() in _PICTURE_SUFFIXES:
+                names.append((entry.name, False))
+    names.sort(key=lambda pair: (_name_key(pair[0]), pair[0]))
+    before = "" if folder == os.curdir else folder
+    return ((os.path.join(before, name), is_folder) for name, is_folder in names)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        for here, subfolders, names in os.walk(root, onerror=_raise):
-            subfolders[:] = [name for name in subfolders if recursive and not name.startswith(".")]
-            found += [Path(here, name) for name in names if _has_suffix(name, suffixes)]
-    except OSError as error:
-        raise InputError(f"{error.filename or root}: cannot be listed ({error.strerror}); check its rights") from error
-    return sorted(found, key=lambda path: natural_key(path.relative_to(root)))
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
 
 
-def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in suffixes
+def _name_key(name: str) -> tuple[object, ...]:
+    # re.split with a group alternates text, digits, text, ...: equal positions hold equal types.
+    pieces = _DIGITS.split(name)
+    return tuple(_number(piece) if position % 2 else piece.casefold() for position, piece in enumerate(pieces))
 
 
-def _raise(error: OSError) -> None:
-    # os.walk skips a folder that it may not read unless it is told otherwise.
-    raise error
+def _number(digits: str) -> tuple[int, str]:
+    """Order numbers by value: by how many digits, then digit by digit, since int() refuses the longest of them."""
+    significant = digits.lstrip("0")
+    return len(significant), significant

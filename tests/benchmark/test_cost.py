@@ -15,6 +15,8 @@ from iqametrics.benchmark import cost
 from iqametrics.cli import benchmark_cost
 from iqametrics.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 class TestOperations:
     def test_a_convolution_and_a_matrix(self):

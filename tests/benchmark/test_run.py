@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from benchmark_fake import PLAN, execute, jobs, result
@@ -47,6 +48,7 @@ def run(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_killed_ten_times_and_resumed_reports_as_if_nothing_had_happened(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     moments = random.Random(0)
@@ -181,8 +183,8 @@ def test_damaged_files_are_told(run, tmp_path):
 
 @given(st.integers(1, 40), st.integers(1, 12))
 def test_shards_are_all_jobs_and_none_twice(count, of):
-    items = list(range(count))
-    parts = [shard(items, number, of) for number in range(1, of + 1)]
+    items: list[Any] = list(range(count))
+    parts: list[Any] = [shard(items, number, of) for number in range(1, of + 1)]
     assert sorted(item for part in parts for item in part) == items
 
 

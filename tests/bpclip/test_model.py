@@ -93,6 +93,7 @@ def test_an_unknown_backbone_is_refused():
 # Trunk, levels, head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fr", "nr"])
 @pytest.mark.parametrize("frozen", [0, 3, 5])
 @torch.no_grad()
@@ -311,7 +312,7 @@ def test_statistics_of_the_training_data_are_stored():
     means, stds = (tuple(reduce(x, (0, 2, 3)) for x in levels) for reduce in (torch.mean, torch.std))
     objective.initialise(Statistics(0.37, 0.1, means, stds))
     assert objective.model.score.out.bias.item() == pytest.approx(0.37)
-    assert torch.equal(objective.model.standardise.level_mean_4, means[3])
+    assert torch.equal(objective.model.state_dict()["standardise.level_mean_4"], means[3])
 
 
 def test_predictions_are_deterministic_and_keep_the_mode():
@@ -322,6 +323,7 @@ def test_predictions_are_deterministic_and_keep_the_mode():
     assert torch.equal(objective.predict(dataclasses.replace(one, mos=one.mos + 1)), objective.predict(one))
 
 
+@pytest.mark.slow
 def test_a_small_set_is_learnt():
     """The whole chain can be trained: a few steps bring the error down by far."""
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ from iqametrics import create_metric, metric_info
 from iqametrics.cli import common, score
 from iqametrics.cli.inputs import Inputs
 from iqametrics.cli.main import main
+from iqametrics.training.recipe import Recipe
 
 COMMANDS = ["score", "compare", "list", "info", "datasets", "evaluate", "synthesize", "train", "benchmark"]
 
@@ -394,12 +395,10 @@ LABELS = [
 
 
 def test_an_interrupted_training_says_how_to_go_on(run, monkeypatch, tmp_path):
-    training = pytest.importorskip("iqametrics.training.run")
-
     def interrupted(*_, **__):
         raise KeyboardInterrupt("stopped in epoch 2 after step 7; go on with --resume")
 
-    monkeypatch.setattr(training, "_train", interrupted)
+    monkeypatch.setattr("iqametrics.training.run._train", interrupted)
     (tmp_path / "r.toml").write_text("[metric]\nname = 'bpclip-nr'\n[data]\ncsv = 'a.csv'\n")
     status, _, err = run("train", tmp_path / "r.toml")
     assert status == 130
@@ -408,8 +407,7 @@ def test_an_interrupted_training_says_how_to_go_on(run, monkeypatch, tmp_path):
 
 def test_the_help_of_train_shows_a_key_that_recipes_have(run):
     table, key = re.search(r"\((\w+)\.(\w+)=", run("train", "--help")[1]).groups()
-    recipe = pytest.importorskip("iqametrics.training.recipe")
-    assert key in typing.get_type_hints(typing.get_type_hints(recipe.Recipe)[table])
+    assert key in typing.get_type_hints(typing.get_type_hints(Recipe)[table])
 
 
 def test_synthesize_is_handed_its_arguments(run, folder, monkeypatch, tmp_path):
@@ -427,11 +425,11 @@ def test_synthesize_is_handed_its_arguments(run, folder, monkeypatch, tmp_path):
 
 
 def test_items_are_lazy_on_stdin(folder):
-    def lines():
-        yield str(folder / "dist" / "a2.png") + "\n"
+    def paths():
+        yield str(folder / "dist" / "a2.png")
         raise AssertionError("read too far")
 
-    assert next(iter(Inputs(["-"], stdin=lines()))).image.endswith("a2.png")
+    assert next(iter(Inputs(["-"], stdin=paths()))).image.endswith("a2.png")
 
 
 def python(*arguments, **keywords):

@@ -114,6 +114,7 @@ def test_the_images_of_a_split(run, koniq, kadid, tmp_path):
     assert images("kadid10k", kadid, "random:3:train") == [str(s.image) for s in chosen]
 
 
+@pytest.mark.slow
 def test_two_metrics_are_compared(run, kadid, tmp_path):
     saved = tmp_path / "scores.csv"
     both = ("--metric", "fake-nr.tiny", "--metric", "fake-fr.lite", *DATASET, "--root", kadid)

@@ -14,7 +14,7 @@ from iqametrics.training import repeats, run
 def trained(monkeypatch, tmp_path, capsys):
     """Call the command in an empty folder; give status, output, complaint and what was to be trained."""
     monkeypatch.chdir(tmp_path)
-    seen = []
+    seen: list[tuple] = []
 
     def train_recipe(recipe, output, *, resume=False):
         seen.append((recipe, output, resume))

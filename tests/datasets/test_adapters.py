@@ -339,13 +339,14 @@ def score_files(tmp_path_factory):
     files = []
     for name, build in releases.BUILDERS.items():
         root = tmp_path_factory.mktemp(name)
-        build(root, pictures=False) if name == "live" else build(root)
+        releases.live(root, pictures=False) if name == "live" else build(root)
         for path in sorted(root.rglob("*")):
             if path.suffix in (".mat", ".csv", ".txt", ".xlsx"):
                 files.append((name, root, path, path.read_bytes()))
     return files
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_whatever_happens_to_a_score_file_the_answer_is_samples_or_one_line(score_files, data):

@@ -3,8 +3,10 @@
 import csv
 import importlib
 import json
+from typing import Any
 
 import numpy as np
+import piq
 import pytest
 from PIL import Image as PilImage
 from scipy import ndimage
@@ -15,7 +17,7 @@ from iqametrics.datasets.synthetic import adjust_labels, find_photographs, synth
 from iqametrics.datasets.tables import kadid_opinions
 from iqametrics.errors import DataError, MissingExtraError
 
-OPTIONS = {"size": (96, 80), "progress": False, "kinds": [1, 18], "levels": [3, 5]}
+OPTIONS: dict[str, Any] = {"size": (96, 80), "progress": False, "kinds": [1, 18], "levels": [3, 5]}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,6 @@ def test_without_piq(photographs, tmp_path, monkeypatch):
 
 
 def test_adjusted_set(photographs, tmp_path, monkeypatch):
-    piq = pytest.importorskip("piq")
     import torch
 
     path = synthesize(photographs, tmp_path / "set", labels="adjusted", strength=0.5, **OPTIONS)
@@ -133,7 +134,6 @@ def test_remaking_needs_the_values(photographs, tmp_path):
 
 
 def test_cache_of_another_ensemble_or_damaged(photographs, tmp_path):
-    pytest.importorskip("piq")
     synthesize(photographs, tmp_path / "set", **{**OPTIONS, "kinds": [18]})
     folder = tmp_path / "set/metrics"
     folder.mkdir()
@@ -146,8 +146,7 @@ def test_cache_of_another_ensemble_or_damaged(photographs, tmp_path):
 
 
 def test_too_small_and_unknown_labels(photographs, tmp_path):
-    pytest.importorskip("piq")
     with pytest.raises(DataError, match="too small"):
         synthesize(photographs, tmp_path / "set", labels="adjusted", **{**OPTIONS, "size": (80, 40)})
     with pytest.raises(DataError, match="choose human or adjusted"):
-        synthesize(photographs, tmp_path / "other", labels="robot", **OPTIONS)
+        synthesize(photographs, tmp_path / "other", **{**OPTIONS, "labels": "robot"})

@@ -55,32 +55,17 @@ def apply(name, image, level, seed=0):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_keeps_shape_type_range_and_input(name):
-    image = scene(96, 128)
-    before = image.copy()
-    for level in (1, 5):
-        out = apply(name, image, level)
-        assert out.shape == image.shape
-        assert out.dtype == np.float32
-        assert out.min() >= 0
-        assert out.max() <= 1
-    np.testing.assert_array_equal(image, before)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_takes_odd_and_tiny_images(name):
-    for height, width in ((1, 1), (5, 3), (15, 33), (31, 47)):
-        image = scene()[20 : 20 + height, 30 : 30 + width]
+def test_any_image_stays_an_image_and_the_same_state_of_the_generator_gives_the_same(name):
+    grey = np.repeat(scene(48, 56)[..., :1], 3, axis=2)
+    pieces = [scene()[20 : 20 + height, 30 : 30 + width] for height, width in ((1, 1), (5, 3), (15, 33), (31, 47))]
+    for image in (scene(96, 128), grey, *pieces):
+        before = image.copy()
         for level in (1, 5):
-            out = apply(name, image, level)
-            assert out.shape == image.shape
-            assert np.isfinite(out).all()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_same_state_of_the_generator_gives_the_same_image(name):
-    image = scene(64, 80)
-    np.testing.assert_array_equal(apply(name, image, 4, seed=3), apply(name, image, 4, seed=3))
+            out = apply(name, image, level, seed=3)
+            assert (out.shape, out.dtype) == (image.shape, np.float32)
+            assert 0 <= out.min() <= out.max() <= 1  # and so no NaN
+            np.testing.assert_array_equal(out, apply(name, image, level, seed=3))
+        np.testing.assert_array_equal(image, before)
 
 
 @pytest.mark.parametrize("name", ["white_noise", "motion_blur", "color_shift", "jitter", "color_block", "denoise"])
@@ -109,12 +94,6 @@ def test_middle_level_changes_next_to_nothing(name):
     # Contrast's third level bends the curve by 0.05 at 0.3 and 0.7, its fourth by as much the other way.
     assert values[2] > values[3] - 0.5
     assert np.abs(apply(name, image, 3) - image).max() < 0.06
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_grey_image_is_accepted(name):
-    grey = np.repeat(scene(48, 56)[..., :1], 3, axis=2)
-    assert apply(name, grey, 3).shape == grey.shape
 
 
 def test_tables():
@@ -212,7 +191,7 @@ def test_motion_of_length_one_changes_nothing():
 def test_lab_of_known_colours():
     # sRGB red, green, blue, white and mid grey in CIE Lab (D65), as tabulated by Lindbloom's calculator.
     rgb = np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0.5, 0.5, 0.5]]], dtype=np.float32)
-    lab = [[53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86], [100, 0, 0], [53.39, 0, 0]]
+    lab = [[53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86], [100.0, 0.0, 0.0], [53.39, 0.0, 0.0]]
     np.testing.assert_allclose(rgb_to_lab(rgb)[0], lab, atol=0.05)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import training_fake
 from fakes import metadata, seeded_model
-from iqametrics.weights.publish import publish_checkpoint
 from PIL import Image
 
 from iqametrics import create_metric, evaluate
@@ -17,6 +16,7 @@ from iqametrics.cli.main import main
 from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.datasets.sample import Sample
 from iqametrics.datasets.synthetic import synthesize
+from iqametrics.publishing.upload import publish_checkpoint
 from iqametrics.training import run as training
 from iqametrics.weights.checkpoint import save_checkpoint
 
@@ -118,8 +118,8 @@ def by_publishing(table, tmp_path, monkeypatch, capsys):
     record = metadata("fake-nr", training={"data": ["scores.csv"]}, results=results)
     save_checkpoint(folder / "checkpoint.safetensors", seeded_model().state_dict(), record)
     (folder / "recipe.toml").write_text(f"[data]\n{toml(table)}\n")
-    monkeypatch.setattr("iqametrics.weights.publish._own_names", set)
-    card = publish_checkpoint(folder, "org/name", create=create_metric, dry_run=True).card
+    monkeypatch.setattr("iqametrics.publishing.privacy._own_names", set)
+    card = publish_checkpoint(folder, "org/name", dry_run=True).card
     return "made" if "Agreement with made labels" in card else "human" if "human opinion, on" in card else None
 
 

@@ -1,6 +1,5 @@
 """The protocol: no reference on two sides for any dataset's layout and seed, shares met, splits frozen."""
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from places import DATA, ROOT
+from places import DATA
+from tools import load_tool
 
 from iqametrics.datasets.protocol import (
     EIGHT_TWO,
@@ -30,13 +30,6 @@ DIGESTS = json.loads((DATA / "split_digests.json").read_text())
 BOTH = [SIX_TWO_TWO, EIGHT_TWO]
 SEEDS = st.integers(-(2**40), 2**40)
 LABELS = os.environ.get("IQAMETRICS_LABELS")
-
-
-def script():
-    spec = importlib.util.spec_from_file_location("make_split_digests", ROOT / "benchmarks" / "make_split_digests.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def synthetic(count, versions, image, reference):
@@ -172,7 +165,7 @@ def test_no_part_wanted_is_empty():
 
 
 def test_the_made_sets_are_split_as_ever():
-    ours = script()
+    ours = load_tool("benchmarks/make_split_digests.py")
     sets = ours.made_sets()
     assert set(sets) == set(DIGESTS["made"])
     for name, samples in sets.items():
@@ -189,13 +182,13 @@ def test_a_digest_tells_splits_apart():
 @pytest.mark.skipif(LABELS is None, reason="IQAMETRICS_LABELS does not name the score files")
 @pytest.mark.parametrize("name", sorted(DIGESTS["datasets"]))
 def test_the_datasets_are_split_as_ever(name):
-    samples = script().real_set(Path(LABELS), name)
+    samples = load_tool("benchmarks/make_split_digests.py").real_set(Path(LABELS), name)
     if samples is None:
         pytest.skip(f"{LABELS} has no {name}")
     repeats = 10 if len(samples) < 20_000 else 2  # ten of FLIVE's take long
-    splits = script().splits(samples, repeats)
+    splits = load_tool("benchmarks/make_split_digests.py").splits(samples, repeats)
     frozen = {shares: digests[:repeats] for shares, digests in DIGESTS["datasets"][name].items()}
-    assert script().digests(samples, splits) == frozen
+    assert load_tool("benchmarks/make_split_digests.py").digests(samples, splits) == frozen
     names = [(s.reference or s.image).name.casefold() for s in samples]
     for parts in (parts for ten in splits.values() for parts in ten):
         assert sorted(parts.train + parts.validation + parts.test) == list(range(len(samples)))

@@ -123,12 +123,11 @@ def test_flat_images_are_not_joined_by_their_flatness(tmp_path):
     assert near_duplicate_groups(paths) == [0, 1, 2]
 
 
-def test_hash_of_a_ramp():
+def test_hash_of_a_ramp(tmp_path):
     """Each pixel brighter than its left neighbour, equal to the one above: 256 ones, 256 zeros."""
     ramp = np.repeat(np.arange(0, 255, 15, dtype=np.uint8)[None, :], 17, axis=0)
-    buffer = io.BytesIO()
-    PilImage.fromarray(ramp).save(buffer, "PNG")
-    np.testing.assert_array_equal(difference_hash(buffer), [1] * 256 + [0] * 256)
+    PilImage.fromarray(ramp).save(tmp_path / "ramp.png")
+    np.testing.assert_array_equal(difference_hash(tmp_path / "ramp.png"), [1] * 256 + [0] * 256)
 
 
 def test_close_pairs_equal_a_loop_over_all_pairs():

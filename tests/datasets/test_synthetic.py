@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from iqametrics.datasets.synthetic import find_photographs, prepare_reference, s
 from iqametrics.datasets.tables import kadid_opinions
 from iqametrics.errors import DataError, ImageReadError, InputError
 
-SMALL = {"size": (48, 32), "progress": False}
+SMALL: dict[str, Any] = {"size": (48, 32), "progress": False}
 
 
 @pytest.fixture
@@ -62,14 +63,15 @@ def test_images_are_what_distort_gives(photographs, tmp_path):
     synthesize(photographs, tmp_path / "set", seed=5, kinds=[11], levels=[4], **SMALL)
     with PilImage.open(tmp_path / "set/images/I02.png") as reference:
         assert reference.size == (48, 32)
-        pixels = np.asarray(reference, dtype=np.float32) / 255
+        pixels = np.asarray(reference).astype(np.float32) / np.float32(255)
     wanted = distort(pixels, "white_noise", 4, np.random.default_rng([5, 2, 11, 4]))
     with PilImage.open(tmp_path / "set/images/I02_11_04.png") as image:
         np.testing.assert_array_equal(np.asarray(image), np.rint(wanted * 255).astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_same_files_from_one_process_two_and_a_stopped_run(photographs, tmp_path):
-    options = {"seed": 1, "kinds": [3, 11, 20], "levels": [2, 5], **SMALL}
+    options: dict[str, Any] = {"seed": 1, "kinds": [3, 11, 20], "levels": [2, 5], **SMALL}
     synthesize(photographs, tmp_path / "one", **options)
     synthesize(photographs, tmp_path / "two", workers=2, **options)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -90,7 +92,7 @@ def test_seed_changes_the_noise_and_nothing_else(photographs, tmp_path):
 
 @pytest.mark.parametrize(("change", "word"), [({"seed": 9}, "seed"), ({"size": (32, 32)}, "size")])
 def test_another_recipe_in_the_same_folder_is_refused(photographs, tmp_path, change, word):
-    options = {"kinds": [10], "levels": [1], **SMALL}
+    options: dict[str, Any] = {"kinds": [10], "levels": [1], **SMALL}
     synthesize(photographs, tmp_path / "set", **options)
     with pytest.raises(DataError, match=word):
         synthesize(photographs, tmp_path / "set", **{**options, **change})

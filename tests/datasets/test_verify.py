@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import dataset_releases as releases
 import numpy as np
@@ -127,7 +128,13 @@ def mini(tmp_path_factory):
         pixels = np.random.default_rng(index).integers(0, 256, (40, 56, 3), dtype=np.uint8)
         paths.append(root / f"{index}.png")
         Image.fromarray(pixels).save(paths[-1])
-    options = {"kinds": [1, 10, 16], "levels": [1, 5], "size": (48, 32), "layout": "kadid10k", "progress": False}
+    options: dict[str, Any] = {
+        "kinds": [1, 10, 16],
+        "levels": [1, 5],
+        "size": (48, 32),
+        "layout": "kadid10k",
+        "progress": False,
+    }
     synthesize(paths, root / "set", **options)
     return root / "set"
 

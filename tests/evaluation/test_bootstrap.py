@@ -347,6 +347,7 @@ def test_three_images_have_no_williams_test():
     assert math.isnan(pair.p_williams)
 
 
+@pytest.mark.slow
 def test_false_alarms_of_many_comparisons_are_held():
     # Four metrics of equal merit, 6 pairs: without Holm's rule any finding at 5% is far more frequent than with it.
     generator = np.random.default_rng(0)

@@ -84,6 +84,7 @@ def test_hard_shapes_end_with_a_good_curve(scores, parameters, name, sign):
     assert plcc(mapped, y) >= abs(plcc(scores, y)) - 1e-9
 
 
+@pytest.mark.slow
 def test_steps_between_few_scores_converge():
     """Where any centre between two scores does as well, the search has nothing to settle on; that is no failure."""
     generator = np.random.default_rng(1)

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -118,6 +119,11 @@ def test_plcc_of_rounding_noise_is_nan():
 
 
 @pytest.mark.parametrize("figure", [*CORRELATIONS, rmse, evaluate, fit_logistic])
+def test_every_figure_checks_its_columns(figure):
+    with pytest.raises(DataError, match=r"mos\[1\] is nan"):
+        figure([1, 2, 3], [1, math.nan, 3])
+
+
 @pytest.mark.parametrize(
     ("scores", "mos", "message"),
     [
@@ -132,9 +138,9 @@ def test_plcc_of_rounding_noise_is_nan():
         ([[1], [2], [3]], [1, 2, 3], r"scores: shape \(3, 1\)"),
     ],
 )
-def test_bad_columns_raise_one_line(figure, scores, mos, message):
+def test_bad_columns_raise_one_line(scores, mos, message):
     with pytest.raises(DataError, match=message) as caught:
-        figure(scores, mos)
+        evaluate(scores, mos)
     assert "\n" not in str(caught.value)
 
 
@@ -206,8 +212,8 @@ def test_constant_metric_is_reported_not_raised():
     result = evaluate([0.5] * 6, [1, 2, 3, 4, 5, 6])
     assert result.n == 6
     assert result.logistic_converged is result.logistic5_converged is False
-    missing = (result.srcc, result.plcc, result.plcc_logistic, result.krcc, result.rmse, result.srcc_low)
-    missing += (result.plcc_logistic5, result.rmse_logistic5)
+    missing = [result.srcc, result.plcc, result.plcc_logistic, result.krcc, result.rmse, result.srcc_low]
+    missing += [result.plcc_logistic5, result.rmse_logistic5]
     assert all(math.isnan(value) for value in missing)
     plain = result.to_dict()
     assert plain["srcc"] is None
@@ -227,7 +233,6 @@ def test_to_dict_is_json_and_complete(sample):
 
 
 def test_accepts_tensors(sample):
-    torch = pytest.importorskip("torch")
     x, y = (torch.tensor(column) for column in sample)
     assert srcc(x, y) == srcc(*sample)
     with pytest.raises(DataError, match="detach"):

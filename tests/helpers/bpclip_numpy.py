@@ -5,6 +5,7 @@ state dict as arrays; `name` is the prefix of the block's tensors in it.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -154,9 +155,10 @@ def score(weights, config, dist, ref=None):
     ]
     height, width = maps[-1].shape[1:]
     tokens = [m.reshape(len(m), -1).T + position(weights, height, width) for m in maps]
-    combined, previous = [], 0
+    combined: list[Any] = []
+    previous: Any = 0
     for i in range(4):
-        value = 1
+        value: Any = 1
         if config.information_branch:
             query = tokens[i] + (previous if config.propagation == "progressive" else 0)
             previous = cross_attention(weights, f"information.blocks.{i}", config.heads, query, tokens[i + 1])

@@ -174,7 +174,6 @@ class HubServer:
 
         values = {
             "ENDPOINT": self.endpoint,
-            "HUGGINGFACE_CO_URL_TEMPLATE": self.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
             "HF_HOME": str(home),
             "HF_HUB_CACHE": str(home / "hub"),
             "HF_TOKEN_PATH": str(home / "token"),
@@ -188,15 +187,32 @@ class HubServer:
             for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
                 os.environ.pop(name, None)
             for name, value in values.items():
-                stack.enter_context(mock.patch.object(huggingface_hub.constants, name, value))
+                # Older clients do not know every constant, and do without it.
+                stack.enter_context(mock.patch.object(huggingface_hub.constants, name, value, create=True))
             # The client's waits between tries are seconds long.
             stack.enter_context(mock.patch("time.sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.01))))
             # These two were computed from the constants when the client was imported.
             stack.enter_context(mock.patch.object(huggingface_hub.hf_api.api, "endpoint", self.endpoint))
-            stack.enter_context(mock.patch.object(_http, "_HUB_ORIGINS", frozenset({_http._url_origin(self.endpoint)})))
-            stack.callback(_http.close_session)
-            _http.close_session()
+            if hasattr(_http, "_HUB_ORIGINS"):  # since huggingface_hub 1
+                origins = frozenset({_http._url_origin(self.endpoint)})
+                stack.enter_context(mock.patch.object(_http, "_HUB_ORIGINS", origins))
+            stack.enter_context(url_template(f"{self.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"))
+            close = getattr(_http, "close_session" if hasattr(_http, "close_session") else "reset_sessions")
+            stack.callback(close)
+            close()
             yield
+
+
+@contextmanager
+def url_template(template):
+    """Within it the client of this process finds files by another address, which some clients hold in two places."""
+    from huggingface_hub import constants, file_download
+
+    with ExitStack() as stack:
+        for module in (constants, file_download):
+            if hasattr(module, "HUGGINGFACE_CO_URL_TEMPLATE"):
+                stack.enter_context(mock.patch.object(module, "HUGGINGFACE_CO_URL_TEMPLATE", template))
+        yield
 
 
 class _Server(ThreadingHTTPServer):
@@ -211,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One connection. Faults are looked up first, then the route."""
 
     protocol_version = "HTTP/1.1"
-    hub = None
+    hub: "HubServer"
 
     def log_message(self, *_):
         """Silence."""

@@ -176,7 +176,7 @@ def history(folder: Path) -> list[dict[str, str]]:
 @contextmanager
 def registered(monkeypatch):
     """Make the fake trainable, without curves in its reports and on one thread, for one test."""
-    monkeypatch.setattr(methods, "_registered", [METHOD])
+    monkeypatch.setattr(methods, "_registered", [*methods._registered, METHOD])
     leave_curves_out(monkeypatch.setattr)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

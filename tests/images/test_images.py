@@ -665,6 +665,7 @@ def test_list_images(tmp_path):
             list_images(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak memory as Linux tells it")
 def test_twelve_megapixels_in_stated_memory(tmp_path):
     """docs/images.md states 180 MB above the idle process for a 12-megapixel JPEG; 144 MB are the tensor itself."""

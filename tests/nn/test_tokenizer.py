@@ -54,6 +54,7 @@ def test_several_texts_at_once():
     assert torch.equal(found, open_clip.tokenize(TEXTS))
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 @settings(deadline=None, max_examples=300, derandomize=True)
 def test_equal_to_open_clip_on_random_text(text):

@@ -95,6 +95,7 @@ def test_clip_equals_open_clip(clip):
     assert close(found, clip_expected(oracle, x))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_full_deit3_equals_timm():
     ours, oracle = deit_pair(12)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.pfd_iqa.windows import window_noise, window_positions
 
-LITE = {
+LITE: dict[str, Any] = {
     "encoder": "efficientnet_lite0",
     "crop_space": "feature",
     "grid": 2,
@@ -133,6 +134,7 @@ def test_an_image_of_one_window_has_one_window(small):
 # Trunk, levels and windows
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_every_number_of_frozen_levels_gives_the_same_score(small):
     batch = images(2, 90, 121)
@@ -220,7 +222,7 @@ def test_a_channel_that_hardly_varies_is_only_centred_in_both_methods():
     model.set_level_statistics([torch.zeros(432)], [deviations])
     standardiser.set_statistics([torch.zeros(432)], [deviations])
     assert model.level_std.flatten().tolist() == [1.0] * 3 + [2.0] * 429
-    assert torch.equal(model.level_std.flatten(), standardiser.level_std_1)
+    assert torch.equal(model.level_std.flatten(), standardiser.state_dict()["level_std_1"])
 
 
 def test_pixel_statistics_are_no_part_of_the_checkpoint(small):
@@ -314,6 +316,7 @@ def test_teacher_gives_marginals_of_the_joint_distribution():
 # Paper size
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("prompts", [True, False])
@@ -337,6 +340,7 @@ def test_a_half_precision_teacher_without_prompts_is_undecided():
         torch.testing.assert_close(teacher(images(1).half()).float(), torch.tensor([3.0]), rtol=0, atol=0.02)
 
 
+@pytest.mark.slow
 def test_paper_size_student_scores_an_image():
     torch.manual_seed(0)
     model = PfdIqa(PfdIqaConfig(n_crops=1)).eval()

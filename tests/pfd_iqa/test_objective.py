@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from iqametrics.pfd_iqa.objective import (
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.weights.checkpoint import save_checkpoint
 
-SHARED = {
+SHARED: dict[str, Any] = {
     "encoder": "efficientnet_lite0",
     "crop_space": "feature",
     "frozen_levels": 5,
@@ -187,6 +188,7 @@ def test_the_baseline_needs_no_teacher_and_the_rest_does():
         PfdIqaObjective(make_student(make_teacher()), None)
 
 
+@pytest.mark.slow
 def test_the_student_learns_four_scores():
     objective, batch = make_objective(), make_batch()
     objective.initialise(Statistics(batch.mos.mean().item(), 0.2, (torch.zeros(432),), (torch.ones(432),)))
@@ -236,9 +238,8 @@ def test_only_the_levels_that_are_read_are_needed():
 
 
 def test_parameter_groups_are_the_students_alone():
-    teacher = dataclasses.replace(TEACHER, frozen_levels=3)
     torch.manual_seed(1)
-    teacher = PfdTeacher(teacher)
+    teacher = PfdTeacher(dataclasses.replace(TEACHER, frozen_levels=3))
     objective = PfdIqaObjective(make_student(teacher, frozen_levels=3), teacher)
     groups = objective.parameter_groups(1e-3, 1e-4, 0.05)
     listed = {id(p) for group in groups for p in group["params"]}

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from iqametrics.pfd_iqa.refinement import (
 )
 from iqametrics.pfd_iqa.windows import window_noise, window_positions
 
-LITE = {"encoder": "efficientnet_lite0", "crop_space": "feature", "grid": 2, "crop_size": 64}
+LITE: dict[str, Any] = {"encoder": "efficientnet_lite0", "crop_space": "feature", "grid": 2, "crop_size": 64}
 
 
 def randomise(module, seed=0):
@@ -277,7 +278,7 @@ def test_refinement_denoises_from_the_start_step():
     module = randomise(DiffusionRefinement(config))
     module.alpha_bars = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
     clean = random(2, 8, 2, 2)
-    module.denoiser = ExactDenoiser(clean, module.alpha_bars)
+    module.add_module("denoiser", ExactDenoiser(clean, module.alpha_bars))
     refined, gamma = module(random(2, 8, 2, 2, seed=2), None, random(2, 8, 2, 2, seed=3))
     close(refined, clean.numpy())
     assert module.denoiser.times == [[t, t] for t in (500, 400, 300, 200, 100)]
@@ -302,7 +303,7 @@ def test_trajectory_loss_is_the_mean_squared_error_of_the_noise():
     noisy = np.sqrt(a) * clean.numpy() + np.sqrt(1 - a) * noise.numpy()
     error = module.denoiser(torch.from_numpy(noisy), text, times) - noise
     assert loss.item() == pytest.approx((error**2).mean().item(), rel=1e-5)
-    module.denoiser = ExactDenoiser(clean, module.alpha_bars)
+    module.add_module("denoiser", ExactDenoiser(clean, module.alpha_bars))
     assert module.trajectory_loss(clean, None, times=times, noise=noise).item() < 1e-6
 
 

@@ -1,16 +1,16 @@
 """Conversion of upstream files: the libraries themselves write the files and are the oracles."""
 
-import importlib.util
 import os
 from dataclasses import replace
+from functools import partial
 
 import open_clip
 import pytest
 import timm
 import torch
 from nn_random import randomise
-from places import ROOT
 from safetensors.torch import load_file, save_file
+from tools import load_tool
 
 from iqametrics.cli.weights_publish import KINDS as CLI_KINDS
 from iqametrics.errors import WeightsError
@@ -19,6 +19,8 @@ from iqametrics.nn.resnet import ResNet50
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
 from iqametrics.publishing import convert as module
 from iqametrics.publishing.convert import KINDS, convert
+
+pytestmark = pytest.mark.slow
 
 
 def write(model, path, **changes):
@@ -58,8 +60,12 @@ def small_vits(monkeypatch):
         return model.visual(x)
 
     for kind, config, forward in (("deit3", deit, deit_oracle), ("clip-visual", clip, clip_oracle)):
-        changed = replace(KINDS[kind], build=lambda _, config=config: VisionTransformer(config), forward=forward)
+        changed = replace(KINDS[kind], build=partial(small_vit, config), forward=forward)
         monkeypatch.setitem(KINDS, kind, changed)
+
+
+def small_vit(config, _):
+    return VisionTransformer(config)
 
 
 def small_clip():
@@ -185,10 +191,7 @@ class TestPth:
 
     @pytest.fixture
     def tool(self, monkeypatch):
-        path = ROOT / "weights" / "pth_to_safetensors.py"
-        spec = importlib.util.spec_from_file_location("pth_to_safetensors", path)
-        tool = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(tool)
+        tool = load_tool("weights/pth_to_safetensors.py")
 
         def run(*arguments):
             monkeypatch.setattr("sys.argv", ["pth_to_safetensors.py", *map(str, arguments)])

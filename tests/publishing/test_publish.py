@@ -195,6 +195,7 @@ class TestBaseFile:
         assert kept.keys() == tensors.keys()
         assert all(torch.equal(kept[name], tensors[name]) for name in tensors)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["bpclip-fr", "bpclip-nr", "pfd-iqa"])
     def test_publish_fetch_score_is_bit_equal(self, hub, name):
         path = WEIGHTS_FOLDER / f"{name}.lite.safetensors"

@@ -19,6 +19,8 @@ from iqametrics.training.loop import Trainer
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.run import train_recipe
 
+pytestmark = pytest.mark.slow
+
 COMMON = [
     *("train.epochs=1", "train.batch_size=4", "train.views=1", "train.device=cpu", "train.workers=1"),
     *("split.by=image", "split.validation=0.0", "split.test=0.0", "train.selection=last", "train.save_every=0"),

@@ -179,4 +179,4 @@ def test_step_schedules_climb_and_fall():
 
 def test_recipes_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        parse().train.epochs = 3
+        parse().train.epochs = 3  # type: ignore[misc]

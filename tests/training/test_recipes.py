@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import ROOT
 
 from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.objective import BpclipLossConfig
@@ -250,3 +251,13 @@ def test_the_header_goes_over_several_lines(tmp_path):
     write(tmp_path, mine="# Paper:    a paper\n#           of two lines: yes\n# Data:   d\n[x]\n# Cost: no\n")
     assert recipe_header(tmp_path / "mine.toml") == {"Paper": "a paper of two lines: yes", "Data": "d"}
     assert read_tables(tmp_path / "mine.toml") == {"x": {}}
+
+
+@pytest.mark.parametrize("name", ["bpclip-fr", "bpclip-nr", "pfd-iqa", "pfd-teacher"])
+def test_the_recipes_of_the_bundled_checkpoints_extend_the_packages(name):
+    """What they say themselves is what differs, and that the result is called lite."""
+    path = ROOT / "weights" / "lite" / f"{name}.toml"
+    recipe, packaged = read_recipe(path), read(f"lite/{name}")
+    assert (recipe.metric.name, recipe.metric.tag) == (name, "lite")
+    assert (recipe.model, recipe.sizing, recipe.split.by) == (packaged.model, packaged.sizing, packaged.split.by)
+    assert Path(recipe.data.csv).is_relative_to(ROOT / "weights" / "lite" / "data")

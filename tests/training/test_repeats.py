@@ -20,6 +20,8 @@ from iqametrics.training.recipe import read_recipe
 from iqametrics.training.repeats import train_repeats, write_summary
 from iqametrics.training.starting import teacher_recipe
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["train.epochs=1", "split.test=0.25", "train.workers=1"]
 
 

