@@ -156,7 +156,7 @@ class FeatureCache:
         """Read a square crop of `cells` x `cells` cells from the cell (top, left); a cell is 32x32 pixels."""
         crops = []
         for level, whole in zip(self.levels, self.maps(path), strict=True):
-            scale = CELL >> level
+            scale = CELL // self.objective.trunk_strides[level - 1]
             rows, columns = slice(top * scale, (top + cells) * scale), slice(left * scale, (left + cells) * scale)
             crops.append(whole[:, rows, columns])
         return crops

@@ -62,9 +62,12 @@ class ExtraData(ImagesTable):
 
     Attributes:
         weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
+        ranked: whether these are versions of images that nobody has scored: `mos` is then a rank that is compared
+            within a `group`, and there among images of one `distortion` and with those of none.
     """
 
     weight: float = 1.0
+    ranked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ from iqametrics.naming import run_tag
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
-from iqametrics.training.checks import check_references
+from iqametrics.training.checks import check_ranked, check_references
 from iqametrics.training.data import RunData, image_files, load_data
 from iqametrics.training.distributed import Ranks, joined
 from iqametrics.training.environment import (
@@ -121,6 +121,7 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, held: contextlib.ExitStac
     torch.manual_seed(recipe.train.seed)
     objective = _objective(objective_class, recipe, init).to(ranks.device)
     objective.to(memory_format=torch.channels_last)
+    check_ranked(recipe, learns_order=objective.learns_order)
     if objective.needs_reference:
         check_references(recipe, data)
     now = this_session([*_csv_files(recipe), *init.values()], data.digests, processes=ranks.count)
