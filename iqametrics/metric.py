@@ -1,5 +1,6 @@
 """The contract of every metric: images in, one score an image out, and what is constant about it."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -41,6 +42,16 @@ class ReferenceFeatures:
     def nbytes(self) -> int:
         """Memory that the features take."""
         return sum(level.nbytes for level in self.levels)
+
+
+def _compute_on_one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# The threads of OpenMP do not survive a fork, and a forked process that waits for them hangs. torch's own DataLoader
+# sets its workers to one thread for this reason.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_on_one_thread)
 
 
 class Metric(nn.Module):

@@ -122,7 +122,7 @@ def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[s
         baselines: Whether to add, at the end, those of piq and pyiqa ("piq/fsim"), as far as these are installed.
 
     Raises:
-        UnknownMetricError: There is no such mode.
+        UnknownMetricError: If there is no such mode.
 
     Examples:
         >>> [name for name in list_metrics("fr") if name.startswith("bpclip")]
@@ -135,13 +135,13 @@ def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[s
 
 
 def metric_spec(name: str) -> MetricSpec:
-    """Give the constants of a metric.
+    """Return the constants of a metric.
 
     Args:
         name: Its name, with or without a tag or file.
 
     Raises:
-        UnknownMetricError: There is no such metric or checkpoint.
+        UnknownMetricError: If there is no such metric or checkpoint.
     """
     return find_metric(name)[0]
 
@@ -152,9 +152,9 @@ def find_metric(name: str) -> tuple[MetricSpec, MetricName]:
     A name that is none of ours and that piq or pyiqa has means their metric: "ssim" is "piq/ssim".
 
     Raises:
-        UnknownMetricError: There is no such metric, or it has no such checkpoint.
-        MissingExtraError: It is a metric of a package that is not installed.
-        WeightsError: It takes no weights, or the reference to the Hub is not of the right form.
+        UnknownMetricError: If there is no such metric, or it has no such checkpoint.
+        MissingExtraError: If it is a metric of a package that is not installed.
+        WeightsError: If it takes no weights, or the reference to the Hub is not of the right form.
     """
     named, specs = parse_name(name), metric_specs()
     if "/" not in named.metric and named.metric not in specs and named.tag is None:
@@ -176,9 +176,9 @@ def check_name(name: str) -> None:
     """Refuse in milliseconds what `create_metric` would refuse, as far as a name, a tag or a file's header show it.
 
     Raises:
-        UnknownMetricError: There is no such metric, or it has no such checkpoint.
-        MissingExtraError: It is a metric of a package that is not installed.
-        WeightsError: The file is missing, damaged, no checkpoint, or that of another metric.
+        UnknownMetricError: If there is no such metric, or it has no such checkpoint.
+        MissingExtraError: If it is a metric of a package that is not installed.
+        WeightsError: If the file is missing, damaged, no checkpoint, or that of another metric.
     """
     named = find_metric(name)[1]
     if named.weights is not None:
@@ -213,8 +213,8 @@ def find_checkpoint(metric: str, tag: str | None = None) -> CheckpointEntry:
         tag: Name of the checkpoint; None for the default one.
 
     Raises:
-        WeightsError: There is no default checkpoint.
-        UnknownMetricError: There is no checkpoint of that name.
+        WeightsError: If there is no default checkpoint.
+        UnknownMetricError: If there is no checkpoint of that name.
     """
     entries = read_manifest(WEIGHTS_FOLDER).of_metric(metric)
     wanted = [entry for entry in entries if (entry.default if tag is None else entry.tag == tag)]
@@ -237,8 +237,8 @@ def metric_info(name: str) -> MetricInfo:
         name: Its name, with a tag or a file for a checkpoint other than the default one, as for `create_metric`.
 
     Raises:
-        UnknownMetricError: There is no such metric or checkpoint.
-        WeightsError: The checkpoint's file is missing or damaged, or on the Hub and not fetched.
+        UnknownMetricError: If there is no such metric or checkpoint.
+        WeightsError: If the checkpoint's file is missing or damaged, or on the Hub and not fetched.
     """
     spec, named = find_metric(name)
     entries = read_manifest(WEIGHTS_FOLDER).of_metric(spec.name)
@@ -283,9 +283,9 @@ def create_metric(
         as_loss: Whether calls return a value to minimise, with gradients to the distorted images.
 
     Raises:
-        UnknownMetricError: There is no such metric or checkpoint.
-        WeightsError: The checkpoint is missing, damaged, cannot be fetched or does not fit.
-        InputError: There is no such device or dtype, or the metric has no gradient to be a loss with.
+        UnknownMetricError: If there is no such metric or checkpoint.
+        WeightsError: If the checkpoint is missing, damaged, cannot be fetched or does not fit.
+        InputError: If there is no such device or dtype, or the metric has no gradient to be a loss with.
 
     Warns:
         LiteCheckpointWarning: "default" gave a lite checkpoint. Ask for it by name to be rid of the warning.
