@@ -25,15 +25,11 @@ NOT_YET = (
     "iqametrics/metric.py",
     "iqametrics/training/batches.py",
     "iqametrics/training/data.py",
-    "iqametrics/training/environment.py",
-    "iqametrics/training/precision.py",
     "iqametrics/training/recipe.py",
-    "iqametrics/training/recipes.py",
     "iqametrics/training/repeats.py",
     "iqametrics/training/results.py",
     "iqametrics/training/resume.py",
     "iqametrics/training/run.py",
-    "iqametrics/training/starting.py",
 )
 
 SECTIONS = ("Args:", "Attributes:", "Returns:", "Yields:", "Raises:")
