@@ -35,6 +35,8 @@ class Batch:
         seeds: (N,) int64 on the CPU, for what is drawn at random for each image; None where it need not repeat.
         counts: Number of images of this batch on each process, in the order of their ranks; empty where a batch is not
             spread over processes.
+        chains: (N, 2) int64, as `iqametrics.ranking.order_loss` takes them, where the batch holds versions of images
+            that nobody has scored: their `mos` is a rank. None where every image has an opinion score.
     """
 
     dist: list[Tensor]
@@ -45,6 +47,7 @@ class Batch:
     keys: tuple[str, ...] = ()
     seeds: Tensor | None = None
     counts: tuple[int, ...] = ()
+    chains: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.mos)
@@ -60,6 +63,7 @@ class Batch:
             source=self.source[rows],
             keys=self.keys[rows],
             seeds=None if self.seeds is None else self.seeds[rows],
+            chains=None if self.chains is None else self.chains[rows],
         )
 
     def generators(self) -> list[torch.Generator]:
@@ -107,6 +111,7 @@ class Batch:
             mos=self.mos.to(device),
             distortion=self.distortion.to(device),
             source=self.source.to(device),
+            chains=None if self.chains is None else self.chains.to(device),
         )
 
 
@@ -141,11 +146,13 @@ class Objective(nn.Module):
         needed_levels: Numbers (1 for the finest) of the trunk's levels that `loss` and `predict` read; None for all.
             Only these are stored by the feature cache.
         needs_reference: Whether `ref` must be given.
+        learns_order: Whether the loss reads `chains`; without that, ranks would be taken for opinion scores.
     """
 
     model: nn.Module
     needed_levels: tuple[int, ...] | None = None
     needs_reference: bool = False
+    learns_order: bool = False
 
     @classmethod
     def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "Objective":
@@ -177,6 +184,11 @@ class Objective(nn.Module):
     def frozen_levels(self) -> int:
         """Number of frozen levels; at 0 the trunk returns the images, and caching is pointless."""
         return int(self.model.config.frozen_levels)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def trunk_strides(self) -> tuple[int, ...]:
+        """Pixels of the image to one value of each of the trunk's maps, for the crops of the feature cache."""
+        return tuple(2**level for level in range(1, self.frozen_levels + 1))
 
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
         """Return the maps (N, C_i, H_i, W_i) whose channel statistics `initialise` receives."""

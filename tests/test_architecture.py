@@ -33,8 +33,9 @@ def test_the_tree_names_the_modules_that_exist(room: str) -> None:
     text = described().get(room, "")
     # What a module is named as, at the beginning of a line, must be there; elsewhere others may be spoken of.
     named = {name for line in text.split("\n") for name in MODULE.findall(re.split(r" {2,}", line.strip())[0])}
-    assert not modules - set(MODULE.findall(text)), "docs/architecture.md lacks them; add a line to its tree"
-    assert not named - modules - {"__init__.py"}, "they do not exist; take them out of the tree in docs/architecture.md"
+    missing, surplus = sorted(modules - set(MODULE.findall(text))), sorted(named - modules - {"__init__.py"})
+    assert not missing, f"the tree in docs/architecture.md lacks {missing}"
+    assert not surplus, f"the tree in docs/architecture.md has {surplus}, which do not exist"
 
 
 def test_every_room_is_in_the_tree() -> None:

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iqametrics.common.files import read_text
 from iqametrics.datasets.labelled import LABELS, LabelledImages
 from iqametrics.errors import DataError
 
@@ -41,8 +42,8 @@ def read_sources(path: Path) -> dict[str, LabelledImages]:
         DataError: If it cannot be read, or has an unknown key or an impossible value.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(read_text(path, error=DataError))
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: is not a readable TOML file ({error}); see iqametrics benchmark run --help"
         ) from error

@@ -9,12 +9,15 @@ A key is the name of an option. The command line overrides the file, and relativ
 The file is that of `--config`, else the first of the two found in the working folder or a folder above it.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from iqametrics.cli.common import UsageError, complain
+from iqametrics.common.files import read_text
+from iqametrics.errors import DataError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -82,7 +85,7 @@ def _tables(config: str | None) -> tuple[Path, Mapping[str, Any]]:
     for folder in (here, *here.parents):
         for name in (OWN, PROJECT):
             path = folder / name
-            if path.is_file() and (found := _settings_of(path, _read(path))) is not None:
+            if os.path.isfile(path) and (found := _settings_of(path, _read(path))) is not None:
                 return path, found
     return here, {}
 
@@ -102,8 +105,10 @@ def _settings_of(path: Path, tables: Mapping[str, Any]) -> Mapping[str, Any] | N
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_text(path, error=DataError))
+    except DataError as error:
+        raise UsageError(f"{error}; or name another file with --config") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); correct it, or name another file with --config") from error
 
 

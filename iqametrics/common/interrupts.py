@@ -72,6 +72,31 @@ def stoppable() -> Iterator[None]:
         yield
 
 
+class StopFlag(threading.Event):
+    """Set when a signal asks the process to end; `number` says which."""
+
+    number: int = signal.SIGINT
+
+
+@contextmanager
+def flagged(*, at_second: bool) -> Iterator[StopFlag]:
+    """Turn each signal that asks the process to end into a flag, for work that is cut between its steps.
+
+    Args:
+        at_second: Whether a second signal raises `Stopped` at once.
+    """
+    flag = StopFlag()
+
+    def remember(number: int) -> None:
+        if flag.is_set() and at_second:
+            raise Stopped(number=number)
+        flag.number = number
+        flag.set()
+
+    with handled(remember):
+        yield flag
+
+
 @contextmanager
 def shielded() -> Iterator[None]:
     """Postpone `Stopped` until the block ends, so that a write is complete."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from iqametrics.common.files import read_text
 from iqametrics.datasets.made import made_labels
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
@@ -228,10 +229,7 @@ class ChosenImages:
 
 def _kept(samples: list[Sample], path: Path) -> list[Sample]:
     """Keep the images that a file lists, by their own names or by the names of their references."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); give a file with the name of an image a line") from error
+    lines = [line.strip() for line in read_text(path, error=DataError).splitlines()]
     names = {Path(line).name.casefold() for line in lines if line and not line.startswith("#")}
     kept = [sample for sample in samples if not names.isdisjoint(_names(sample))]
     if missing := names.difference(*map(_names, kept)):

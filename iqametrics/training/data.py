@@ -16,6 +16,7 @@ from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.datasets.protocol import Parts, Shares, group_keys, official_parts, random_parts
 from iqametrics.datasets.sample import LIQE_CLASSES, Sample
 from iqametrics.errors import DataError, TrainingError
+from iqametrics.ranking import number_chains
 from iqametrics.training.checks import check_learnable, check_parts
 from iqametrics.training.recipe import Recipe, SplitTable, TrainTable
 
@@ -32,11 +33,13 @@ class RunImage:
         sample: the image and its score.
         source: number of its CSV or dataset, 0 for the main one.
         weight: how often it is drawn, relative to the main one's images.
+        chain: row of `iqametrics.ranking.order_loss`'s `chains` where `mos` is a rank among versions of one image.
     """
 
     sample: Sample
     source: int = 0
     weight: float = 1.0
+    chain: tuple[int, int] | None = None
 
     @property
     def distortion_class(self) -> int:
@@ -123,9 +126,27 @@ def load_data(recipe: Recipe) -> RunData:
     for source, extra in enumerate(further, start=1):
         samples = _read(extra, f"data.extra[{source - 1}]")
         digests |= {extra.title: _digest(samples, extra)} if extra.dataset else {}
-        weight = recipe.data.extra[source - 1].weight
-        train += [RunImage(sample, source, weight) for sample in samples if not {sample.image, sample.reference} & held]
+        table = recipe.data.extra[source - 1]
+        kept = [sample for sample in samples if not {sample.image, sample.reference} & held]
+        chains = _chains(kept) if table.ranked else [None] * len(kept)
+        train += [
+            RunImage(sample, source, table.weight, chain=chain) for sample, chain in zip(kept, chains, strict=True)
+        ]
     return RunData(train, validation, test, digests)
+
+
+def _chains(samples: Sequence[Sample]) -> list[tuple[int, int] | None]:
+    """Number which image each is a version of, and by which kind of damage.
+
+    Raises:
+        DataError: one does not say which image it is a version of.
+    """
+    for sample in samples:
+        if sample.group is None:
+            raise DataError(
+                f"{sample.image}: has no group, but is ranked among an image's versions; fill the column in"
+            )
+    return [*number_chains((sample.group, sample.distortion) for sample in samples)]
 
 
 def _read(images: LabelledImages, where: str) -> list[Sample]:
@@ -208,10 +229,11 @@ def epoch_views(items: Sequence[RunImage], train: TrainTable, epoch: int) -> lis
     drawn: list[tuple[bytes, View]] = []
     for index, item in enumerate(items):
         times = train.views * item.weight
-        digest = hashlib.blake2b(f"{train.seed}/{epoch}/{index}/times".encode(), digest_size=8).digest()
+        name = _draw_name(index, item)
+        digest = hashlib.blake2b(f"{train.seed}/{epoch}/{name}/times".encode(), digest_size=8).digest()
         count = math.floor(times) + (_unit(digest) < times - math.floor(times))
         for view in range(count):
-            digest = hashlib.blake2b(f"{train.seed}/{epoch}/{index}/{view}".encode(), digest_size=32).digest()
+            digest = hashlib.blake2b(f"{train.seed}/{epoch}/{name}/{view}".encode(), digest_size=32).digest()
             flips = digest[24]
             drawn.append(
                 (
@@ -227,6 +249,11 @@ def epoch_views(items: Sequence[RunImage], train: TrainTable, epoch: int) -> lis
                 )
             )
     return [view for _, view in sorted(drawn, key=lambda pair: (pair[0], pair[1].item))]
+
+
+def _draw_name(index: int, item: RunImage) -> str:
+    """Name what is drawn for an item: versions of one image share place, crop and flips, for a step compares them."""
+    return str(index) if item.chain is None else f"{item.source} chain {item.chain[0]}"
 
 
 def step_views(views: Sequence[View], batch_size: int) -> list[Sequence[View]]:
