@@ -94,7 +94,7 @@ def test_overrides_are_typed(tmp_path, override, name, value):
         ("data.mos_range=[1]", "should have 2 entries"),
         ("split.test=0.9", "their sum must be below 1"),
         ("split.validation=0.0", "leaves no image to choose by"),
-        ("sizing.min_side=16", "must hold a crop"),
+        ("sizing.min_side=16", "must not be less than train.crop"),
         ("epochs=3", "write it as table.key=value"),
         ("train.epochs", "write it as table.key=value"),
     ],
