@@ -96,7 +96,12 @@ def test_the_papers_models_are_the_defaults(name, config, loss):
         model["mode"] = config.mode
     assert type(config).from_dict(model) == config
     ablations = {"information_branch", "weight_branch", "text_anchors", "use_pda", "use_pdr", "use_ana", "use_ppa"}
-    assert config.to_dict().keys() - model.keys() <= ablations | {"frozen_levels", "standardise_levels", "frozen_pooling", "relative"}
+    assert config.to_dict().keys() - model.keys() <= ablations | {
+        "frozen_levels",
+        "standardise_levels",
+        "frozen_pooling",
+        "relative",
+    }
 
 
 def test_the_papers_training_details():
