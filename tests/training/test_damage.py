@@ -128,15 +128,12 @@ class TestState:
             damaged = bytearray(content)
             damaged[position] ^= 1 << int(generator.integers(8))
             path.write_bytes(damaged)
-            try:
-                found = read()
-            except TrainingError as error:
-                assert re.search(r"is no readable state|is the state of another model", str(error))
-            else:
-                # Only the name of the checksum itself: the state is then read as one from before checksums, and is whole.
-                assert position < header
-                assert b"checksum" not in damaged[:header]
-                assert found == good
+            if position < header and b"checksum" not in damaged[:header]:
+                # A flip in the checksum's own name: the state is read as one from before checksums, and is whole.
+                assert read() == good
+                continue
+            with pytest.raises(TrainingError, match=r"is no readable state|is the state of another model"):
+                read()
 
     @pytest.mark.parametrize(
         "change",
