@@ -189,7 +189,7 @@ def bare_name_note(name: str) -> str | None:
     """Say which metric a name without its package was taken for; None where it is a name of ours, or has its package.
 
     Raises:
-        UnknownMetricError: There is no such metric or checkpoint.
+        UnknownMetricError: If there is no such metric or checkpoint.
     """
     spec = find_metric(name)[0]
     if "/" not in spec.name or "/" in parse_name(name).metric:

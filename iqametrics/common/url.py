@@ -36,7 +36,7 @@ def fetch_picture(url: str, *, most_bytes: int | None = None, seconds: float | N
         seconds: How long it may take in all; None for `SECONDS`.
 
     Raises:
-        ImageReadError: It cannot be fetched, is too large or takes too long.
+        ImageReadError: If it cannot be fetched, is too large or takes too long.
     """
     most_bytes, seconds = MOST_BYTES if most_bytes is None else most_bytes, SECONDS if seconds is None else seconds
     watch = _Watch(seconds)

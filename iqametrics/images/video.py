@@ -39,9 +39,9 @@ def video_frames(path: str | Path, every: float = 1.0) -> Iterator[tuple[float, 
         than 8 bits. It is turned as the file says.
 
     Raises:
-        MissingExtraError: PyAV is not installed.
-        InputError: `every` is negative or not finite.
-        ImageReadError: The file has no picture, is damaged or of high dynamic range.
+        MissingExtraError: If PyAV is not installed.
+        InputError: If `every` is negative or not finite.
+        ImageReadError: If the file has no picture, is damaged or of high dynamic range.
     """
     if not (math.isfinite(every) and every >= 0):
         raise InputError(f"every = {every:g} s: give a number of seconds from 0 up")

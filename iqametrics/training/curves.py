@@ -30,7 +30,7 @@ class Events:
         """Write the figures of one epoch, a row of the history.
 
         Raises:
-            TrainingError: They cannot be written.
+            TrainingError: If they cannot be written.
         """
         try:
             if self._writer is None and self._known:
@@ -62,7 +62,7 @@ def write_curves(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         rows: Its history.
 
     Raises:
-        TrainingError: The picture cannot be written.
+        TrainingError: If the picture cannot be written.
     """
     try:
         from matplotlib.figure import Figure

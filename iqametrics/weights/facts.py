@@ -61,7 +61,7 @@ def find_facts(sha256: str, folder: Path) -> CheckpointFacts | None:
         folder: Of the manifest.
 
     Raises:
-        WeightsError: The file of facts is damaged.
+        WeightsError: If the file of facts is damaged.
     """
     return _read(folder).get(sha256)
 
