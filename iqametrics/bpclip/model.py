@@ -18,6 +18,7 @@ from iqametrics.bpclip.pooling import GatedLocalPooling, PositionEncoding
 from iqametrics.errors import InputError
 from iqametrics.nn.backbones import LevelStandardiser, build_backbone
 from iqametrics.nn.levels import LEVELS
+from iqametrics.nn.precision import without_autocast, working_dtype
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,16 @@ class TextSimilarity(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features x_i, (N, n - 1, C_t), to similarities s_i, (N, n - 1, K)."""
-        similarities = F.normalize(features, dim=-1) @ F.normalize(self.anchors, dim=-1).T
-        if self.log_tau is None:
-            return similarities
-        similarities = self.log_tau.exp() * similarities
-        return similarities.softmax(dim=-1) if self.kind == "softmax" else similarities
+        working = working_dtype(features, self.anchors)
+        # Half precision would be wrong by a quarter in 100 times a cosine.
+        with without_autocast(features):
+            anchors = F.normalize(self.anchors.to(working), dim=-1)
+            similarities = F.normalize(features.to(working), dim=-1) @ anchors.T
+            if self.log_tau is not None:
+                similarities = self.log_tau.exp() * similarities
+            if self.kind == "softmax":
+                similarities = similarities.softmax(dim=-1)
+        return similarities.to(torch.promote_types(features.dtype, self.anchors.dtype))
 
 
 class ScoreMlp(nn.Module):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from iqametrics.nn.precision import without_autocast
 from iqametrics.pfd_iqa.config import PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
 from iqametrics.pfd_iqa.fusion import channel_layer_norm
@@ -65,11 +66,13 @@ class PfdTeacher(WindowEncoder):
         joint = logits.softmax(dim=1).unflatten(1, (len(DISTORTIONS), len(QUALITIES)))
         quality_probs = joint.sum(dim=1)
         levels = torch.arange(1, len(QUALITIES) + 1).to(quality_probs)
+        with without_autocast(quality_probs):
+            quality = quality_probs @ levels
         return TeacherOutput(
             joint_logits=logits,
             distortion_probs=joint.sum(dim=2),
             quality_probs=quality_probs,
-            quality=quality_probs @ levels,
+            quality=quality,
             features=channel_layer_norm(features),
         )
 

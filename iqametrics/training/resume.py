@@ -6,6 +6,7 @@ no part of it either: they come from the recipe's starting files, whose digests 
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -59,6 +60,10 @@ class Progress:
     best_srcc: float = -2.0
     history: list[dict[str, float]] = field(default_factory=list)
     scaler: dict[str, float] = field(default_factory=dict)
+
+    def mean(self, name: str) -> float:
+        """Return the mean of the loss or a part over the running epoch's images; NaN if every step was skipped."""
+        return self.sums[name] / self.images if self.images else math.nan
 
     def next_epoch(self) -> None:
         """Close the running epoch."""
