@@ -35,6 +35,9 @@ class Batch:
         seeds: (N,) int64 on the CPU, for what is drawn at random for each image; None where nobody cares.
         counts: how many images each process holds of this batch, in the order of their ranks, where a batch is spread
             over processes; empty where it is not.
+        scenes: (N, 9), 1 for each of LIQE's nine scenes that an image shows, else 0; a row of zeros where they are
+            unknown, None where nobody asks.
+        views: how many crops of one image stand one after the other, everywhere in the batch.
     """
 
     dist: list[Tensor]
@@ -45,6 +48,8 @@ class Batch:
     keys: tuple[str, ...] = ()
     seeds: Tensor | None = None
     counts: tuple[int, ...] = ()
+    scenes: Tensor | None = None
+    views: int = 1
 
     def __len__(self) -> int:
         return len(self.mos)
@@ -60,6 +65,7 @@ class Batch:
             source=self.source[rows],
             keys=self.keys[rows],
             seeds=None if self.seeds is None else self.seeds[rows],
+            scenes=None if self.scenes is None else self.scenes[rows],
         )
 
     def generators(self) -> list[torch.Generator]:
@@ -107,6 +113,7 @@ class Batch:
             mos=self.mos.to(device),
             distortion=self.distortion.to(device),
             source=self.source.to(device),
+            scenes=None if self.scenes is None else self.scenes.to(device),
         )
 
 

@@ -178,5 +178,6 @@ def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | No
         mos=torch.tensor([item.sample.mos for item in items], dtype=torch.float32),
         distortion=torch.tensor([item.distortion_class for item in items], dtype=torch.int64),
         source=torch.tensor([item.source for item in items], dtype=torch.int64),
+        scenes=torch.tensor([item.scenes for item in items], dtype=torch.float32),
         keys=tuple(item.sample.image.name for item in items),
     )

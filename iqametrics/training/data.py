@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iqametrics.datasets.distortions import DISTORTIONS, EXTRA_DISTORTIONS
+from iqametrics.datasets.image_labels import CLASS_OF_NAME, SCENES
 from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.datasets.protocol import Parts, Shares, group_keys, official_parts, random_parts
 from iqametrics.datasets.sample import LIQE_CLASSES, Sample
@@ -43,8 +44,14 @@ class RunImage:
         """Index into `LIQE_CLASSES`, -1 where unknown."""
         name = self.sample.liqe_class or self.sample.distortion
         if name not in LIQE_CLASSES:
-            name = _CLASS_OF_NAME.get(name or "") or _CLASS_OF_KIND.get(self.sample.kind or 0)
+            kind = self.sample.kind or 0
+            name = _CLASS_OF_NAME.get(name or "") or _CLASS_OF_KIND.get(kind) or CLASS_OF_NAME.get(name or "")
         return LIQE_CLASSES.index(name) if name in LIQE_CLASSES else -1
+
+    @property
+    def scenes(self) -> list[float]:
+        """1 for each of `SCENES` that the image shows, else 0; all 0 where its scenes are unknown."""
+        return [float(scene in self.sample.scenes) for scene in SCENES]
 
 
 @dataclass(frozen=True)

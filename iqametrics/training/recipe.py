@@ -42,17 +42,26 @@ class ImagesTable:
         dataset: name of a dataset, see `iqametrics datasets list`.
         root: folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
         mos_range: (worst, best) of the scores, mapped onto (0, 1); none takes them as they are.
+        labels_file: file with distortion and scenes of the images, see `iqametrics.datasets.image_labels`; empty for
+            what the dataset has.
     """
 
     csv: str = ""
     dataset: str = ""
     root: str = ""
     mos_range: tuple[float, float] | None = None
+    labels_file: str = ""
 
     @property
     def images(self) -> LabelledImages:
         """The images that the table names."""
-        return LabelledImages(csv=self.csv, dataset=self.dataset, root=self.root, mos_range=self.mos_range)
+        return LabelledImages(
+            csv=self.csv,
+            dataset=self.dataset,
+            root=self.root,
+            mos_range=self.mos_range,
+            labels_file=self.labels_file,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

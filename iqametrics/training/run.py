@@ -106,7 +106,7 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     objective.to(memory_format=torch.channels_last)
     if objective.needs_reference:
         check_references(recipe, data)
-    now = this_session([*_csv_files(recipe), *init.values()], data.digests, processes=ranks.count)
+    now = this_session([*_data_files(recipe), *init.values()], data.digests, processes=ranks.count)
     sessions = _sessions(folder, now, resume=resume)
     if resume and is_finished(folder, recipe):
         return folder
@@ -311,5 +311,5 @@ def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[
     return kept, {"name": entry.name, "sha256": entry.sha256}
 
 
-def _csv_files(recipe: Recipe) -> list[str]:
-    return [images.csv for images in recipe.images if images.csv]
+def _data_files(recipe: Recipe) -> list[str]:
+    return [file for images in recipe.images for file in (images.csv, images.labels_file) if file]
