@@ -130,5 +130,5 @@ def install(folder, monkeypatch):
         )
     (folder / "manifest.json").write_text(json.dumps({"format": 1, "checkpoints": checkpoints, "bases": []}))
     monkeypatch.setattr(registry, "WEIGHTS_FOLDER", folder)
-    monkeypatch.setattr(methods, "_registered", [METHOD])
+    monkeypatch.setattr(methods, "_registered", [*methods._registered, METHOD])
     return folder
