@@ -189,6 +189,9 @@ class Objective(nn.Module):
         """Give the maps (N, C_i, H_i, W_i) whose channel means and deviations `initialise` wants."""
         return [level for level in trunk if level.numel()]
 
+    def begin_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Prepare for an epoch; `history` has a row of figures of each epoch before, "train_NAME" for a part's mean."""
+
     def initialise(self, statistics: Statistics) -> None:
         """Set what depends on the training data; called once, before the first step of a fresh run."""
 

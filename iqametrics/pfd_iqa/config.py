@@ -11,10 +11,13 @@ from iqametrics.nn.levels import CELL, LEVELS
 CropSpace = Literal["image", "feature"]
 Norm = Literal["batch", "group"]
 Alignment = Literal["equation", "variance_preserving"]
+CropAverage = Literal["probabilities", "logits"]
+TextTower = Literal["frozen", "trained"]
 
 ENCODER_WIDTHS: Mapping[str, int | None] = {
     "deit3_small_patch16_224": 384,
     "clip_vit_b16": 512,
+    "clip_vit_b32": 512,
     "efficientnet_lite0": None,
 }
 """The encoders and the width of their map; None where a projection gives any width, as for "timm/NAME"."""
@@ -23,6 +26,8 @@ _CHOICES = {
     "crop_space": get_args(CropSpace),
     "norm": get_args(Norm),
     "alignment": get_args(Alignment),
+    "crop_average": get_args(CropAverage),
+    "text_tower": get_args(TextTower),
 }
 _Config = TypeVar("_Config", bound="EncoderConfig")
 
@@ -197,13 +202,22 @@ class PfdIqaConfig(EncoderConfig):
 class PfdTeacherConfig(EncoderConfig):
     """Everything but the weights that determines the function `PfdTeacher` computes.
 
-    The defaults are the paper's: CLIP ViT-B/16 with CLIP's pixel statistics, and fifteen windows in testing.
+    The encoder is the paper's, CLIP ViT-B/16 with CLIP's pixel statistics.
+
+    Attributes:
+        scenes: Whether the prompts name one of LIQE's nine scenes too: 495 prompts in place of 55.
+        crop_average: What is averaged over the crops of an image: their probabilities, or their logits before the
+            softmax, as in LIQE. In training it matters where `train.views_together` keeps an image's crops together.
+        text_tower: Whether CLIP's text tower is trained too, as in LIQE, or the prompts stay what it made of them.
     """
 
     encoder: str = "clip_vit_b16"
     pixel_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     pixel_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     n_crops: int = 15
+    scenes: bool = False
+    crop_average: CropAverage = "probabilities"
+    text_tower: TextTower = "frozen"
 
 
 _MINIMUM = {

@@ -1,4 +1,4 @@
-"""What PFD-IQA's student and teacher minimise."""
+"""What PFD-IQA's student minimises, and what its objective shares with the teacher's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +15,9 @@ from iqametrics.nn.text_features import read_text_features
 from iqametrics.objective import Batch, Objective, Statistics, check_init, draw_each, read_loss, require_backbone
 from iqametrics.pfd_iqa.config import EncoderConfig, PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
-from iqametrics.pfd_iqa.losses import distortion_fidelity, pairwise_fidelity
 from iqametrics.pfd_iqa.model import PfdIqa, PfdOutput
 from iqametrics.pfd_iqa.priors import channel_mask, prior_divergence
-from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES, distortion_prompts, joint_prompts, quality_prompts
+from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES, distortion_prompts, quality_prompts
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.weights.checkpoint import build_and_fill, load_checkpoint
 
@@ -36,19 +35,6 @@ class PfdLossConfig:
     kl_weight: float = 0.5
     ldm_weight: float = 1.0
     fea_weight: float = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherLossConfig:
-    """Weights of the parts of the teacher's loss.
-
-    Attributes:
-        quality_weight: Weight of the pairwise fidelity loss on quality.
-        distortion_weight: Weight of the fidelity loss on the type of distortion.
-    """
-
-    quality_weight: float = 1.0
-    distortion_weight: float = 1.0
 
 
 class Draws(NamedTuple):
@@ -134,13 +120,13 @@ class PfdIqaObjective(WindowObjective):
             WeightsError: If a file cannot be read or does not fit.
         """
         check_init(init, ("backbone", "anchors", "teacher"))
-        values, loss = _split_loss(model, PfdLossConfig)
+        values, loss = split_loss(model, PfdLossConfig)
         student = PfdIqa(PfdIqaConfig.from_dict(values))
         require_backbone(init, student.config.frozen_levels)
         if "backbone" in init:
             student.load_encoder(init["backbone"])
         if student.config.use_pda:
-            _require_prompts(init, "give the file that weights/make_anchors.py writes, or model.use_pda = false")
+            require_prompts(init, "give the file that weights/make_anchors.py writes, or model.use_pda = false")
             width = student.config.text_width
             shapes = {"distortion_prompts": (len(DISTORTIONS), width), "quality_prompts": (len(QUALITIES), width)}
             prompts = {"distortion_prompts": distortion_prompts(), "quality_prompts": quality_prompts()}
@@ -206,66 +192,6 @@ class PfdIqaObjective(WindowObjective):
         return self.model.score_samples(batch.dist).mean(dim=1)
 
 
-class PfdTeacherObjective(WindowObjective):
-    """The teacher's loss, LIQE's: fidelity of the order of pairs, and of the type of distortion.
-
-    Args:
-        model: The teacher.
-        loss: Weights of the parts.
-    """
-
-    model: PfdTeacher
-
-    def __init__(self, model: PfdTeacher, loss: TeacherLossConfig | None = None) -> None:
-        super().__init__(model)
-        self.weights = loss or TeacherLossConfig()
-
-    @classmethod
-    def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "PfdTeacherObjective":
-        """Build from a recipe.
-
-        Args:
-            metric_name: "pfd-teacher".
-            model: Fields of `PfdTeacherConfig`, and optionally a table `loss` with fields of `TeacherLossConfig`.
-            init: `anchors`, a safetensors file with a tensor "joint_prompts" (55, C_t), or open_clip's file of a CLIP
-                model, and `backbone`, a safetensors file of the encoder, needed where levels are frozen. For CLIP
-                ViT-B/16 both are the same file.
-
-        Raises:
-            RecipeError: If a key or a value is not known or impossible, or a starting file is needed and not given.
-            WeightsError: If a file cannot be read or does not fit.
-        """
-        check_init(init, ("backbone", "anchors"))
-        values, loss = _split_loss(model, TeacherLossConfig)
-        teacher = PfdTeacher(PfdTeacherConfig.from_dict(values))
-        require_backbone(init, teacher.config.frozen_levels)
-        _require_prompts(init, "give the file that weights/make_anchors.py writes")
-        if "backbone" in init:
-            teacher.load_encoder(init["backbone"])
-        shape = (len(DISTORTIONS) * len(QUALITIES), teacher.config.text_width)
-        found = read_text_features(init["anchors"], {"joint_prompts": shape}, {"joint_prompts": joint_prompts()})
-        teacher.set_prompts(found["joint_prompts"])
-        return cls(teacher, loss)
-
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a batch of windows, and its parts without their weights."""
-        output = self.model.head(batch.dist)
-        quality, mos, source = (batch.gather(values) for values in (output.quality, batch.mos, batch.source))
-        probabilities, distortion = batch.gather(output.distortion_probs), batch.gather(batch.distortion)
-        parts = {
-            "quality": batch.of_all(pairwise_fidelity(quality, mos, source)),
-            "distortion": batch.of_all(distortion_fidelity(probabilities, distortion)),
-        }
-        total = self.weights.quality_weight * parts["quality"]
-        return total + self.weights.distortion_weight * parts["distortion"], parts
-
-    @torch.no_grad()
-    def predict(self, batch: Batch) -> Tensor:
-        """Predict the quality of whole images, (N,), with levels 1..5 mapped to [0, 1]."""
-        self.model.eval()
-        return (self.model.quality(batch.dist) - 1.0) / (len(QUALITIES) - 1)
-
-
 def needed_levels(config: EncoderConfig) -> tuple[int, ...] | None:
     """Return the numbers of the frozen levels that the encoder uses: the last one, or the last two of five."""
     if not config.frozen_levels:
@@ -317,7 +243,7 @@ def _same_frozen_part(student: PfdIqa, teacher: PfdTeacher) -> bool:
     )
 
 
-def _split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[str, Any], Any]:
+def split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[str, Any], Any]:
     """Split a recipe's [model] into its other fields and its table `loss`.
 
     Raises:
@@ -328,6 +254,11 @@ def _split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[s
     return values, loss
 
 
-def _require_prompts(init: Mapping[str, str], remedy: str) -> None:
+def require_prompts(init: Mapping[str, str], remedy: str) -> None:
+    """Refuse to compare with prompts that nothing was loaded into.
+
+    Raises:
+        RecipeError: If the recipe's [init] names no anchors.
+    """
     if "anchors" not in init:
         raise RecipeError(f"init.anchors is missing: every prompt's embedding would be zero; {remedy}")

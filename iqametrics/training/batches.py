@@ -128,10 +128,12 @@ class Batches:
         source: of crops and whole images.
         workers: threads.
         with_reference: whether references are needed.
+        together: how many crops of an image follow one another in training.
     """
 
-    def __init__(self, source: CropSource, *, workers: int, with_reference: bool) -> None:
+    def __init__(self, source: CropSource, *, workers: int, with_reference: bool, together: int = 1) -> None:
         self.source, self.workers, self.with_reference = source, workers, with_reference
+        self.together = together
 
     def training(self, items: Sequence[RunImage], portions: Sequence[Portion]) -> Iterator[Batch]:
         """Give one batch a portion."""
@@ -142,7 +144,9 @@ class Batches:
             dist = self.source.crop(images, portion.views)
             ref = self.source.crop(references, portion.views) if self.with_reference else None
             seeds = torch.tensor([view.seed for view in portion.views], dtype=torch.int64)
-            return dataclasses.replace(_batch(chosen, dist, ref), seeds=seeds, counts=portion.counts)
+            return dataclasses.replace(
+                _batch(chosen, dist, ref), seeds=seeds, counts=portion.counts, views=self.together
+            )
 
         return in_order(make, portions, max(self.workers, 1))
 

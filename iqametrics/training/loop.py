@@ -25,7 +25,7 @@ from iqametrics.errors import TrainingError
 from iqametrics.evaluation import plcc, srcc
 from iqametrics.objective import Batch, Objective, Statistics
 from iqametrics.training.batches import Batches
-from iqametrics.training.data import RunData, RunImage, epoch_views, portions, step_views
+from iqametrics.training.data import RunData, RunImage, epoch_steps, portions
 from iqametrics.training.distributed import Ranks
 from iqametrics.training.precision import Precision
 from iqametrics.training.recipe import TrainTable
@@ -130,9 +130,16 @@ class Trainer:
 
     def _epoch(self, interrupt: threading.Event) -> None:
         progress, ranks = self.progress, self.ranks
+        self.objective.begin_epoch(progress.history)
         steps = [
-            portions(views, accumulate=self.train.accumulate, processes=ranks.count, rank=ranks.rank)
-            for views in step_views(epoch_views(self.data.train, self.train, progress.epoch), self.train.batch_size)
+            portions(
+                views,
+                accumulate=self.train.accumulate,
+                processes=ranks.count,
+                rank=ranks.rank,
+                together=self.train.crops_together,
+            )
+            for views in epoch_steps(self.data.train, self.train, progress.epoch)
         ]
         started = time.monotonic() - progress.seconds
         self.objective.train()

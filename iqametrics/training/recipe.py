@@ -112,7 +112,9 @@ class TrainTable:
 
     Attributes:
         epochs: passes over the training part.
-        batch_size: images a step; batches of an epoch differ by at most one image in size.
+        batch_size: crops a step, or with `views_together` images; batches of an epoch differ by at most one in size.
+        steps_per_epoch: steps of an epoch, from as many passes over the training part as they need, or a part of one;
+            0 for one pass.
         lr: peak learning rate of the head.
         backbone_lr: peak learning rate of the backbone's trainable stages; none takes `lr`.
         weight_decay: AdamW's, on matrices and kernels only.
@@ -126,6 +128,8 @@ class TrainTable:
         step_factor: factor of one drop.
         crop: side of the training crops in pixels; a multiple of 32 where features are cached.
         views: crops of each image an epoch.
+        views_together: whether the crops of an image stand in one step, one after the other, so that an objective
+            that can may judge the image by all of them.
         flips: any of "h", "v": flips with probability one half.
         grad_clip: largest gradient norm; 0 for no clipping.
         ema: decay of the moving average of the weights that is validated and shipped; 0 for none.
@@ -143,6 +147,7 @@ class TrainTable:
 
     epochs: int = 10
     batch_size: int = 32
+    steps_per_epoch: int = 0
     lr: float = 1e-3
     backbone_lr: float | None = None
     weight_decay: float = 1e-5
@@ -154,6 +159,7 @@ class TrainTable:
     step_factor: float = 0.1
     crop: int = 384
     views: int = 1
+    views_together: bool = False
     flips: tuple[Literal["h", "v"], ...] = ("h",)
     grad_clip: float = 0.0
     ema: float = 0.0
@@ -166,6 +172,11 @@ class TrainTable:
     accumulate: int = 1
     device: str = "auto"
     workers: int = 2
+
+    @property
+    def crops_together(self) -> int:
+        """How many crops stand one after the other in each step."""
+        return self.views if self.views_together else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,7 +333,7 @@ def _check(recipe: Recipe) -> None:
         "accumulate",
     ):
         _require(getattr(train, name) >= 1, f"train.{name}", getattr(train, name), "give a whole number from 1 up")
-    for name in ("weight_decay", "grad_clip", "save_every", "workers"):
+    for name in ("weight_decay", "grad_clip", "save_every", "workers", "steps_per_epoch"):
         _require(getattr(train, name) >= 0, f"train.{name}", getattr(train, name), "give 0 or more")
     for name in ("lr", "step_factor"):
         _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "give a number above 0")

@@ -121,6 +121,7 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
         trainer.begin(_statistics(trainer))
     trainer.run()
     epoch = trainer.use_selected()
+    objective.eval()  # an objective may keep what it trains beside the model, see the teacher's text tower
     held_out = {"validation": data.validation, "test": data.test}
     scores = {name: trainer.predict(items) for name, items in held_out.items() if items}
     if ranks.first:
@@ -212,7 +213,12 @@ def _batches(recipe: Recipe, objective: Objective, data: RunData, folder: Path) 
         source = CachedFeatures(cache, crop=recipe.train.crop, levels=objective.frozen_levels)
     else:
         source = ImageFiles(sizing, crop=recipe.train.crop)
-    return Batches(source, workers=recipe.train.workers, with_reference=objective.needs_reference)
+    return Batches(
+        source,
+        workers=recipe.train.workers,
+        with_reference=objective.needs_reference,
+        together=recipe.train.crops_together,
+    )
 
 
 def _needed_files(data: RunData, objective: Objective) -> list[Path]:

@@ -14,14 +14,9 @@ from iqametrics.errors import RecipeError, WeightsError
 from iqametrics.objective import Batch, Statistics
 from iqametrics.pfd_iqa.config import PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.model import PfdIqa
-from iqametrics.pfd_iqa.objective import (
-    PfdIqaObjective,
-    PfdLossConfig,
-    PfdTeacherObjective,
-    TeacherLossConfig,
-    load_teacher,
-)
+from iqametrics.pfd_iqa.objective import PfdIqaObjective, PfdLossConfig, load_teacher
 from iqametrics.pfd_iqa.teacher import PfdTeacher
+from iqametrics.pfd_iqa.teacher_objective import PfdTeacherObjective, TeacherLossConfig
 from iqametrics.weights.checkpoint import save_checkpoint
 
 SHARED: dict[str, Any] = {

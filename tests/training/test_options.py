@@ -19,7 +19,7 @@ from training_fake import assert_same_weights, history, weights, write_recipe
 from iqametrics.datasets import catalogue
 from iqametrics.datasets.csv_dataset import read_csv_dataset
 from iqametrics.errors import DataError, RecipeError, TrainingError
-from iqametrics.pfd_iqa.objective import PfdTeacherObjective
+from iqametrics.pfd_iqa.teacher_objective import PfdTeacherObjective
 from iqametrics.training import data, precision, run
 from iqametrics.training.recipe import parse_recipe
 from iqametrics.training.resume import Average

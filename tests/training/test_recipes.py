@@ -15,7 +15,8 @@ from iqametrics.datasets.catalogue import dataset_spec, list_datasets
 from iqametrics.errors import RecipeError
 from iqametrics.methods import paper_tables
 from iqametrics.pfd_iqa.config import PfdIqaConfig, PfdTeacherConfig
-from iqametrics.pfd_iqa.objective import PfdLossConfig, TeacherLossConfig
+from iqametrics.pfd_iqa.objective import PfdLossConfig
+from iqametrics.pfd_iqa.teacher_objective import TeacherLossConfig
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.recipes import find_recipe, list_recipes, merge, read_tables, recipe_header
 from iqametrics.training.starting import starting_path, teacher_recipe
