@@ -275,13 +275,13 @@ def parameter_groups(
 
 
 def read_loss(cls: type[_Loss], values: Any) -> _Loss:
-    """Read the weights of a loss's parts, a dataclass of floats, from the table `model.loss` of a recipe.
+    """Read the weights of a loss's parts and its choices, a dataclass, from the table `model.loss` of a recipe.
 
     Raises:
         RecipeError: A key is unknown, or a weight is no number or negative.
     """
     loss = read_fields(cls, values, "model.loss", error=RecipeError)
     for name in values:
-        if getattr(loss, name) < 0:
+        if isinstance(value := getattr(loss, name), int | float) and value < 0:
             raise RecipeError(f"model.loss.{name} = {values[name]} is no weight; give a number from 0 up")
     return loss

@@ -11,6 +11,9 @@ from iqametrics.nn.levels import CELL, LEVELS
 CropSpace = Literal["image", "feature"]
 Norm = Literal["batch", "group"]
 Alignment = Literal["equation", "variance_preserving"]
+TimeGrid = Literal["start", "half"]
+GammaHead = Literal["sigmoid", "softmax"]
+TimeEmbedding = Literal["sinusoid", "table"]
 CropAverage = Literal["probabilities", "logits"]
 TextTower = Literal["frozen", "trained"]
 
@@ -22,10 +25,17 @@ ENCODER_WIDTHS: Mapping[str, int | None] = {
 }
 """The encoders and the width of their map; None where a projection gives any width, as for "timm/NAME"."""
 
+TIME_TABLE = 1280
+"""Entries of a learned table of time steps, as many as DiffKD's has."""
+
 _CHOICES = {
     "crop_space": get_args(CropSpace),
     "norm": get_args(Norm),
     "alignment": get_args(Alignment),
+    "time_grid": get_args(TimeGrid),
+    "gamma_head": get_args(GammaHead),
+    "time_embedding": get_args(TimeEmbedding),
+    "denoiser_norm": get_args(Norm),
     "crop_average": get_args(CropAverage),
     "text_tower": get_args(TextTower),
 }
@@ -134,7 +144,16 @@ class PfdIqaConfig(EncoderConfig):
         norm: BatchNorm (paper) or GroupNorm between the convolutions of a reconstructor, eq. 2.
         alignment: How eq. 10 mixes: gamma and 1 - gamma ("equation"), or gamma and sqrt(1 - gamma^2).
         timesteps: Length T of the noise schedule.
-        start_step: Time step t0 at which denoising starts.
+        start_step: Time step t0 at which denoising starts, where `time_grid` is "start".
+        time_grid: Time steps of DDIM: from `start_step` down, evenly spaced, never 0 ("start"), or the lower half of a
+            grid of 2 S steps, 0 included ("half", as in DiffKD).
+        gamma_head: How gamma of eq. 10 is predicted: one output and a sigmoid, or two and a softmax (DiffKD).
+        gamma_reduction: Divisor of the width inside gamma's bottleneck; DiffKD's is 8.
+        time_embedding: How the time step enters the denoiser: sinusoids through an MLP, or a learned table of
+            `TIME_TABLE` entries (DiffKD).
+        denoiser_norm: Norm of the bottlenecks of denoiser and gamma: GroupNorm before each convolution, or BatchNorm
+            after each, also after the denoiser's last ("batch", DiffKD).
+        feature_projection: Whether F_0 passes a 1x1 convolution and a BatchNorm before the feature loss (DiffKD).
         sampling_steps: Number S of DDIM steps.
         beta_start: First variance of the linear schedule.
         beta_end: Last variance of the linear schedule.
@@ -156,6 +175,12 @@ class PfdIqaConfig(EncoderConfig):
     alignment: Alignment = "equation"
     timesteps: int = 1000
     start_step: int = 500
+    time_grid: TimeGrid = "start"
+    gamma_head: GammaHead = "sigmoid"
+    gamma_reduction: int = 4
+    time_embedding: TimeEmbedding = "sinusoid"
+    denoiser_norm: Norm = "group"
+    feature_projection: bool = False
     sampling_steps: int = 5
     beta_start: float = 1e-4
     beta_end: float = 0.02
@@ -181,11 +206,7 @@ class PfdIqaConfig(EncoderConfig):
                 raise RecipeError(
                     f"{width} = {getattr(self, width)} is not divisible by {heads} = {getattr(self, heads)}; change one"
                 )
-        if not self.sampling_steps <= self.start_step < self.timesteps:
-            raise RecipeError(
-                f"start_step = {self.start_step} must lie from sampling_steps = {self.sampling_steps} up to, "
-                f"but not including, timesteps = {self.timesteps}"
-            )
+        self._check_times()
         denoisings = self.n_crops * self.n_samples * self.sampling_steps
         if denoisings > _MAXIMUM_DENOISINGS:
             raise RecipeError(
@@ -195,6 +216,22 @@ class PfdIqaConfig(EncoderConfig):
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise RecipeError(
                 f"beta_start = {self.beta_start}, beta_end = {self.beta_end}: give 0 < beta_start <= beta_end < 1"
+            )
+
+    def _check_times(self) -> None:
+        if not self.sampling_steps <= self.start_step < self.timesteps:
+            raise RecipeError(
+                f"start_step = {self.start_step} must lie from sampling_steps = {self.sampling_steps} up to, "
+                f"but not including, timesteps = {self.timesteps}"
+            )
+        if self.time_grid == "half" and 2 * self.sampling_steps > self.timesteps:
+            raise RecipeError(
+                f"time_grid = 'half' has no {self.sampling_steps} steps in half of timesteps = {self.timesteps}; "
+                "lower sampling_steps"
+            )
+        if self.time_embedding == "table" and self.timesteps > TIME_TABLE:
+            raise RecipeError(
+                f"time_embedding = 'table' has {TIME_TABLE} entries, not {self.timesteps}; lower timesteps"
             )
 
 
@@ -222,7 +259,7 @@ class PfdTeacherConfig(EncoderConfig):
 
 _MINIMUM = {
     **dict.fromkeys(("text_width", "grid", "crop_size", "n_crops", "encoder_width", "n_samples"), 1),
-    **dict.fromkeys(("timesteps", "sampling_steps", "denoiser_heads", "decoder_heads", "panel"), 1),
+    **dict.fromkeys(("timesteps", "sampling_steps", "denoiser_heads", "decoder_heads", "panel", "gamma_reduction"), 1),
     "frozen_levels": 0,
     "seed": 0,
 }

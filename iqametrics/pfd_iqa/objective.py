@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +30,16 @@ class PfdLossConfig:
         kl_weight: Weight lambda_1 of L_KL.
         ldm_weight: Weight lambda_2 of L_ldm.
         fea_weight: Weight lambda_3 of L_fea.
+        regression: Loss on the score: L1, as in eq. 13, or SmoothL1, quadratic below 1 (DEIQT).
+        label_scale: Factor of both score and opinion score in that loss; DEIQT's labels range to about 100, against
+            which the other weights of eq. 13 are a hundred times smaller.
     """
 
     kl_weight: float = 0.5
     ldm_weight: float = 1.0
     fea_weight: float = 0.01
+    regression: Literal["l1", "smooth_l1"] = "l1"
+    label_scale: float = 1.0
 
 
 class Draws(NamedTuple):
@@ -144,7 +149,9 @@ class PfdIqaObjective(WindowObjective):
         draws = self._draw(batch)
         mask = draws.mask if self.training else None
         output = self.model.head(batch.dist, noise=draws.noise, mask=mask)
-        parts = {"l1": F.l1_loss(output.score.to(batch.mos.dtype), batch.mos)}
+        distance = F.l1_loss if self.weights.regression == "l1" else F.smooth_l1_loss
+        scale = self.weights.label_scale
+        parts = {"l1": distance(scale * output.score.to(batch.mos.dtype), scale * batch.mos)}
         total = parts["l1"]
         for name, value in self._teacher_parts(batch, output, draws).items():
             parts[name] = value
@@ -182,7 +189,7 @@ class PfdIqaObjective(WindowObjective):
             parts["ldm"] = self.model.refinement.trajectory_loss(
                 target.features, condition, times=draws.times, noise=draws.trajectory
             )
-            parts["fea"] = F.mse_loss(output.refined.to(target.features.dtype), target.features)
+            parts["fea"] = self.model.refinement.feature_loss(output.refined, target.features)
         return parts
 
     @torch.no_grad()

@@ -123,6 +123,8 @@ class TrainTable:
             nearly 0), "cosine-annealing" (the closed form of PyTorch's CosineAnnealingLR, an epoch at a time, which
             climbs again after `t_max`), "step" (times `step_factor` every `step_epochs`) or "constant".
         warmup: share of the steps spent climbing ("cosine", "one-cycle").
+        warmup_epochs: epochs of "step" that climb linearly, an epoch at a time, before its drops.
+        warmup_start: factor of the learning rate in the first of them.
         t_max: half period of "cosine-annealing" in epochs.
         step_epochs: epochs between drops of "step".
         step_factor: factor of one drop.
@@ -154,6 +156,8 @@ class TrainTable:
     optimizer: Literal["adamw"] = "adamw"
     schedule: Literal["cosine", "one-cycle", "cosine-annealing", "step", "constant"] = "cosine"
     warmup: float = 0.05
+    warmup_epochs: int = 0
+    warmup_start: float = 1e-3
     t_max: int = 50
     step_epochs: int = 3
     step_factor: float = 0.1
@@ -333,11 +337,11 @@ def _check(recipe: Recipe) -> None:
         "accumulate",
     ):
         _require(getattr(train, name) >= 1, f"train.{name}", getattr(train, name), "give a whole number from 1 up")
-    for name in ("weight_decay", "grad_clip", "save_every", "workers", "steps_per_epoch"):
+    for name in ("weight_decay", "grad_clip", "save_every", "workers", "steps_per_epoch", "warmup_epochs"):
         _require(getattr(train, name) >= 0, f"train.{name}", getattr(train, name), "give 0 or more")
     for name in ("lr", "step_factor"):
         _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "give a number above 0")
-    for name in ("ema", "warmup"):
+    for name in ("ema", "warmup", "warmup_start"):
         _require(0 <= getattr(train, name) < 1, f"train.{name}", getattr(train, name), "give 0 up to, but not, 1")
     for name in ("validation", "test"):
         _require(0 <= getattr(split, name) < 1, f"split.{name}", getattr(split, name), "give 0 up to, but not, 1")
