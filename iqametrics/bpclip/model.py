@@ -42,7 +42,8 @@ class BpclipEncoding:
 class TextSimilarity(nn.Module):
     """Similarity of image features to the text anchors, eq. 8 and Figure 1.
 
-    "softmax": softmax over the anchors of tau * cos(x_i, y_k), the default; "scaled_cosine": tau * cos(x_i, y_k);
+    "softmax": softmax over the anchors of tau * cos(x_i, y_k), the default; "pairs": softmax over the two anchors of
+    each antonym pair, which stand side by side; "scaled_cosine": tau * cos(x_i, y_k);
     "cosine": cos(x_i, y_k), eq. 8 alone. tau is learnable and stored as its logarithm.
 
     Args:
@@ -70,6 +71,8 @@ class TextSimilarity(nn.Module):
                 similarities = self.log_tau.exp() * similarities
             if self.kind == "softmax":
                 similarities = similarities.softmax(dim=-1)
+            if self.kind == "pairs":
+                similarities = similarities.unflatten(-1, (-1, 2)).softmax(dim=-1).flatten(-2)
         return similarities.to(torch.promote_types(features.dtype, self.anchors.dtype))
 
 
