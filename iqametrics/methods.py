@@ -29,20 +29,20 @@ def methods() -> list[Method]:
 
 
 def register_method(method: Method) -> None:
-    """Add a method for as long as the process lives.
+    """Add a method until the process ends.
 
     Raises:
-        ValueError: If a name is taken or impossible, or the folder of recipes does not hold what it should.
+        ValueError: If a name is taken or impossible, or the folder of recipes holds something else.
     """
     _check(method, methods())
     _registered.append(method)
 
 
 def unregister_metric(name: str) -> None:
-    """Take back the registered method that a metric is of.
+    """Remove the registered method that a metric belongs to.
 
     Raises:
-        UnknownMetricError: If none of the registered methods has it.
+        UnknownMetricError: If no registered method has it.
     """
     for method in _registered:
         if name in _metric_names(method):
@@ -52,28 +52,28 @@ def unregister_metric(name: str) -> None:
 
 
 def metric_specs() -> dict[str, MetricSpec]:
-    """Give the constants of all metrics by name."""
+    """Return the constants of all metrics by name."""
     return {spec.name: spec for method in methods() for spec in method.metrics}
 
 
 def objectives() -> dict[str, str]:
-    """Give what can be trained: "module:Class" of each objective, by the name that a recipe's `metric.name` gives."""
+    """Return "module:Class" of every objective by its name, which is a recipe's `metric.name`."""
     return {name: path for method in methods() for name, path in method.objectives.items()}
 
 
 def recipe_files() -> dict[str, Path]:
-    """Give the recipes of all methods by name ("lite/bpclip-nr"), sorted."""
+    """Return the recipes of all methods by name ("lite/bpclip-nr"), sorted."""
     found = {name: path for method in methods() for name, path in _recipes(method)}
     return dict(sorted(found.items()))
 
 
 def paper_tables() -> dict[str, PaperTable]:
-    """Give the papers' tables by id, in the order in which the methods declare them."""
+    """Return the papers' tables by id, in the order in which the methods declare them."""
     return {table.id: table for method in methods() for table in method.tables}
 
 
 def table_rows(table: str) -> dict[str, TableRow]:
-    """Give the rows of a table that methods fill, by the name that the paper prints."""
+    """Return the rows of a table that methods fill, by the name that the paper prints."""
     return {row.row: row for method in methods() for row in method.rows if row.table == table}
 
 
@@ -106,7 +106,7 @@ def _declared(packages: tuple[str, ...]) -> tuple[Method, ...]:
 
 @lru_cache(maxsize=4)
 def _installed(packages: tuple[str, ...]) -> tuple[Method, ...]:
-    """Give the methods of other distributions; one that claims a name which is taken is left out whole."""
+    """Return the methods of other distributions; one with a name that is taken is left out as a whole."""
     found: list[Method] = []
     for origin, method in load_plugins(GROUP, Method, ATTRIBUTE):
         try:
@@ -122,10 +122,10 @@ def _check(method: Method, others: Iterable[Method]) -> None:
     """Refuse a method whose names are taken or impossible.
 
     Raises:
-        ValueError: If one is.
+        ValueError: If a name is taken or impossible.
     """
     for name in _metric_names(method):
-        # A dot begins the tag, and a name is part of file names.
+        # A dot begins a tag, and names become parts of file names.
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
             raise ValueError(f"{name!r} is no name for a metric; use lower-case words and digits joined by hyphens")
     taken = {claim for other in others for claim in _claims(other)}

@@ -1,111 +1,17 @@
 """The contract of every metric: images in, one score an image out, and what is constant about it."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iqametrics.errors import InputError, WeightsError
-from iqametrics.images import ImageSource, check_pair, to_image_list
+from iqametrics.errors import InputError
+from iqametrics.images import ImageSource, Sizing, check_pair, to_image_list
 from iqametrics.spec import MetricSpec, Mode
-
-MAX_ENLARGED_SIDE = 1024
-"""Greatest `min_side` and `short_side`: a checkpoint could otherwise ask for gigabytes to look at a thumbnail."""
-
-_MAX_ENLARGED_PIXELS = 2**24
-
-
-@dataclass(frozen=True)
-class Sizing:
-    """The size at which a checkpoint looks at images; part of the checkpoint.
-
-    Attributes:
-        min_side: An image whose shorter side has fewer pixels is scaled up to it.
-        max_side: An image whose longer side has more pixels is scaled down to it; None for no limit. An image so
-            narrow that both cannot hold keeps `max_side`, and its shorter side is stretched to `min_side`.
-        short_side: Every image is scaled, up or down, so that its shorter side has this many pixels; None for the
-            image's own size. `max_side` still holds.
-    """
-
-    min_side: int
-    max_side: int | None = None
-    short_side: int | None = None
-
-    def __post_init__(self) -> None:
-        sides = [self.min_side, *(side for side in (self.short_side, self.max_side) if side is not None)]
-        if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
-            raise ValueError(f"sides {sides} are not all whole numbers from 1 up")
-        if max(self.min_side, self.short_side or 1) > MAX_ENLARGED_SIDE:
-            raise ValueError(
-                f"min_side and short_side are {MAX_ENLARGED_SIDE} at most, since small images grow to them"
-            )
-        if sides != sorted(sides):
-            raise ValueError(
-                f"sizing needs min_side <= short_side <= max_side, not {self.min_side}, {self.short_side} and "
-                f"{self.max_side}"
-            )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Sizing":
-        """Read what `to_dict` wrote.
-
-        Raises:
-            WeightsError: Unknown or missing keys, or sides that make no sense.
-        """
-        try:
-            return cls(**values)
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"sizing {dict(values)!r} of the checkpoint is wrong ({error}); get it anew") from error
-
-    def to_dict(self) -> dict[str, int | None]:
-        """Return the fields by name, ready for JSON; `short_side` only where there is one, as in older records."""
-        values = asdict(self)
-        if self.short_side is None:
-            del values["short_side"]
-        return values
-
-    def fit(self, height: int, width: int) -> tuple[int, int]:
-        """Give the height and width at which an image of this height and width is looked at.
-
-        Raises:
-            InputError: The image is so narrow that it would grow beyond all bounds.
-
-        Examples:
-            >>> Sizing(64, 1024).fit(3000, 4000), Sizing(64, 1024).fit(32, 48), Sizing(64).fit(600, 800)
-            ((768, 1024), (64, 96), (600, 800))
-            >>> Sizing(224, short_side=384).fit(768, 1024), Sizing(224, 512, 384).fit(300, 600)
-            ((384, 512), (256, 512))
-        """
-        shorter, longer = sorted((height, width))
-        scale = max(1.0, self.min_side / shorter) if self.short_side is None else self.short_side / shorter
-        if self.max_side is not None:
-            scale = min(scale, self.max_side / longer)
-        fitted = (max(self.min_side, round(height * scale)), max(self.min_side, round(width * scale)))
-        if fitted[0] * fitted[1] > max(height * width, _MAX_ENLARGED_PIXELS):
-            raise InputError(
-                f"an image of {width}x{height} is too narrow to be scaled up to a shorter side of "
-                f"{self.short_side or self.min_side}; crop it"
-            )
-        return fitted
-
-    def apply(self, images: Tensor) -> Tensor:
-        """Scale images, antialiased and bicubic, where `fit` says so.
-
-        Args:
-            images: (N,3,H,W) in [0, 1].
-
-        Returns:
-            (N,3,H',W') in [0, 1]; `images` itself where nothing had to be done. Differentiable.
-        """
-        height, width = images.shape[-2:]
-        size = self.fit(height, width)
-        if size == (height, width):
-            return images
-        return F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -136,6 +42,16 @@ class ReferenceFeatures:
     def nbytes(self) -> int:
         """Memory that the features take."""
         return sum(level.nbytes for level in self.levels)
+
+
+def _compute_on_one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# The threads of OpenMP do not survive a fork, and a forked process that waits for them hangs. torch's own DataLoader
+# sets its workers to one thread for this reason.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_on_one_thread)
 
 
 class Metric(nn.Module):
@@ -220,7 +136,9 @@ class Metric(nn.Module):
     def untrained(cls, spec: MetricSpec) -> "Metric":
         """Make the paper-size metric with random weights, to be trained or to be measured for speed."""
         cls._check_spec(spec)
-        return cls(cls.build(None), cls.default_sizing, tag="untrained")
+        with torch.random.fork_rng(devices=[]):
+            model = cls.build(None)
+        return cls(model, cls.default_sizing, tag="untrained")
 
     @classmethod
     def _check_spec(cls, spec: MetricSpec) -> None:
@@ -380,7 +298,7 @@ class Metric(nn.Module):
             self.score_images(self._prepare([images[i] for i in group]), references(group)) for group in groups.values()
         ]
         order = [index for group in groups.values() for index in group]
-        scores = torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
+        scores = torch.cat(parts)[torch.tensor(order, device="cpu").argsort().to(parts[0].device)]
         return scores if scores.dtype == torch.float64 else scores.float()
 
     def _reference_getter(
@@ -417,5 +335,7 @@ class Metric(nn.Module):
         parameter = next(self.model.parameters())
         # Scaling is done in full precision also for a half-precision model.
         working = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-        batch = torch.stack([image.to(parameter.device, working) for image in images])
+        moved = [image.to(parameter.device, working) for image in images]
+        # One image is not copied to be a batch of one: that of a camera takes a hundred megabytes.
+        batch = moved[0][None] if len(moved) == 1 else torch.stack(moved)
         return self.sizing.apply(batch).to(parameter.dtype)

@@ -8,16 +8,16 @@ from pathlib import Path
 from iqametrics.errors import UnknownMetricError
 
 HUB = "hub:"
-"""How weights begin that mean a file of a repository on the Hub."""
+"""Beginning of weights that are a file on the Hub."""
 
 SUFFIX = ".safetensors"
 
 CUSTOM = "custom"
-"""Tag of a trained checkpoint that nothing gives a name."""
+"""Tag of a trained checkpoint for which no name can be found."""
 
 # Names of the package's checkpoints, and words with a meaning of their own.
 _RESERVED = ("lite", "default", "untrained")
-# Folders that a run makes below its own, or below that of several runs.
+# Folders that a run makes in its own folder, or in that of several runs.
 _PARTS = re.compile(r"split-\d+|teacher|train")
 _LONGEST_TAG = 64
 
@@ -28,7 +28,7 @@ class MetricName:
 
     Attributes:
         metric: Registered name, or "package/metric".
-        tag: Name of a checkpoint; beside `weights`, what these are to be called. None where there is none.
+        tag: Name of a checkpoint, or with `weights` the name to give them; None where there is none.
         weights: Path of a checkpoint file, or a reference to the Hub; None where there is none.
     """
 
@@ -38,15 +38,15 @@ class MetricName:
 
 
 def parse_name(text: str) -> MetricName:
-    r"""Read what a metric is called.
+    r"""Read a metric's name.
 
-    No metric has an equals sign in its name, so all that follows the first one is the file, whatever stands in it.
+    No metric's name has an equals sign, so all that follows the first one is the file, even further equals signs.
 
     Args:
         text: "NAME[.TAG][=FILE]" or "NAME[.TAG][=hub:ORG/NAME@REVISION[:FILE]]".
 
     Raises:
-        UnknownMetricError: It is not of that form.
+        UnknownMetricError: If the text is not of that form.
 
     Examples:
         >>> parse_name("pfd-iqa.lite")
@@ -71,7 +71,7 @@ def run_tag(folder: Path, metric: str) -> str:
     """Name a trained checkpoint after the folder of its run.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         metric: Registered name; a folder called "METRIC-rest" gives "rest".
 
     Returns:

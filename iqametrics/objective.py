@@ -1,7 +1,7 @@
-"""The seam between the methods and the trainer: what a method must offer so that it can be trained.
+"""The interface between the methods and the trainer: what a method must offer so that it can be trained.
 
 The trainer knows files, splits, crops, steps and resuming; a method's objective knows its model and its loss. Each
-method's room holds its objectives; this module holds what they share.
+method's package holds its objectives; this module holds what they share.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,21 +23,23 @@ class Batch:
     """N images (or N pairs) on their way into an objective.
 
     Attributes:
-        dist: what the model's trunk gave for the distorted images: feature levels (N, C_i, H_i, W_i), finest first, or
+        dist: Output of the model's trunk for the distorted images: feature levels (N, C_i, H_i, W_i), finest first, or
             the images themselves, `[(N, 3, H, W)]` in [0, 1], where no level is frozen. A level that the objective
             does not name in `needed_levels` is an empty tensor (N, 0) in its place.
-        ref: the same of the references, or None.
-        mos: opinion scores (N,) in [0, 1], higher is better.
+        ref: The same of the references, or None.
+        mos: Opinion scores (N,) in [0, 1], higher is better.
         distortion: (N,) int64, index into LIQE's eleven distortion names, -1 where unknown.
-        source: (N,) int64, which of the recipe's CSV files an image is from, 0 the main one. Scores of different
+        source: (N,) int64, number of the recipe's CSV file that an image is from, 0 the main one. Scores of different
             sources are not on one scale, so pairwise losses compare within a source.
-        keys: a name for each image, for messages.
-        seeds: (N,) int64 on the CPU, for what is drawn at random for each image; None where nobody cares.
-        counts: how many images each process holds of this batch, in the order of their ranks, where a batch is spread
-            over processes; empty where it is not.
+        keys: A name for each image, for messages.
+        seeds: (N,) int64 on the CPU, for what is drawn at random for each image; None where it need not repeat.
+        counts: Number of images of this batch on each process, in the order of their ranks; empty where a batch is not
+            spread over processes.
+        chains: (N, 2) int64, as `iqametrics.ranking.order_loss` takes them, where the batch holds versions of images
+            that nobody has scored: their `mos` is a rank. None where every image has an opinion score.
         scenes: (N, 9), 1 for each of LIQE's nine scenes that an image shows, else 0; a row of zeros where they are
-            unknown, None where nobody asks.
-        views: how many crops of one image stand one after the other, everywhere in the batch.
+            unknown, None where they are not needed.
+        views: Number of crops of one image that follow one another, everywhere in the batch.
     """
 
     dist: list[Tensor]
@@ -48,6 +50,7 @@ class Batch:
     keys: tuple[str, ...] = ()
     seeds: Tensor | None = None
     counts: tuple[int, ...] = ()
+    chains: Tensor | None = None
     scenes: Tensor | None = None
     views: int = 1
 
@@ -55,7 +58,7 @@ class Batch:
         return len(self.mos)
 
     def only(self, index: int) -> "Batch":
-        """Give the batch of one of its images, on this process alone."""
+        """Return the batch of one of its images, on this process alone."""
         rows = slice(index, index + 1)
         return Batch(
             dist=[level[rows] for level in self.dist],
@@ -65,20 +68,21 @@ class Batch:
             source=self.source[rows],
             keys=self.keys[rows],
             seeds=None if self.seeds is None else self.seeds[rows],
+            chains=None if self.chains is None else self.chains[rows],
             scenes=None if self.scenes is None else self.scenes[rows],
         )
 
     def generators(self) -> list[torch.Generator]:
-        """Give a random generator of the CPU for each image, seeded with its seed.
+        """Return a random generator of the CPU for each image, seeded with its seed.
 
-        So what is drawn for an image depends neither on the other images of the batch nor on how a batch is spread.
-        Without seeds they are drawn from torch's global generator.
+        So random numbers of an image depend neither on the other images of its batch nor on how the batch is spread.
+        Without seeds, the seeds are drawn from torch's global generator.
         """
         seeds = torch.randint(2**62, (len(self),)) if self.seeds is None else self.seeds
         return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
 
     def gather(self, values: Tensor) -> Tensor:
-        """Give values of this process's images, (n, ...), for all images of the batch, (N, ...), in its order.
+        """Gather values of this process's images, (n, ...), into those of the whole batch, (N, ...), in its order.
 
         Only this process's values have a gradient; every process must call it. See `of_all`.
         """
@@ -97,7 +101,7 @@ class Batch:
 
         The trainer takes the mean of the processes' losses, weighted by their numbers of images, which is right for
         a mean over images. A loss over pairs, or over some of the images, is computed by every process over all images
-        instead; then each process's gradient is its images' part of the whole, and the parts must be added up.
+        instead. Each process's gradient is then the part of its own images, and the parts must be added up.
         """
         if len(self.counts) < 2:
             return value
@@ -113,19 +117,20 @@ class Batch:
             mos=self.mos.to(device),
             distortion=self.distortion.to(device),
             source=self.source.to(device),
+            chains=None if self.chains is None else self.chains.to(device),
             scenes=None if self.scenes is None else self.scenes.to(device),
         )
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What an objective may know about the training data before the first step.
+    """Statistics of the training data, which an objective may use before the first step.
 
     Attributes:
-        mos_mean: mean opinion score of the main CSV's training images, in [0, 1].
-        mos_std: standard deviation of the same.
-        level_means: mean of each channel of each level, (C_i,) each, over a sample of the training images.
-        level_stds: standard deviation of the same.
+        mos_mean: Mean opinion score of the main CSV's training images, in [0, 1].
+        mos_std: Standard deviation of the same.
+        level_means: Mean of each channel of each level, (C_i,) each, over a sample of the training images.
+        level_stds: Standard deviation of the same.
     """
 
     mos_mean: float
@@ -135,58 +140,65 @@ class Statistics:
 
 
 class Objective(nn.Module):
-    """A model together with what is minimised to train it.
+    """A model together with the loss that trains it.
 
     A subclass sets `model` and implements `from_recipe`, `loss` and `predict`. Whatever it draws at random in `loss`
     comes from the batch's `generators`, or from torch's global generator, which the trainer seeds before every step
-    from the recipe's seed and the step's number: so a resumed run draws what the unbroken one would have drawn. With
-    the first, a run on several processes does so too.
+    from the recipe's seed and the step's number. So a resumed run draws what an uninterrupted one would have drawn;
+    with `generators`, a run on several processes does so too.
 
     Attributes:
-        model: the trained model; its state_dict becomes the checkpoint. It has `trunk(images)` and a `config` with
+        model: The trained model; its state_dict becomes the checkpoint. It has `trunk(images)` and a `config` with
             `to_dict()`, unless the subclass overrides the methods below that use them.
-        needed_levels: numbers (1 for the finest) of the trunk's levels that `loss` and `predict` read; None for all.
+        needed_levels: Numbers (1 for the finest) of the trunk's levels that `loss` and `predict` read; None for all.
             Only these are stored by the feature cache.
-        needs_reference: whether `ref` must be given.
+        needs_reference: Whether `ref` must be given.
+        learns_order: Whether the loss reads `chains`; without that, ranks would be taken for opinion scores.
     """
 
     model: nn.Module
     needed_levels: tuple[int, ...] | None = None
     needs_reference: bool = False
+    learns_order: bool = False
 
     @classmethod
     def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "Objective":
         """Build from the recipe's [model] and [init] tables (paths already resolved).
 
         Raises:
-            RecipeError: an impossible value.
-            WeightsError: a starting file that is missing or does not fit.
+            RecipeError: If a value is impossible.
+            WeightsError: If a starting file is missing or does not fit.
         """
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the value to minimise (a scalar, float32) and its parts by name, for the history.
+        """Return the value to minimise (a scalar, float32) and its parts by name, for the history.
 
         Both are means over the batch's images, or what `Batch.of_all` makes of losses that are not.
         """
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Tensor:
-        """Give scores (N,) of whole images, as the metric does at test time: deterministic, in eval mode."""
+        """Return scores (N,) of whole images, as the metric does at test time: deterministic, in eval mode."""
         raise NotImplementedError
 
     def trunk(self, images: Tensor) -> list[Tensor]:
-        """Give the frozen lower part's output for images (N, 3, H, W) in [0, 1]; without gradients."""
+        """Return the frozen lower part's output for images (N, 3, H, W) in [0, 1]; without gradients."""
         with torch.no_grad():
             return self.model.trunk(images)  # type: ignore[operator]
 
     @property
     def frozen_levels(self) -> int:
-        """How many levels are frozen; 0 means that the trunk gives the images back and caching is pointless."""
+        """Number of frozen levels; at 0 the trunk returns the images, and caching is pointless."""
         return int(self.model.config.frozen_levels)  # type: ignore[union-attr, arg-type]
 
+    @property
+    def trunk_strides(self) -> tuple[int, ...]:
+        """Pixels of the image to one value of each of the trunk's maps, for the crops of the feature cache."""
+        return tuple(2**level for level in range(1, self.frozen_levels + 1))
+
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
-        """Give the maps (N, C_i, H_i, W_i) whose channel means and deviations `initialise` wants."""
+        """Return the maps (N, C_i, H_i, W_i) whose channel statistics `initialise` receives."""
         return [level for level in trunk if level.numel()]
 
     def begin_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
@@ -196,25 +208,25 @@ class Objective(nn.Module):
         """Set what depends on the training data; called once, before the first step of a fresh run."""
 
     def trunk_tensors(self) -> Mapping[str, Tensor]:
-        """Give the tensors that decide what `trunk` returns, by name, for the cache's key.
+        """Return the tensors that decide what `trunk` returns, by name, for the cache's key.
 
-        One too many only costs a needless rebuild; one too few would serve stale features.
+        A superfluous one only costs a needless rebuild; a missing one would let stale features be used.
         """
-        # Without what stands before the backbone, so that two models on one backbone share a cache.
+        # Without the prefix before "backbone", so that two models on one backbone share a cache.
         state = self.model.state_dict()
         return {name.partition("backbone.")[2]: tensor for name, tensor in state.items() if "backbone." in name}
 
     def config(self) -> dict[str, Any]:
-        """Give the model's config as JSON can hold it, for the checkpoint."""
+        """Return the model's config as JSON can hold it, for the checkpoint."""
         return dict(self.model.config.to_dict())  # type: ignore[union-attr, operator]
 
     def parameter_groups(self, lr: float, backbone_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Give the optimiser's groups: everything trainable in two rates, vectors and scalars without decay."""
+        """Return the optimiser's groups: two learning rates, and no decay of vectors and scalars."""
         return parameter_groups(self.named_parameters(), lr, backbone_lr, weight_decay)
 
 
 def draw_each(generators: Sequence[torch.Generator], draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-    """Stack what is drawn for each image: (N, ...)."""
+    """Draw for each image and stack the results: (N, ...)."""
     return torch.stack([draw(generator) for generator in generators])
 
 
@@ -222,7 +234,7 @@ def check_init(init: Mapping[str, str], known: Sequence[str]) -> None:
     """Refuse starting files that a method does not take.
 
     Raises:
-        RecipeError: a key of the recipe's [init] is not among `known`.
+        RecipeError: If a key of the recipe's [init] is not among `known`.
     """
     unknown = sorted(set(init) - set(known))
     if unknown:
@@ -230,10 +242,10 @@ def check_init(init: Mapping[str, str], known: Sequence[str]) -> None:
 
 
 def require_backbone(init: Mapping[str, str], frozen_levels: int) -> None:
-    """Refuse to freeze a backbone that nothing was loaded into: it would stay random to the end.
+    """Refuse to freeze a backbone into which no weights were loaded, since it would stay random.
 
     Raises:
-        RecipeError: levels are frozen and the recipe's [init] names no backbone.
+        RecipeError: If levels are frozen and the recipe's [init] names no backbone.
     """
     if frozen_levels and "backbone" not in init:
         raise RecipeError(
@@ -254,11 +266,11 @@ def parameter_groups(
     Biases, norms and single numbers (ndim < 2) are not decayed: pulling them to zero does not make a function simpler.
 
     Args:
-        parameters: (name, parameter) pairs; those without gradient are left out.
-        lr: learning rate of what is not the backbone.
-        backbone_lr: learning rate of the backbone.
-        weight_decay: decay of matrices and kernels.
-        backbone_names: a parameter whose name contains one of these belongs to the backbone.
+        parameters: Pairs of name and parameter; those without gradient are left out.
+        lr: Learning rate of all but the backbone.
+        backbone_lr: Learning rate of the backbone.
+        weight_decay: Decay of matrices and kernels.
+        backbone_names: A parameter whose name contains one of these belongs to the backbone.
 
     Returns:
         Dictionaries with `params`, `lr` and `weight_decay`, empty groups left out.
@@ -278,7 +290,7 @@ def read_loss(cls: type[_Loss], values: Any) -> _Loss:
     """Read the weights of a loss's parts and its choices, a dataclass, from the table `model.loss` of a recipe.
 
     Raises:
-        RecipeError: A key is unknown, or a weight is no number or negative.
+        RecipeError: If a key is unknown, or a weight is no number or negative.
     """
     loss = read_fields(cls, values, "model.loss", error=RecipeError)
     for name in values:

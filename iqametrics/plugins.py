@@ -1,6 +1,6 @@
 """What other installed distributions add to this package, by entry points; no torch.
 
-A distribution that cannot be imported, or declares something impossible, costs one warning: everything else works on.
+A distribution that cannot be imported, or declares something impossible, causes one warning and nothing else.
 """
 
 import warnings
@@ -22,10 +22,10 @@ def load_plugins(group: str, kind: type[Declared], attribute: str) -> Iterator[t
     Args:
         group: Group of entry points, e.g. "iqametrics.metrics".
         kind: Class of what an entry point's value must name.
-        attribute: Where it stands in a module, for a value that names a module only.
+        attribute: Name of the attribute that holds it, for a value that names only a module.
 
     Yields:
-        Who declares it (distribution and entry point), and what is declared.
+        The distribution and entry point that declare an object, and the object.
     """
     for entry in sorted(entry_points(group=group), key=_origin):
         try:

@@ -114,7 +114,7 @@ def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[s
         baselines: Whether to add, at the end, those of piq and pyiqa ("piq/fsim"), as far as these are installed.
 
     Raises:
-        UnknownMetricError: There is no such mode.
+        UnknownMetricError: If there is no such mode.
 
     Examples:
         >>> [name for name in list_metrics("fr") if name.startswith("bpclip")]
@@ -127,13 +127,13 @@ def list_metrics(mode: Mode | None = None, *, baselines: bool = False) -> list[s
 
 
 def metric_spec(name: str) -> MetricSpec:
-    """Give the constants of a metric.
+    """Return the constants of a metric.
 
     Args:
         name: Its name, with or without a tag or file.
 
     Raises:
-        UnknownMetricError: There is no such metric or checkpoint.
+        UnknownMetricError: If there is no such metric or checkpoint.
     """
     return find_metric(name)[0]
 
@@ -142,9 +142,9 @@ def find_metric(name: str) -> tuple[MetricSpec, MetricName]:
     """Read a metric's name, with or without tag or file, and look up the metric and the tag; no file is looked at.
 
     Raises:
-        UnknownMetricError: There is no such metric, or it has no such checkpoint.
-        MissingExtraError: It is a metric of a package that is not installed.
-        WeightsError: It takes no weights, or the reference to the Hub is not of the right form.
+        UnknownMetricError: If there is no such metric, or it has no such checkpoint.
+        MissingExtraError: If it is a metric of a package that is not installed.
+        WeightsError: If it takes no weights, or the reference to the Hub is not of the right form.
     """
     named = parse_name(name)
     if "/" in named.metric:
@@ -165,9 +165,9 @@ def check_name(name: str) -> None:
     """Refuse in milliseconds what `create_metric` would refuse, as far as a name, a tag or a file's header show it.
 
     Raises:
-        UnknownMetricError: There is no such metric, or it has no such checkpoint.
-        MissingExtraError: It is a metric of a package that is not installed.
-        WeightsError: The file is missing, damaged, no checkpoint, or that of another metric.
+        UnknownMetricError: If there is no such metric, or it has no such checkpoint.
+        MissingExtraError: If it is a metric of a package that is not installed.
+        WeightsError: If the file is missing, damaged, no checkpoint, or that of another metric.
     """
     named = find_metric(name)[1]
     if named.weights is not None:
@@ -187,8 +187,8 @@ def find_checkpoint(metric: str, tag: str | None = None) -> CheckpointEntry:
         tag: Name of the checkpoint; None for the default one.
 
     Raises:
-        WeightsError: There is no default checkpoint.
-        UnknownMetricError: There is no checkpoint of that name.
+        WeightsError: If there is no default checkpoint.
+        UnknownMetricError: If there is no checkpoint of that name.
     """
     entries = read_manifest(WEIGHTS_FOLDER).of_metric(metric)
     wanted = [entry for entry in entries if (entry.default if tag is None else entry.tag == tag)]
@@ -211,8 +211,8 @@ def metric_info(name: str) -> MetricInfo:
         name: Its name, with a tag or a file for a checkpoint other than the default one, as for `create_metric`.
 
     Raises:
-        UnknownMetricError: There is no such metric or checkpoint.
-        WeightsError: The checkpoint's file is missing or damaged, or on the Hub and not fetched.
+        UnknownMetricError: If there is no such metric or checkpoint.
+        WeightsError: If the checkpoint's file is missing or damaged, or on the Hub and not fetched.
     """
     spec, named = find_metric(name)
     entries = read_manifest(WEIGHTS_FOLDER).of_metric(spec.name)
@@ -255,9 +255,9 @@ def create_metric(
         as_loss: Whether calls return a value to minimise, with gradients to the distorted images.
 
     Raises:
-        UnknownMetricError: There is no such metric or checkpoint.
-        WeightsError: The checkpoint is missing, damaged, cannot be fetched or does not fit.
-        InputError: There is no such device or dtype, or the metric has no gradient to be a loss with.
+        UnknownMetricError: If there is no such metric or checkpoint.
+        WeightsError: If the checkpoint is missing, damaged, cannot be fetched or does not fit.
+        InputError: If there is no such device or dtype, or the metric has no gradient to be a loss with.
 
     Warns:
         LiteCheckpointWarning: "default" gave a lite checkpoint. Ask for it by name to be rid of the warning.

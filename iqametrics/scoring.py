@@ -392,7 +392,7 @@ def _decode(path: str, sizings: frozenset[Sizing], content: bytes | None) -> _Pi
 def _apply(metric: Metric, images: list[Tensor], refs: list[ReferenceFeatures]) -> list[float | str]:
     """Score images of one size; if that fails, score them one by one, so that only the bad ones get an error."""
     try:
-        batch = torch.stack(images)
+        batch = images[0][None] if len(images) == 1 else torch.stack(images)
         scores = metric(batch, ReferenceFeatures.cat(refs)) if refs else metric(batch)
         return list(scores.tolist())
     except (IqaError, RuntimeError, MemoryError) as error:

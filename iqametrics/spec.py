@@ -22,11 +22,11 @@ class MetricSpec:
         name: Registered name, lower case, e.g. "bpclip-nr".
         mode: "fr" compares a distorted image with its reference, "nr" needs the distorted image only.
         higher_is_better: Direction of the score.
-        score_range: Nominal range (worst or best first, always ascending).
+        score_range: Nominal range, ascending whatever the direction of the score.
         range_is_bound: Whether scores can never leave `score_range`.
         differentiable: Whether the score has a useful gradient with respect to the distorted image.
         paper: Title, venue and year.
-        paper_url: Where the paper is.
+        paper_url: Address of the paper.
         factory: "module:Class" of the Metric subclass, imported when the metric is first asked for.
     """
 
@@ -43,19 +43,19 @@ class MetricSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable:
-    """A table of a paper, whose numbers stand in a file.
+    """A table of a paper; its numbers are in a file.
 
     Attributes:
-        id: What the command line calls it, e.g. "bpclip-table2".
+        id: Its name on the command line, e.g. "bpclip-table2".
         title: What it compares.
         paper: Title, venue and year.
-        file: CSV of its numbers, with the columns row,train,dataset,statistic,value,std,note; comment lines on top say
-            what was set right and what looks like a slip of the paper.
-        protocol: Shares of training, validation and test part, the dataset's own split ("official"), or training on
-            another dataset ("cross").
+        file: CSV of its numbers, with the columns row,train,dataset,statistic,value,std,note; comment lines at its top
+            say what was corrected and what looks like a slip of the paper.
+        protocol: Shares of the training, validation and test parts, the dataset's own split ("official"), or training
+            on another dataset ("cross").
         shares: How a dataset with ("fr") and without ("nr") references is split, where its own split is not used.
-        mode: Which kind its compared methods are: some names mean a method of either kind.
-        is_cost: Whether it is about cost, which is measured and not trained for.
+        mode: Kind of its compared methods, since some names mean a method of either kind.
+        is_cost: Whether it is about cost, which needs no training.
     """
 
     id: str
@@ -75,8 +75,8 @@ class TableRow:
     Attributes:
         table: Id of the table, of the method's own paper or of another one.
         row: Name of the row as the paper prints it; a row that the paper does not have is added, without numbers.
-        metrics: What is trained on a dataset with ("fr") and on one without ("nr") references.
-        changes: `table.key=value` changes of the recipe that make the row.
+        metrics: Names of what is trained on a dataset with ("fr") and on one without ("nr") references.
+        changes: Changes of the recipe, `table.key=value` each, that make it the row's variant.
     """
 
     table: str
@@ -91,8 +91,8 @@ class Method:
 
     Attributes:
         metrics: The constants of its metrics.
-        objectives: What can be trained, by the name that a recipe's `metric.name` gives (most often a metric's), and
-            "module:Class" of the `iqametrics.objective.Objective` that says how.
+        objectives: "module:Class" of each `iqametrics.objective.Objective` by its name, which is a recipe's
+            `metric.name` (most often the name of a metric).
         recipes: Folder of its recipes: SIZE/NAME.toml and SIZE/NAME/DATASET.toml, NAME being one of `objectives`, so
             that a recipe is called "lite/bpclip-nr" or "paper/bpclip-fr/kadid10k". None where it has none.
         tables: The tables of its paper.

@@ -11,26 +11,29 @@ ROOT = Path(__file__).parent.parent
 
 # Rooms that pass. The list grows until it is the package; a room that is on it stays on it.
 ROOMS = (
-    "iqametrics/errors.py",
-    "iqametrics/scoring.py",
-    "iqametrics/nn",
-    "iqametrics/bpclip",
-    "iqametrics/pfd_iqa",
-    "iqametrics/evaluation",
-    "iqametrics/datasets",
-    "iqametrics/training/cache.py",
-    "iqametrics/training/distributed.py",
-    "iqametrics/training/loop.py",
-    "iqametrics/training/schedule.py",
+    "iqametrics",
     "weights",
     "benchmarks",
 )
 NOT_YET = (
-    "iqametrics/nn/backbones.py",
-    "iqametrics/bpclip/__init__.py",
-    "iqametrics/pfd_iqa/__init__.py",
-    "iqametrics/datasets/catalogue.py",
-    "iqametrics/datasets/synthetic.py",
+    "iqametrics/cli/common.py",
+    "iqametrics/cli/inputs.py",
+    "iqametrics/cli/output.py",
+    "iqametrics/cli/score.py",
+    "iqametrics/cli/stdin.py",
+    "iqametrics/images",
+    "iqametrics/metric.py",
+    "iqametrics/training/batches.py",
+    "iqametrics/training/data.py",
+    "iqametrics/training/environment.py",
+    "iqametrics/training/precision.py",
+    "iqametrics/training/recipe.py",
+    "iqametrics/training/recipes.py",
+    "iqametrics/training/repeats.py",
+    "iqametrics/training/results.py",
+    "iqametrics/training/resume.py",
+    "iqametrics/training/run.py",
+    "iqametrics/training/starting.py",
 )
 
 SECTIONS = ("Args:", "Attributes:", "Returns:", "Yields:", "Raises:")
@@ -109,7 +112,7 @@ def test_docstrings_of_a_room_are_in_the_one_dialect(room: str) -> None:
     path = ROOT / room
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))
     assert files, f"{room} is gone; take it off the list"
-    checked = [file for file in files if file.relative_to(ROOT).as_posix() not in NOT_YET]
+    checked = [file for file in files if not file.relative_to(ROOT).as_posix().startswith(NOT_YET)]
     problems = [
         f"{file.relative_to(ROOT)}: {problem}" for file in checked for problem in problems_of(file.read_text("utf-8"))
     ]

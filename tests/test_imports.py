@@ -19,7 +19,7 @@ LAYERS = [
     {"errors"},
     {"common", "spec", "naming", "plugins", "methods"},
     {"images", "evaluation", "nn"},
-    {"metric", "weights", "datasets", "objective"},
+    {"metric", "weights", "datasets", "objective", "ranking"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
     {"training", "benchmark", "compat"},

@@ -1,4 +1,4 @@
-"""Metrics of other packages by the names "piq/fsim" and "pyiqa/niqe": what can be known of them without torch.
+"""Metrics of other packages by the names "piq/fsim" and "pyiqa/niqe": what is known of them without torch.
 
     piq_table.py    the metrics of piq; the table is ours
     pyiqa_table.py  the metrics of pyiqa, read from the installed package's own file
@@ -25,10 +25,10 @@ class Package:
     """A package whose metrics we can run.
 
     Attributes:
-        name: What stands before the slash, and the name to import.
+        name: The part before the slash, and the name to import.
         licence: Its licence, and what that means for a user.
         install: The command that installs it.
-        specs: Gives the constants of its metrics by their names after the slash; called when it is installed only.
+        specs: Returns the constants of its metrics by their names after the slash; called only when it is installed.
         refused: Its names that cannot be metrics of ours, with the reason.
     """
 
@@ -60,7 +60,7 @@ PACKAGES: dict[str, Package] = {
 
 
 def is_baseline(name: str) -> bool:
-    """Tell whether a name means a metric of another package: whether it has a slash in it."""
+    """Tell whether a name means a metric of another package, which it does if it has a slash."""
     return "/" in name
 
 
@@ -70,14 +70,14 @@ def is_installed(package: str) -> bool:
 
 
 def resolve(name: str) -> MetricSpec:
-    """Give the constants of a metric of another package.
+    """Return the constants of a metric of another package.
 
     Args:
         name: "piq/..." or "pyiqa/...", as the package writes it.
 
     Raises:
-        UnknownMetricError: There is no such package or metric.
-        MissingExtraError: The package is not installed.
+        UnknownMetricError: If there is no such package or metric.
+        MissingExtraError: If the package is not installed.
     """
     before, _, after = name.partition("/")
     if before not in PACKAGES:
@@ -107,7 +107,7 @@ def list_baselines(mode: Mode | None = None) -> list[str]:
 
 
 def licence(name: str) -> str:
-    """Give the licence of the package that a metric is from.
+    """Return the licence of the package that a metric is from.
 
     Args:
         name: "piq/..." or "pyiqa/...".

@@ -1,8 +1,8 @@
-"""Any metric of piq or pyiqa as a `Metric`: images by every door in, one score an image out.
+"""Any metric of piq or pyiqa as a `Metric`: images in any form in, one score an image out.
 
-Images are given to the package one by one: some of its metrics score an image differently in a batch, and some draw
-crops at random, so the random generators are set for each image and put back. A score then depends on its image alone,
-as it does for our own metrics.
+The package gets one image at a time, since some of its metrics score an image differently in a batch. Some draw crops
+at random, so the random generators are seeded for each image and restored. A score then depends on its image alone, as
+with our own metrics.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from iqametrics.metric import Metric, ReferenceFeatures, Sizing
 from iqametrics.spec import MetricSpec
 
 CONNECT_SECONDS = 10.0
-"""How long a server that has a package's weights may keep silent."""
+"""Seconds in which a server that has a package's weights must answer."""
 _SEED = 0
 
 
@@ -48,8 +48,8 @@ class BaselineMetric(Metric):
             spec: The metric that was asked for.
 
         Raises:
-            MissingExtraError: The package, or something that it needs for this metric, is not installed.
-            WeightsError: Its weights cannot be had.
+            MissingExtraError: If the package, or something that it needs for this metric, is not installed.
+            WeightsError: If its weights can be neither found nor fetched.
         """
         package, _, after = spec.name.partition("/")
         with quiet(), _impatient(), _explained(spec.name, package):
@@ -60,7 +60,7 @@ class BaselineMetric(Metric):
 
     @classmethod
     def network(cls, name: str) -> "Network":
-        """Import the package and make what scores a pair or an image."""
+        """Import the package and make the module that scores an image or a pair."""
         raise NotImplementedError
 
     @property
@@ -75,11 +75,11 @@ class BaselineMetric(Metric):
     ) -> Tensor:
         """Score images, as `Metric.forward` does.
 
-        With `as_loss` and a range whose better end is open, there is no distance from that end: the value to minimise
-        is the mean score, with its sign turned where higher is better.
+        If the better end of the metric's range is open, there is no distance from it: with `as_loss`, the value to
+        minimise is the mean score, negated where higher is better.
 
         Raises:
-            InputError: An image cannot be scored; a reference is missing, superfluous or of another size.
+            InputError: If an image cannot be scored; a reference is missing, superfluous or of another size.
         """
         if not self.as_loss or isfinite(self.score_range[self.higher_is_better]):
             return super().forward(dist, ref)
@@ -87,14 +87,14 @@ class BaselineMetric(Metric):
         return -mean if self.higher_is_better else mean
 
     def encode_images(self, ref: Tensor) -> Sequence[Tensor]:
-        """Give the references (n,3,H,W) back: the package computes all that it needs with each image."""
+        """Return the references (n,3,H,W) unchanged: the package computes all that it needs with each image."""
         return (ref,)
 
     def score_images(self, dist: Tensor, ref: ReferenceFeatures | None) -> Tensor:
         """Score images (n,3,H,W) in [0, 1], against references of the same size where there are any: (n,).
 
         Raises:
-            InputError: The package refuses an image, most often because it is too small, or there is no gradient.
+            InputError: If the package refuses an image, most often because it is too small, or there is no gradient.
         """
         references: Sequence[Tensor | None] = [None] * len(dist) if ref is None else ref.levels[0].split(1)
         pairs = zip(dist.split(1), references, strict=True)
@@ -131,7 +131,7 @@ class PiqMetric(BaselineMetric):
             options["reduction"] = "none"
         network = Network(made(**options)) if isinstance(made, type) else Network(made, options)
         if entry.downloads and not isinstance(made, type):
-            # A function fetches its weights with the first image, which is too late to say that they cannot be had.
+            # A function would fetch its weights with the first image, which is too late to report that it cannot.
             network(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(_SEED)), None, with_gradient=False)
         return network
 
@@ -169,13 +169,13 @@ class Network(nn.Module):
 
 
 class PyiqaNetwork(Network):
-    """A metric of pyiqa: it decides itself whether gradients are computed, and some give more than the score."""
+    """A metric of pyiqa, which decides itself whether gradients are computed and may return more than the score."""
 
     scorer: Any
 
     def __init__(self, scorer: Any) -> None:
         super().__init__(scorer)
-        # One metric of pyiqa needs gradients for its score, and says so by being a loss always.
+        # One metric of pyiqa needs gradients for its score, and is always a loss.
         self.needs_gradient = bool(scorer.as_loss)
         scorer.loss_reduction = "none"
 
@@ -188,7 +188,7 @@ class PyiqaNetwork(Network):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what a package prints off stdout, which is for scores, and its warnings, which are not ours to mend."""
+    """Keep a package's prints off stdout, which is for scores, and its warnings, which a user of ours cannot act on."""
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -196,7 +196,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _same_draws(device: torch.device) -> Iterator[None]:
-    """Let every image see the same random numbers, and put the generators back."""
+    """Give every image the same random numbers, and restore the generators."""
     state, legacy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -211,7 +211,7 @@ def _same_draws(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explained(name: str, package: str) -> Iterator[None]:
-    """Turn whatever a package raises while it makes a metric into one line of ours."""
+    """Turn any error of a package that makes a metric into one line of ours."""
     try:
         yield
     except IqaError:
@@ -229,9 +229,9 @@ def _explained(name: str, package: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-    """Wait for no server for long, and ask the Hub's client for its cache alone where the Hub cannot be reached.
+    """Limit the wait for servers; where the Hub cannot be reached, let its client use its cache alone.
 
-    That client tries five times with longer and longer pauses: most of a minute where there is no network.
+    That client tries five times with growing pauses, most of a minute where there is no network.
     """
     patience, offline = socket.getdefaulttimeout(), constants.HF_HUB_OFFLINE
     socket.setdefaulttimeout(CONNECT_SECONDS)
@@ -244,7 +244,7 @@ def _impatient() -> Iterator[None]:
 
 
 def _reachable(address: str) -> bool:
-    """Tell whether a server answers at all; behind a proxy only its user can know, so it is taken to."""
+    """Tell whether a server answers at all; behind a proxy that cannot be known, so it is assumed."""
     parts = urlsplit(address)
     if parts.scheme in getproxies():
         return True
@@ -257,6 +257,6 @@ def _reachable(address: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Type and first line of an error; the home folder is no one else's business."""
+    """Return type and first line of an error, without the path of the home folder."""
     first = (str(error).strip().splitlines() or [""])[0].replace(os.path.expanduser("~"), "~")
     return f"{type(error).__name__}: {first}"[:200] if first else type(error).__name__

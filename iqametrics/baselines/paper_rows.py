@@ -1,16 +1,16 @@
-"""Rows of the papers' tables that are other people's methods: which adapter runs each, and what its figure is worth.
+"""Rows of the papers' tables with other people's methods: which adapter runs each, and how far its result compares.
 
-A paper's figure is of a method trained anew on each dataset's training part, or of one with nothing to train. A package
-has one set of weights, trained on one dataset: its figure on that dataset is of images that it has seen, and its figure
-elsewhere is across datasets, which the papers' intra-dataset columns are not. What the weights were trained on is what
-the packages state by their names and settings.
+In the papers, a method with anything to train is trained anew on each dataset's training part. A package has one set of
+weights, trained on one dataset: its result there is on images that it has seen, and its results elsewhere are across
+datasets, unlike the papers' intra-dataset columns. What the weights were trained on is taken from the packages' names
+and settings.
 """
 
 from dataclasses import dataclass
 
 from iqametrics.spec import Mode
 
-_FITTED = "needs no training, so the figure on any dataset is comparable"
+_FITTED = "needs no training, so its result on any dataset is comparable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,9 @@ class PaperRow:
 
     Attributes:
         adapter: Name for `create_metric`, e.g. "piq/fsim"; None where neither package offers the method.
-        trained_on: Datasets, by our names or those of their papers, whose images its weights have seen; on these a
-            figure says nothing.
-        caveat: What else stands between its figure and the paper's.
+        trained_on: Datasets, by our names or those of their papers, whose images its weights have seen; a result on
+            these says nothing.
+        caveat: Further differences from the paper's result.
     """
 
     adapter: str | None

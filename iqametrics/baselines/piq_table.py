@@ -231,7 +231,7 @@ PIQ: dict[str, PiqEntry] = {
 
 
 def piq_specs() -> dict[str, MetricSpec]:
-    """Give the constants of piq's metrics, by the name after the slash."""
+    """Return the constants of piq's metrics, by the name after the slash."""
     return {
         name: MetricSpec(
             name=f"piq/{name}",

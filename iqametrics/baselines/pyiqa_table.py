@@ -1,7 +1,7 @@
 """The metrics of pyiqa, read from the installed package's own file, without importing pyiqa; no torch.
 
-pyiqa keeps names, modes, directions and ranges in one Python file that holds a literal. It is parsed, never run and
-never copied: pyiqa's licence forbids commercial use, and its list grows with each version.
+pyiqa keeps names, modes, directions and ranges in one Python file that holds a literal. It is parsed, not run or
+copied: pyiqa's licence forbids commercial use, and its list grows with each version.
 """
 
 import ast
@@ -19,7 +19,7 @@ _CONFIG_NAME = "DEFAULT_CONFIGS"
 REFUSED: dict[str, str] = {
     **dict.fromkeys(("fid", "sfid", "fid_dinov2"), "compares two sets of images, so no image has a score"),
     "inception_score": "scores a set of images, so no image has a score",
-    "clipscore": "compares an image with a text, which there is no place for here",
+    "clipscore": "compares an image with a text, which the interface here has no place for",
     "fgresq_pair": "says which of two images is better, with three numbers",
 }
 """Names of pyiqa that cannot be metrics of ours, and why."""
@@ -32,12 +32,12 @@ Of those that run without fetched weights, all others gave a finite one, not zer
 
 
 def pyiqa_specs() -> dict[str, MetricSpec]:
-    """Give the constants of pyiqa's metrics, by the name after the slash.
+    """Return the constants of pyiqa's metrics, by the name after the slash.
 
-    Ranges are what pyiqa writes, which it calls rough estimates; a side that it leaves open is infinite here.
+    The ranges are pyiqa's, which calls them rough estimates; an open side is infinite here.
 
     Raises:
-        MissingExtraError: The installed version of pyiqa keeps its list in another form.
+        MissingExtraError: If the installed version of pyiqa keeps its list in another form.
     """
     return {
         name: MetricSpec(
@@ -60,7 +60,7 @@ def read_configs() -> dict[str, dict[str, Any]]:
     """Read the installed pyiqa's table: the settings of each metric by name.
 
     Raises:
-        MissingExtraError: It is not there, or not in the form that pyiqa 0.1.13 to 0.1.16 have.
+        MissingExtraError: If there is none, or it has not the form of pyiqa 0.1.13 to 0.1.16.
     """
     found = importlib.util.find_spec("pyiqa")
     folders = list(found.submodule_search_locations or ()) if found else []

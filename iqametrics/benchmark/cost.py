@@ -2,7 +2,7 @@
 
     measure("bpclip-fr", size=(384, 512), untrained=True)
 
-Every metric is measured in a process of its own, so that no metric pays for the memory or the warm caches of another:
+Every metric is measured in a process of its own, so that neither memory nor warm caches of one count for another:
 
     python -m iqametrics.benchmark.cost bpclip-fr --size 384x512 --untrained
 
@@ -67,13 +67,13 @@ def measure(
         `memory_process`, the resident memory of the whole process at that peak; `device`, `threads`, `repeats`.
 
     Raises:
-        InputError: The measurement failed; the message says why.
+        InputError: If the measurement failed; the message says why.
     """
     command = [sys.executable, "-m", "iqametrics.benchmark.cost", name, "--size", f"{size[0]}x{size[1]}"]
     command += ["--device", device, "--repeats", str(repeats)]
     command += ["--untrained"] if untrained else []
     command += [] if threads is None else ["--threads", str(threads)]
-    # What this process imports, and nothing that happens to lie in the current folder (from Python 3.11 on).
+    # Import what this process imports, and nothing from the current folder (from Python 3.11 on).
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
     if done.returncode:
@@ -87,7 +87,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Read "HxW", height first as in tensors.
 
     Raises:
-        ValueError: It is not two whole numbers from 1 up.
+        ValueError: If the text is not two whole numbers from 1 up.
 
     Examples:
         >>> parse_size("384x512")
@@ -101,7 +101,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def measure_here(metric: "Metric", size: tuple[int, int], *, repeats: int = REPEATS) -> dict[str, Any]:
-    """Measure a metric in this process; memory on a CPU is right in the first measurement of a process only.
+    """Measure a metric in this process; on a CPU, memory is right only in the first measurement of a process.
 
     Args:
         metric: The metric, on its device.
@@ -109,7 +109,7 @@ def measure_here(metric: "Metric", size: tuple[int, int], *, repeats: int = REPE
         repeats: Timed calls.
 
     Returns:
-        What `measure` returns, but for `repeats`.
+        What `measure` returns, except `repeats`.
     """
     import torch
 
@@ -180,7 +180,7 @@ def picture(size: tuple[int, int], seed: int) -> "torch.Tensor":
 
     Args:
         size: Height and width.
-        seed: Another one gives other noise on the same picture.
+        seed: Seed of the noise.
     """
     import torch
 
@@ -193,7 +193,7 @@ def picture(size: tuple[int, int], seed: int) -> "torch.Tensor":
 
 
 def start_memory(device: "torch.device") -> int:
-    """Forget the peak so far, where the system can, and give the bytes in use now."""
+    """Forget the peak so far, where the system can, and return the bytes in use now."""
     import torch
 
     if device.type == "cuda":
@@ -206,7 +206,7 @@ def start_memory(device: "torch.device") -> int:
 
 
 def memory_peak() -> int:
-    """Give the most bytes of resident memory that this process had since it began, or since `start_memory`."""
+    """Return the peak of this process's resident memory since it began, or since `start_memory`, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
         # The system call below counts what the parent had before this process was one of its own; this file does not.
@@ -256,7 +256,7 @@ def _timed(call: Callable[[], object], device: "torch.device") -> float:
 
 
 def _wait(device: "torch.device") -> None:
-    """Wait until a device has done all that it was given."""
+    """Wait until a device has finished its work."""
     import torch
 
     if device.type == "cuda":

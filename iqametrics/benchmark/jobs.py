@@ -27,9 +27,9 @@ class Executor:
     """Does jobs on this machine.
 
     Args:
-        sources: where the datasets are.
+        sources: Where the datasets are.
         device: "auto", "cpu", "cuda" or "mps".
-        folder: of the run; its jobs share the cached features of frozen levels.
+        folder: Folder of the run, whose jobs share the cached features of frozen levels.
     """
 
     def __init__(self, sources: Mapping[str, LabelledImages], device: str, folder: Path) -> None:
@@ -46,12 +46,12 @@ class Executor:
             Figures by place, the rule by which the epoch was chosen, and where it was done.
 
         Raises:
-            IqaError: data, weights or an extra are missing, or the training failed.
+            IqaError: If data, weights or an extra are missing, or the training fails.
         """
         for name in job.datasets:
             if name not in self.sources:
                 raise DataError(f"no dataset {name!r} is configured; add [datasets.{name}] to the file of --data")
-        # Before the training: a dataset that cannot be read should not be told after the days that it takes.
+        # Before the training, which may take days: a dataset that cannot be read is reported at once.
         images = {name: len(self._load(name)) for name in job.datasets}
         rows: list[dict[str, Any]] = []
         body = self._train(job, folder, rows) if job.recipe else self._score(job, rows)
@@ -104,10 +104,10 @@ class Executor:
         return measure(scores, [sample.mos for sample in samples], groups=groups)
 
     def _predictions(self, job: Job, run: Path) -> list[dict[str, Any]]:
-        """Read what the trainer predicted for its test part, which must be the one that finished metrics get.
+        """Read the trainer's predictions for its test part, which must be the part that finished metrics score.
 
         Raises:
-            DataError: it is another.
+            DataError: If it is another part.
         """
         from iqametrics.datasets.protocol import select
 
@@ -127,10 +127,10 @@ class Executor:
 
 
 def score_samples(metric: "Metric", samples: "Sequence[Sample]", name: str) -> list[float]:
-    """Score images with a metric; all of them or none, since figures of a part are other figures.
+    """Score all images with a metric; results on a part of them could not be compared.
 
     Raises:
-        DataError: an image has no reference that the metric needs, or cannot be scored.
+        DataError: If an image has no reference that the metric needs, or cannot be scored.
     """
     from tqdm import tqdm
 
@@ -148,10 +148,10 @@ def score_samples(metric: "Metric", samples: "Sequence[Sample]", name: str) -> l
 
 
 def read_scores(folder: Path) -> list[dict[str, Any]]:
-    """Read the scores that a job kept, numbers as numbers; none if it kept none.
+    """Read the scores that a job kept, with opinion and score as numbers; an empty list if it kept none.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: If the file is damaged.
     """
     path = folder / SCORES
     if not path.exists():
@@ -172,7 +172,7 @@ def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _trained_on(job: Job) -> list[str]:
-    """Say what a finished metric's checkpoint was trained on, as far as it tells."""
+    """Return the names of the data that a finished metric's checkpoint says it was trained on."""
     from iqametrics.registry import metric_info
 
     training = metric_info(job.finished_metric).metadata.get("training")
@@ -181,7 +181,7 @@ def _trained_on(job: Job) -> list[str]:
 
 
 def _place(job: Job) -> dict[str, Any]:
-    """Say where a job is done: commit, hardware and versions, that of another package's metric included."""
+    """Return where a job is done: commit, hardware and versions, also of a package that the metric is from."""
     from importlib.metadata import version
 
     from iqametrics.training.environment import this_session

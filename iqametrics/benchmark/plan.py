@@ -42,18 +42,18 @@ class Job:
     """One unit of work with one result.
 
     Attributes:
-        id: name of its folder, unique in a plan.
-        table: id of the table, or "compare".
-        row: row of the table, or name of the metric.
-        metric: what is trained, or the finished metric that scores.
-        weights: file of the finished metric's checkpoint, or where on the Hub it is; "" for what its name means.
+        id: Name of its folder, unique in a plan.
+        table: Id of the table, or "compare".
+        row: Row of the table, or name of the metric.
+        metric: Name of the metric that is trained, or of the finished metric that scores.
+        weights: File of the finished metric's checkpoint, or its place on the Hub; "" where the name tells it.
         size: "paper", "lite", or "finished" where nothing is trained.
-        recipe: name of the recipe; "" where nothing is trained.
-        changes: `table.key=value` changes of the recipe that make the row.
-        train: dataset that is trained on, "" where nothing is.
-        protocol: how that dataset, or the one tested on, is split.
-        split: number of the split; None for the official one and where there is none.
-        targets: what is measured on.
+        recipe: Name of the recipe; "" where nothing is trained.
+        changes: Changes of the recipe, `table.key=value` each, that make it the row's variant.
+        train: Dataset that is trained on, "" where nothing is.
+        protocol: How that dataset, or the one tested on, is split.
+        split: Number of the split; None for the official one and where there is none.
+        targets: What the metric is measured on.
     """
 
     id: str
@@ -89,7 +89,7 @@ class Job:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Job":
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` returned."""
         targets = tuple(Target(**target) for target in values["targets"])
         return cls(**{**values, "changes": tuple(values["changes"]), "targets": targets})
 
@@ -103,18 +103,18 @@ def plan_table(
     size: Size = "paper",
     changes: Sequence[str] = (),
 ) -> list[Job]:
-    """List the jobs of a table; rows that nothing here can run give none, if they are not asked for.
+    """List the jobs of a table; a row that nothing here can run has none, unless it is asked for by name.
 
     Args:
-        table: a table of a paper.
-        rows: only these; all if empty.
-        datasets: only cells tested on these; all if empty.
-        splits: number of random splits.
+        table: A table of a paper.
+        rows: Only these rows; all if empty.
+        datasets: Only cells tested on these; all if empty.
+        splits: Number of random splits.
         size: "paper" for the recipes of the paper's size, "lite" for the same jobs at lite size.
-        changes: further `table.key=value` changes of all recipes, such as fewer epochs for a trial.
+        changes: Further changes of all recipes, `table.key=value` each, such as fewer epochs for a trial.
 
     Raises:
-        DataError: an unknown row or dataset, or the table of costs, which is measured in another way.
+        DataError: If a row or dataset is unknown, or the table is about cost, which is measured in another way.
     """
     if table.is_cost:
         raise DataError(f"{table.id} is about cost; measure it with iqametrics benchmark cost")
@@ -140,13 +140,13 @@ def plan_comparison(
     """List the jobs of a comparison of finished metrics: each metric on each dataset that it can be run on.
 
     Args:
-        metrics: names for `create_metric`, with or without a checkpoint's tag or file.
-        datasets: names of sources.
-        part: which images, as `datasets.protocol.select` reads it.
-        no_references: those of the datasets on which no full-reference metric can be run.
+        metrics: Names for `create_metric`, with or without a checkpoint's tag or file.
+        datasets: Names of sources.
+        part: Which images, as `datasets.protocol.select` reads it.
+        no_references: Those of the datasets on which no full-reference metric can be run.
 
     Raises:
-        UnknownMetricError: there is no such metric or checkpoint.
+        UnknownMetricError: If there is no such metric or checkpoint.
     """
     from iqametrics.registry import find_metric, metric_info
     from iqametrics.weights.locate import source_of
@@ -170,17 +170,17 @@ def plan_comparison(
 
 
 def compared_row(table: Table, row: str) -> PaperRow:
-    """Give what is known of a compared method: the metric of another package that stands for it, and a caveat."""
+    """Return what is known of a compared method: the metric of another package that stands for it, and a caveat."""
     return paper_row(row, table.mode)
 
 
 def is_ours(table: Table, row: str) -> bool:
-    """Whether a row is one of a method that can be trained here, or a variant of one."""
+    """Tell whether a row is one of a method that can be trained here, or a variant of one."""
     return row in table_rows(table.id)
 
 
 def unfilled_rows(table: Table, size: Size = "paper") -> dict[str, str]:
-    """Tell why rows stay as they are: nothing has the method, what has it is not installed, or a recipe is missing."""
+    """Tell why rows stay empty: no package has the method, the package is not installed, or a recipe is missing."""
     reasons = {}
     ours = table_rows(table.id)
     for row in table.rows:
@@ -196,7 +196,7 @@ def unfilled_rows(table: Table, size: Size = "paper") -> dict[str, str]:
 
 
 def _missing_recipe(table: Table, row: TableRow, size: Size) -> str:
-    """Name a recipe that a row needs and its method does not have; "" where it has all."""
+    """Return the name of a recipe that a row needs and its method lacks; "" where none is missing."""
     trained_on = dict.fromkeys(cell.train or cell.dataset for cell in table.cells if cell.row == row.row)
     for train in trained_on:
         metric = row.metrics.get(dataset_mode(train)) if train != AVERAGE else None
@@ -234,7 +234,7 @@ def _trained(
 def _finished(table: Table, row: str, metric: str, cells: Sequence[Cell], splits: int) -> list[Job]:
     """Plan a finished metric: on the test part of each split, or on all of a dataset that nobody trains on here."""
     jobs = []
-    # Whatever the paper's method was trained on, the finished metric scores all images of a dataset once.
+    # Whatever the paper's method was trained on, a finished metric scores each dataset once.
     for dataset, train in {cell.dataset: cell.train for cell in cells}.items():
         protocol = _protocol(table, dataset)
         if train:
@@ -266,7 +266,7 @@ def _job(
     where = train or targets[0].dataset
     words = [_slug(row), where]
     if weights:
-        # Names of files that differ in signs only would share a folder.
+        # Files whose names differ only in characters that `_slug` replaces would share a folder.
         words.insert(1, hashlib.sha256(weights.encode()).hexdigest()[:8])
     if train and [target.dataset for target in targets] != [train]:
         words.append("cross")
@@ -292,20 +292,20 @@ def _protocol(table: Table, train: str) -> Protocol:
 
 
 def _slug(text: str) -> str:
-    """Make a name that is safe as a folder, of a row or of a metric and the end of its file's path."""
+    """Turn the name of a row or metric into a safe folder name; of a long one, the end is kept."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")[-_LONGEST_NAME:]
 
 
 def cache_folder(folder: Path) -> Path:
-    """Say where the jobs of a run share the features of frozen levels: all splits of a dataset have the same images."""
+    """Return the cache that the jobs of a run share: all splits of a dataset have the same images."""
     return folder.resolve() / "cache"
 
 
 def overrides(job: Job, source: LabelledImages, device: str, cache: Path) -> list[str]:
-    """Give the changes of a job's recipe: its data, its split, its variant, where its cache is.
+    """Return the changes that a job makes to its recipe: data, split, variant and cache.
 
-    The recipes of the paper's size state shares and grouping themselves; those at lite size are for any data, so the
-    protocol is put into them.
+    Recipes of the paper's size state their protocol (shares and grouping) themselves; those of lite size serve any
+    data, so the protocol is added.
     """
     data = [f"data.{key}={json.dumps(value)}" for key, value in source.to_table().items()]
     texts = [*data, *job.changes, f'train.device="{device}"']
@@ -327,7 +327,7 @@ def unlisted(dataset: str) -> LabelledImages:
 
 
 def command(job: Job, sources: Mapping[str, LabelledImages], folder: Path, device: str) -> str:
-    """Write the command that does the same by hand; of a trained job, its training."""
+    """Write the command that does a job by hand; for a trained one, the command of its training."""
     if job.recipe:
         source = sources.get(job.train) or unlisted(job.train)
         words = ["iqametrics", "train", job.recipe]
@@ -343,10 +343,10 @@ def command(job: Job, sources: Mapping[str, LabelledImages], folder: Path, devic
 
 
 def image_passes(job: Job) -> int | None:
-    """Count how many crops a job's training looks at, its teacher's included; None where a count is not known.
+    """Count the crops that a job's training sees, its teacher's included; None where that is not known.
 
-    images x share of the training part x epochs x views, with the numbers of the released dataset and of the recipe as
-    the job changes it.
+    The count is images x share of the training part x epochs x views, with the released dataset's number of images and
+    the recipe's values as the job changes them.
     """
     from iqametrics.datasets.catalogue import dataset_spec
     from iqametrics.training.recipes import apply_overrides, find_recipe, read_tables

@@ -13,17 +13,17 @@ from iqametrics.errors import MissingExtraError
 
 
 def scatter_plots(folder: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Plot what the finished jobs of a run scored.
+    """Plot the scores of a run's finished jobs against the opinions.
 
     Args:
-        folder: of the run.
+        folder: Folder of the run.
 
     Yields:
         Name, caption and PNG of each plot; the same run gives the same bytes with the same matplotlib.
 
     Raises:
-        MissingExtraError: matplotlib is not installed.
-        DataError: the run cannot be read.
+        MissingExtraError: If matplotlib is not installed.
+        DataError: If the run cannot be read.
     """
     plan = read_plan(folder)
     for job in planned_jobs(plan):
@@ -38,7 +38,7 @@ def scatter_plots(folder: Path) -> Iterator[tuple[str, str, bytes]]:
 
 
 def address(png: bytes) -> str:
-    """Give a picture as a `data:` address, so that a page holds all that it shows."""
+    """Return a PNG as a `data:` address, so that a page needs no other file."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
@@ -56,7 +56,7 @@ def _scatter(points: Sequence[tuple[float, float]], job: Job, place: str, kind: 
     axes.set_ylabel("score, higher is better")
     axes.set_title(f"{job.row} on {place}", fontsize=9)
     stream = io.BytesIO()
-    # The version of matplotlib would otherwise stand in the file.
+    # Otherwise the file would state the version of matplotlib.
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 
+from iqametrics.benchmark.lines import Line
 from iqametrics.benchmark.plan import COMPARE
-from iqametrics.benchmark.report import COMPARED, Line, Report
+from iqametrics.benchmark.report import COMPARED, Report
 from iqametrics.common.markup import html_text, latex, markdown, plain, spreadsheet
 from iqametrics.evaluation import Comparison
 
@@ -23,9 +24,9 @@ def render(report: Report, form: str, plots: Mapping[str, str] | None = None) ->
     """Write a report.
 
     Args:
-        report: what to write.
-        form: one of `FORMATS`.
-        plots: scatter plots by caption, as `data:` addresses; in HTML only.
+        report: The report.
+        form: One of `FORMATS`.
+        plots: Scatter plots by caption, as `data:` addresses; in HTML only.
     """
     if form == "csv":
         return _csv(report)
@@ -37,7 +38,7 @@ def render(report: Report, form: str, plots: Mapping[str, str] | None = None) ->
 
 
 def _csv(report: Report) -> str:
-    """One line a cell with full precision, then none of the prose; how and where it was done is in columns."""
+    """Return one line a cell at full precision, with how and where it was done in columns and without the prose."""
     text = io.StringIO()
     names = [field.name for field in fields(Line)]
     writer = csv.DictWriter(text, ["table", *names, "done_by"], lineterminator="\n")
@@ -98,7 +99,7 @@ def _html(report: Report, plots: Mapping[str, str]) -> str:
 
 
 def _tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Give caption, head and rows of each table, as text."""
+    """Return caption, header and rows of each table, as text."""
     if report.id != COMPARE:
         return [("Paper and measured", list(_CELLS), [_cells(line) for line in report.lines])]
     keys = dict.fromkeys((line.row, line.place) for line in report.lines)
@@ -124,11 +125,11 @@ def _cells(line: Line) -> list[str]:
 
 
 def _figures(lines: Sequence[Line]) -> list[str]:
-    """Put the figures of one metric on one dataset into a row."""
+    """Put the results of one metric on one dataset into a row."""
     first = lines[0]
     if first.verdict == "not run":
         return [first.row, first.place, "", "not run", "", "", "", ""]
-    # A figure that does not exist, such as the correlation with a constant, is said and not left out.
+    # What does not exist, such as the correlation with a constant, is shown as such and not left out.
     texts = {line.statistic: _number(line.measured, 4) or "none" for line in lines}
     srcc, plcc, fit, krcc = (texts[name] for name in COMPARED)
     return [first.row, first.place, str(first.images), srcc, _interval(first.low, first.high), plcc, fit, krcc]

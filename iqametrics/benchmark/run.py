@@ -1,13 +1,13 @@
 """Jobs done once each, by any number of processes that share a folder, killed and resumed at any moment.
 
-RUN/plan.json            what is to be done
-RUN/jobs/ID/lock         held by the process that works on the job; a process that dies lets go of it
+RUN/plan.json            the jobs of the run
+RUN/jobs/ID/lock         held by the process that works on the job, and free again when that process dies
 RUN/jobs/ID/result.json  written last, whole or not at all: the job is done
-RUN/jobs/ID/failed.json  why it failed, in one line; the next run tries it again
-RUN/jobs/ID/...          whatever the job keeps, so that it can go on where it was
+RUN/jobs/ID/failed.json  why it failed, in one line; the next run tries the job again
+RUN/jobs/ID/...          what the job keeps in order to go on where it stopped
 
-The locks are those of the operating system. On a network file system that keeps them to one machine, give each machine
-its own jobs with a shard.
+The locks are the operating system's. Some network file systems do not pass them from one machine to another; there,
+give each machine jobs of its own with --shard.
 """
 
 import datetime
@@ -32,7 +32,7 @@ _PLAN_KEYS = {"table", "size", "changes", "labels", "jobs"}
 _RESULT_KEYS = {"figures", "images", "selection", "seconds", "commit", "hardware", "packages"}
 
 Execute = Callable[[Job, Path], dict[str, Any]]
-"""Does a job in its folder and returns what is to be stored, ready for JSON."""
+"""Does a job in its folder and returns its result, ready for JSON."""
 
 
 @dataclass
@@ -40,10 +40,10 @@ class Outcome:
     """What became of the jobs, by their ids.
 
     Attributes:
-        done: finished now.
-        before: finished already.
-        failed: failed now, with the reason.
-        busy: being done by another process.
+        done: Finished now.
+        before: Finished already.
+        failed: Failed now, with the reason.
+        busy: Being done by another process.
     """
 
     done: list[str] = field(default_factory=list)
@@ -56,20 +56,20 @@ def open_run(folder: Path, plan: dict[str, Any], jobs: Sequence[Job], *, resume:
     """Begin a run, or join the one that is in the folder.
 
     Args:
-        folder: of the run.
-        plan: what was asked for, ready for JSON.
-        jobs: all jobs, whichever shard does them.
-        resume: whether a run may be there already.
+        folder: Folder of the run.
+        plan: What was asked for, ready for JSON.
+        jobs: All jobs, whichever shard does them.
+        resume: Whether the folder may hold a run already.
 
     Raises:
-        DataError: a run is there and may not be, or it was begun with another plan.
+        DataError: If the folder holds a run although `resume` is false, or one that was begun with another plan.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from error
     wanted = {"format": _FORMAT, **plan, "jobs": [job.to_dict() for job in jobs]}
-    # Several processes may come at once; each must see the plan whole.
+    # Several processes may begin at once, and each must see the whole plan.
     with locked(folder / "lock", error=DataError):
         path = folder / PLAN
         if not path.exists():
@@ -90,7 +90,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """Read the plan of a run.
 
     Raises:
-        DataError: there is none, or it cannot be read.
+        DataError: If there is no plan, or it cannot be read.
     """
     path = folder / PLAN
     try:
@@ -103,10 +103,10 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def planned_jobs(plan: dict[str, Any]) -> list[Job]:
-    """Give the jobs of a plan.
+    """Return the jobs of a plan.
 
     Raises:
-        DataError: the plan is damaged.
+        DataError: If the plan is damaged.
     """
     try:
         return [Job.from_dict(values) for values in plan["jobs"]]
@@ -115,7 +115,7 @@ def planned_jobs(plan: dict[str, Any]) -> list[Job]:
 
 
 def job_folder(folder: Path, job: Job) -> Path:
-    """Give the folder of a job."""
+    """Return the folder of a job."""
     return folder / "jobs" / job.id
 
 
@@ -123,7 +123,7 @@ def read_result(folder: Path, job: Job) -> dict[str, Any] | None:
     """Read the result of a job; None where it is not finished.
 
     Raises:
-        DataError: the file is damaged, which this package never leaves behind.
+        DataError: If the file is damaged, which this package never leaves behind.
     """
     path = job_folder(folder, job) / RESULT
     try:
@@ -156,12 +156,12 @@ def crops_per_second(folder: Path, jobs: Sequence[Job]) -> dict[tuple[str, str],
 
 
 def shard(jobs: Sequence[Job], number: int, of: int) -> list[Job]:
-    """Give the jobs of one of several shards; together they are all, and none is in two.
+    """Return the jobs of one shard of several; every job is in exactly one.
 
     Args:
-        jobs: all jobs.
-        number: 1 to `of`.
-        of: number of shards.
+        jobs: All jobs.
+        number: Number of this shard, from 1 to `of`.
+        of: Number of shards.
     """
     return list(jobs[number - 1 :: of])
 
@@ -170,14 +170,14 @@ def run_jobs(jobs: Sequence[Job], folder: Path, execute: Execute, say: Callable[
     """Do the jobs that are neither finished nor being done by another process.
 
     Args:
-        jobs: to be done, in order.
-        folder: of the run.
-        execute: does one.
-        say: takes a line for people.
+        jobs: The jobs, in the order in which to do them.
+        folder: Folder of the run.
+        execute: Does one job.
+        say: Shows a line of progress.
 
     Raises:
-        TrainingError: a result cannot be written.
-        KeyboardInterrupt: Ctrl-C; the message says how to go on.
+        TrainingError: If a result cannot be written.
+        KeyboardInterrupt: If Ctrl-C is pressed; the message says how to go on.
     """
     outcome = Outcome()
     try:
@@ -200,7 +200,7 @@ def _attempt(job: Job, folder: Path, execute: Execute, say: Callable[[str], None
         if not held:
             outcome.busy.append(job.id)
             return
-        # Only now is it certain that nobody finishes it meanwhile.
+        # Checked under the lock: another process may have finished it meanwhile.
         if (place / RESULT).exists():
             outcome.before.append(job.id)
             return
@@ -219,7 +219,7 @@ def _finish(job: Job, place: Path, execute: Execute) -> str | None:
     try:
         body = execute(job, place)
     except Exception as error:
-        # A run of days must not end with its first job that does not fit into memory, nor with a mistake of ours.
+        # One job that runs out of memory, or meets a bug of ours, must not end a run of days.
         if not isinstance(error, IqaError):
             _write(place / "traceback.txt", traceback.format_exc())
         text = _one_line(error)

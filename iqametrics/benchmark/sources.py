@@ -3,10 +3,10 @@
     [datasets.kadid10k]
     root = "/data/kadid10k"
 
-    [datasets.mini]              # any name; `layout` says which dataset's release the folder is laid out like
+    [datasets.mini]              # any name; `layout` names the dataset whose release the folder is laid out like
     layout = "kadid10k"
     root = "mini-kadid"
-    labels = "made"              # not opinions of these images; left out: "made" for what synthesize made, else "human"
+    labels = "made"              # not opinions of these images; default: "made" for what synthesize made, else "human"
 
     [datasets.holiday]           # a CSV of one's own
     csv = "holiday/scores.csv"
@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iqametrics.common.files import read_text
 from iqametrics.datasets.labelled import LABELS, LabelledImages
 from iqametrics.errors import DataError
 
@@ -38,11 +39,11 @@ def read_sources(path: Path) -> dict[str, LabelledImages]:
     """Read a file that says where the datasets are.
 
     Raises:
-        DataError: it cannot be read, or says something unknown or impossible.
+        DataError: If it cannot be read, or has an unknown key or an impossible value.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(read_text(path, error=DataError))
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: is not a readable TOML file ({error}); see iqametrics benchmark run --help"
         ) from error
@@ -80,7 +81,7 @@ def _source(name: str, values: Any, path: Path) -> LabelledImages:
     if layout:
         from iqametrics.datasets.catalogue import dataset_spec
 
-        dataset_spec(layout)  # an unknown name is told now, and not when its first job begins
+        dataset_spec(layout)  # refuses an unknown name now, and not when its first job begins
     texts = {key: value for key, value in texts.items() if key != "layout"} | located
     return LabelledImages(**texts, dataset=layout, mos_range=_span(values.get("mos_range"), where))
 
@@ -94,5 +95,5 @@ def _span(value: Any, where: str) -> tuple[float, float] | None:
 
 
 def benchmark_labels(images: LabelledImages) -> str:
-    """Give the kind of labels that a report goes by: who lists a CSV without `labels` says that people scored it."""
+    """Return the kind of labels for a report; a CSV that is listed without `labels` counts as scored by people."""
     return images.label_kind or LABELS[0]

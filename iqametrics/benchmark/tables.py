@@ -1,8 +1,8 @@
 """The tables of the methods' papers, as printed, with all compared methods; no torch.
 
-Each method declares its paper's tables. The numbers of one stand in a CSV file, one cell a line, typed once. Comment
-lines on top of a file say which headers slipped in text recognition and were set right, and which numbers are kept as
-printed though they look like slips.
+Each method declares its paper's tables. The numbers of a table are in a CSV file, one cell a line.
+Comment lines at its top say which headers were corrected after text recognition, and which numbers are kept as printed
+although they look like slips of the paper.
 """
 
 import csv
@@ -26,13 +26,13 @@ class Cell:
     """One printed number.
 
     Attributes:
-        row: method, or variant of an ablation, without the paper's citation mark.
-        train: dataset that the method was trained on where it is not the one it is tested on, else "".
-        dataset: dataset that it was tested on, by this package's name, or "average".
+        row: Method, or variant of an ablation, without the paper's citation mark.
+        train: Dataset that the method was trained on; "" where it is the one that it is tested on.
+        dataset: Dataset that it was tested on, by this package's name, or "average".
         statistic: "plcc", "srcc"; for an average "mean" or "std"; for the cost "flops", "parameters".
-        value: the number; None where the paper prints "-" or its numbers are lost.
-        std: printed standard deviation over the splits, if any.
-        note: what is to be known of the number.
+        value: The number; None where the paper prints "-" or its numbers are lost.
+        std: Printed standard deviation over the splits, if any.
+        note: Remark on the number.
     """
 
     row: str
@@ -49,7 +49,7 @@ class Cell:
         return f"{self.train}->{self.dataset}" if self.train else self.dataset
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `benchmark show --format json` gives; `dataset` is the place."""
+        """Return the cell as `benchmark show --format json` prints it; its `dataset` is `place`."""
         return {
             "row": self.row,
             "dataset": self.place,
@@ -64,15 +64,15 @@ class Table:
     """A table of a paper.
 
     Attributes:
-        id: what the command line calls it.
-        title: what it compares.
-        paper: title, venue and year.
-        protocol: shares of training, validation and test part, the dataset's own split, or another dataset.
-        shares: how a dataset with ("fr") and without ("nr") references is split, where its own split is not used.
-        mode: which kind its compared methods are: some names mean a method of either kind.
-        is_cost: whether it is about cost, which is measured and not trained for.
-        cells: its numbers, row by row.
-        comments: what was set right or looks like a slip of the paper.
+        id: Its name on the command line.
+        title: What it compares.
+        paper: Title, venue and year.
+        protocol: Shares of the training, validation and test parts; the dataset's own split; or across datasets.
+        shares: How a dataset with ("fr") and without ("nr") references is split, where its own split is not used.
+        mode: Kind of its compared methods, since some names mean a method of either kind.
+        is_cost: Whether it is about cost, which needs no training.
+        cells: Its numbers, row by row.
+        comments: What was corrected, or looks like a slip of the paper.
     """
 
     id: str
@@ -102,7 +102,7 @@ class Table:
         return list(dict.fromkeys(f"{cell.place} {cell.statistic}" for cell in self.cells))
 
     def summary(self) -> dict[str, Any]:
-        """Return what `benchmark list --format json` gives."""
+        """Return the table as `benchmark list --format json` prints it."""
         return {
             "id": self.id,
             "title": self.title,
@@ -119,10 +119,10 @@ def list_tables() -> list[str]:
 
 
 def paper_table(table_id: str) -> Table:
-    """Give a table of a paper, with the rows that other methods add to it.
+    """Return a table of a paper, with the rows that other methods add to it.
 
     Raises:
-        DataError: there is no such table, or its file cannot be read.
+        DataError: If there is no such table, or its file cannot be read.
 
     >>> table = paper_table("pfd-table5")
     >>> table.rows, table.datasets
@@ -138,7 +138,7 @@ def paper_table(table_id: str) -> Table:
 
 
 def dataset_mode(name: str) -> Mode:
-    """Whether the images of a dataset have references ("fr") or not ("nr")."""
+    """Tell whether the images of a dataset have references ("fr") or not ("nr")."""
     from iqametrics.datasets.catalogue import dataset_spec
 
     return dataset_spec(name).mode
@@ -149,7 +149,7 @@ def _read_file(path: Path) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
     """Read the cells and the comments of a table's file.
 
     Raises:
-        DataError: it cannot be read, or is not such a file.
+        DataError: If the file cannot be read, or is not a table.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -176,7 +176,7 @@ def _read(table: PaperTable) -> Table:
 
 
 def _blank(table: Table, row: TableRow) -> Iterator[Cell]:
-    """Give the cells of a row that the paper does not have: those of the datasets that the row's metrics can do."""
+    """Yield the empty cells of a row that the paper does not have, for the datasets that its metrics can score."""
     places = {(cell.train, cell.dataset, cell.statistic): None for cell in table.cells}
     for train, dataset, statistic in places:
         if dataset != AVERAGE and dataset_mode(train or dataset) in row.metrics:
@@ -184,10 +184,10 @@ def _blank(table: Table, row: TableRow) -> Iterator[Cell]:
 
 
 def choose(wanted: Sequence[str], known: Sequence[str], what: str) -> list[str]:
-    """Give the wanted names, or all known ones where none is wanted, in the order of the known.
+    """Return the wanted names in the order of the known ones; all of them where none is wanted.
 
     Raises:
-        DataError: a name that is not known.
+        DataError: If a name is not known.
     """
     for name in wanted:
         if name not in known:

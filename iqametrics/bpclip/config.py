@@ -31,6 +31,8 @@ class BpclipConfig:
         mode: "fr" compares with a reference (eq. 1), "nr" sees the distorted image only (eq. 2).
         backbone: "resnet50", "efficientnet_lite0" or "timm/NAME", see `iqametrics.nn.backbones.build_backbone`.
         frozen_levels: Number k of the lowest backbone levels that are not trained, 0 to 5.
+        frozen_pooling: Whether the gates and W_f of eq. 2 are not trained either, so that what the training stores of
+            an image is its gated window means, a fiftieth of its levels; "nr" with a frozen backbone only.
         pixel_mean: Mean of red, green and blue, in [0, 1], that the backbone's weights expect.
         pixel_std: Standard deviation that goes with it.
         width: Width D of a token.
@@ -55,6 +57,8 @@ class BpclipConfig:
         logit_scale: Initial value of tau.
         similarity_norm: Whether a LayerNorm precedes the score MLP.
         score_hidden: Hidden width of the score MLP.
+        relative: Whether the score is 1 + s(dist, ref) - s(ref, ref), s being eq. 9, in place of s(dist, ref), so that
+            an identical pair scores 1 on any content; "fr" only.
 
     Raises:
         RecipeError: If a value is impossible.
@@ -63,6 +67,7 @@ class BpclipConfig:
     mode: Mode
     backbone: str = "resnet50"
     frozen_levels: int = 0
+    frozen_pooling: bool = False
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     width: int = 256
@@ -84,6 +89,7 @@ class BpclipConfig:
     logit_scale: float = 100.0
     similarity_norm: bool = False
     score_hidden: int = 64
+    relative: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -99,8 +105,18 @@ class BpclipConfig:
                 f"pixel_mean = {self.pixel_mean}, pixel_std = {self.pixel_std} do not normalise RGB; "
                 "give three numbers each, deviations above 0"
             )
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
         if self.similarity == "pairs" and self.n_anchors % 2:
             raise RecipeError(f"n_anchors = {self.n_anchors} cannot be paired; give an even number")
+        if self.frozen_pooling and (self.mode == "fr" or self.frozen_levels < LEVELS):
+            raise RecipeError(
+                f"frozen_pooling = true needs mode = 'nr' and frozen_levels = {LEVELS}: a gate that sees a pair, or "
+                "features that still change, cannot be computed once; leave it out"
+            )
+        if self.relative and self.mode == "nr":
+            raise RecipeError("relative = true compares with a reference, but mode = 'nr'; leave it out")
         if not (self.information_branch or self.weight_branch):
             raise RecipeError("information_branch and weight_branch are both false; leave at least one of them on")
 

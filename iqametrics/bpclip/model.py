@@ -7,6 +7,7 @@ ICME 2025, arXiv 2506.17969. Equation numbers in this package are the paper's.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -125,6 +126,9 @@ class Bpclip(nn.Module):
         self.pooling = nn.ModuleList(
             GatedLocalPooling(config, channels=count, level=number) for number, count in enumerate(channels, start=1)
         )
+        if config.frozen_pooling:
+            for pool in self._pools:
+                pool.hold_gate()
         self.position = PositionEncoding(config.width, config.position_size)
         self.information = InformationBranch(config) if config.information_branch else None
         self.weight = WeightBranch(config) if config.weight_branch else None
@@ -221,12 +225,19 @@ class Bpclip(nn.Module):
         Returns:
             Scores (N,).
         """
-        return self.score(self.encode(dist, ref).descriptors)
+        scores = self.score(self.encode(dist, ref).descriptors)
+        if not self.config.relative or ref is None:
+            return scores
+        return 1 + scores - self.score(self.encode(ref, ref).descriptors)
 
     def encode(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> BpclipEncoding:
         """Compute everything up to the similarities; arguments as in `score_levels`."""
         self._check_pair(dist[-1], None if ref is None else ref[-1])
-        tokens, grid = self.pool(dist, ref)
+        return self.encode_gated(self.gated(dist, ref))
+
+    def encode_gated(self, means: list[Tensor]) -> BpclipEncoding:
+        """Go on from what `gated` gave to the similarities."""
+        tokens, grid = self._tokens(means)
         information = [] if self.information is None else self.information(tokens)
         weights = [] if self.weight is None else self.weight(tokens)
         combined = information or weights
@@ -238,15 +249,33 @@ class Bpclip(nn.Module):
         descriptors = features if self.similarity is None else self.similarity(features)
         return BpclipEncoding(information, weights if information else [], descriptors, grid)
 
-    def pool(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> tuple[list[Tensor], tuple[int, int]]:
-        """Return the tokens G_1..G_n with their positions, (N, L, D) each, and their grid H_n, W_n (eq. 1 and 2)."""
+    def gated(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> list[Tensor]:
+        """Return the gated window means of each level on the smallest level's grid (eq. 1 and 2 before the reduction).
+
+        Arguments as in `score_levels`.
+
+        Returns:
+            Five maps (N, C_i, H_n, W_n) without reference, (N, 3 C_i, H_n, W_n) with one.
+        """
         if self.standardise is not None:
             dist = self.standardise(dist)
             ref = None if ref is None else self.standardise(ref)
         refs = (
             [None] * LEVELS if ref is None else [other.expand_as(level) for other, level in zip(ref, dist, strict=True)]
         )
-        maps = [pool(level, other) for pool, level, other in zip(self.pooling, dist, refs, strict=True)]
+        return [pool.gated(level, other) for pool, level, other in zip(self._pools, dist, refs, strict=True)]
+
+    def pool(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> tuple[list[Tensor], tuple[int, int]]:
+        """Return the tokens G_1..G_n with their positions, (N, L, D) each, and their grid H_n, W_n (eq. 1 and 2)."""
+        return self._tokens(self.gated(dist, ref))
+
+    @property
+    def _pools(self) -> Sequence[GatedLocalPooling]:
+        # A ModuleList does not say of what.
+        return cast("Sequence[GatedLocalPooling]", self.pooling)
+
+    def _tokens(self, means: list[Tensor]) -> tuple[list[Tensor], tuple[int, int]]:
+        maps = [pool.reduce(level) for pool, level in zip(self._pools, means, strict=True)]
         grid = (maps[-1].shape[-2], maps[-1].shape[-1])
         position = self.position(*grid)
         return [level.flatten(2).transpose(1, 2) + position for level in maps], grid

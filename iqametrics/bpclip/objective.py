@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iqametrics.bpclip.anchors import load_anchors
-from iqametrics.bpclip.config import BpclipConfig
+from iqametrics.bpclip.config import LEVELS, BpclipConfig
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
 from iqametrics.objective import Batch, Objective, Statistics, check_init, read_loss, require_backbone
+from iqametrics.ranking import order_loss
 from iqametrics.weights.checkpoint import fill, load_checkpoint
 
 _MODES = {"bpclip-fr": "fr", "bpclip-nr": "nr"}
@@ -26,10 +27,15 @@ class BpclipLossConfig:
     Attributes:
         mse_weight: Weight of the mean squared error between predicted and opinion scores.
         rank_weight: Weight of the pairwise hinge `rank_loss`, which the paper does not have.
+        order_weight: Weight of the hinge on versions of one image, `iqametrics.ranking.order_loss`, which the paper
+            does not have either; for data that are `ranked`.
+        order_margin: Distance at least between the scores of ranks 0 and 1.
     """
 
     mse_weight: float = 1.0
     rank_weight: float = 0.0
+    order_weight: float = 0.0
+    order_margin: float = 0.4
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "BpclipLossConfig":
@@ -39,8 +45,8 @@ class BpclipLossConfig:
             RecipeError: If a key is unknown, a value is no number or negative, or both weights are zero.
         """
         config = read_loss(cls, values)
-        if config.mse_weight == config.rank_weight == 0:
-            raise RecipeError("mse_weight and rank_weight are both 0, so nothing would be learnt; raise one")
+        if config.mse_weight == config.rank_weight == config.order_weight == 0:
+            raise RecipeError("mse_weight, rank_weight and order_weight are all 0: nothing would be learnt; raise one")
         return config
 
 
@@ -61,6 +67,7 @@ class BpclipObjective(Objective):
         self.model = model
         self.loss_config = loss or BpclipLossConfig()
         self.needs_reference = model.config.mode == "fr"
+        self.learns_order = self.loss_config.order_weight > 0
 
     @classmethod
     def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "BpclipObjective":
@@ -86,6 +93,10 @@ class BpclipObjective(Objective):
         if values.setdefault("mode", _MODES[metric_name]) != _MODES[metric_name]:
             raise RecipeError(f"mode = {values['mode']!r} contradicts metric = {metric_name!r}; leave mode out")
         network = Bpclip(BpclipConfig.from_dict(values))
+        if network.config.frozen_pooling and "checkpoint" not in init:
+            raise RecipeError(
+                "init.checkpoint is missing: frozen_pooling = true would keep random gates; give a trained checkpoint"
+            )
         if "checkpoint" in init:
             fill(network, load_checkpoint(init["checkpoint"])[1], source=init["checkpoint"])
             return cls(network, loss, fine_tuning=True)
@@ -102,9 +113,11 @@ class BpclipObjective(Objective):
         return cls(network, loss)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the weighted loss and its parts: `mse`, and `rank` where it has a weight."""
+        """Compute the weighted loss and its parts: `mse`, and `rank` and `order` where they have a weight."""
         # Under autocast the scores are in half precision; their differences need float32.
-        scores = self.model.head(batch.dist, batch.ref).to(batch.mos.dtype)
+        scores = self._scores(batch).to(batch.mos.dtype)
+        if batch.chains is not None:
+            return self._loss_with_order(scores, batch, batch.chains)
         parts = {"mse": F.mse_loss(scores, batch.mos)}
         total = self.loss_config.mse_weight * parts["mse"]
         if self.loss_config.rank_weight:
@@ -113,19 +126,65 @@ class BpclipObjective(Objective):
             total = total + self.loss_config.rank_weight * parts["rank"]
         return total, {name: part.detach() for name, part in parts.items()}
 
+    def _loss_with_order(self, scores: Tensor, batch: Batch, chains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch in which some images have a rank in place of an opinion score."""
+        config = self.loss_config
+        scores, mos, source, chains = (batch.gather(values) for values in (scores, batch.mos, batch.source, chains))
+        scored = chains[:, 0] < 0
+        # A sum over nobody is 0 and has a gradient, a mean over nobody has none.
+        parts = {"mse": (scores - mos).square()[scored].sum() / scored.sum().clamp(min=1)}
+        if config.rank_weight:
+            parts["rank"] = rank_loss(scores[scored], mos[scored], source[scored])
+        if config.order_weight:
+            parts["order"] = order_loss(scores, mos, chains, margin=config.order_margin)
+        parts = {name: batch.of_all(part) for name, part in parts.items()}
+        total = torch.stack([getattr(config, f"{name}_weight") * part for name, part in parts.items()]).sum()
+        return total, {name: part.detach() for name, part in parts.items()}
+
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
         """Score whole images: (N,). The model stays in training or evaluation mode, whichever it was in."""
         training = self.model.training
         self.model.eval()
-        scores = self.model.head(batch.dist, batch.ref)
+        scores = self._scores(batch)
         self.model.train(training)
         return scores
+
+    def _scores(self, batch: Batch) -> Tensor:
+        if self.model.config.frozen_pooling:
+            return self.model.score(self.model.encode_gated(batch.dist).descriptors)
+        return self.model.head(batch.dist, batch.ref)
+
+    def trunk(self, images: Tensor) -> list[Tensor]:
+        """Compute the frozen levels, or with `frozen_pooling` their gated window means."""
+        levels = super().trunk(images)
+        if not self.model.config.frozen_pooling:
+            return levels
+        with torch.no_grad():
+            return self.model.gated(levels)
+
+    @property
+    def trunk_strides(self) -> tuple[int, ...]:
+        """Pixels a value in each of the trunk's maps; gated window means all lie on the smallest level's grid."""
+        if self.model.config.frozen_pooling:
+            return (2**LEVELS,) * LEVELS
+        return super().trunk_strides
+
+    def trunk_tensors(self) -> dict[str, Tensor]:
+        """Return the backbone's tensors and, with `frozen_pooling`, those of the gates and the levels' statistics."""
+        tensors = dict(super().trunk_tensors())
+        if self.model.config.frozen_pooling:
+            state = self.model.state_dict()
+            held = ("standardise.", "pooling.")
+            tensors |= {
+                name: value for name, value in state.items() if name.startswith(held) and ".reduce." not in name
+            }
+        return tensors
 
     @torch.no_grad()
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
         """Compute all five levels, whose statistics the model standardises by."""
-        return self.model.levels(trunk)
+        return trunk if self.model.config.frozen_pooling else self.model.levels(trunk)
 
     def initialise(self, statistics: Statistics) -> None:
         """Start the score at the mean opinion score and store the levels' statistics; do nothing in fine-tuning."""

@@ -72,7 +72,21 @@ class GatedLocalPooling(nn.Module):
         Returns:
             G_i as a map, (N, D, H_n, W_n) with H_n = ceil(H_i / 2^(n - i)), likewise W_n.
         """
-        return self.reduce(self._pool_alone(dist) if ref is None else self._pool_pair(dist, ref))
+        return self.reduce(self.gated(dist, ref))
+
+    def gated(self, dist: Tensor, ref: Tensor | None = None) -> Tensor:
+        """Return the gated window means that `reduce` brings to D channels; arguments as in `forward`.
+
+        Returns:
+            (N, C_i, H_n, W_n) without reference, (N, 3 C_i, H_n, W_n) with one.
+        """
+        return self._pool_alone(dist) if ref is None else self._pool_pair(dist, ref)
+
+    def hold_gate(self) -> None:
+        """Hold everything before `reduce`."""
+        self.gate.requires_grad_(False)
+        if self.value is not None:
+            self.value.requires_grad_(False)
 
     def _pool_pair(self, dist: Tensor, ref: Tensor) -> Tensor:
         """Compute eq. 1 and its window means: (N, 3 C_i, H_n, W_n)."""

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = _jobs(args)
     if args.output is not None and (os.path.isdir(args.output) or not os.path.isdir(args.output.parent)):
         raise UsageError(f"--output {args.output} is a folder or lies in one that does not exist; give a file")
-    # Before the first measurement: what it is told of the machine's load must not be our own.
+    # Before the first measurement, so that the machine's load is not our own.
     circumstances = {} if args.output is None else _circumstances()
     rows, failed = [], False
     with open_rows(args.format, COLUMNS) as writer:
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             rows.append(row)
             writer.write(_shown(row))
             if args.output is not None:
-                # After each, so that whoever interrupts the rest keeps what was measured.
+                # After each, so that an interrupted run keeps what was measured.
                 _write(args.output, {**circumstances, "rows": rows})
     return EXIT_FAILED if failed else EXIT_OK
 
@@ -119,7 +119,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _jobs(args: argparse.Namespace) -> list[tuple[str, bool, tuple[int, int]]]:
-    """Give the measurements that are asked for: metric, whether untrained, and size."""
+    """Return the measurements that are asked for: metric, whether untrained, and size."""
     for name in (*args.metric, *args.untrained):
         check_metric_name(name)
     for name in args.untrained:
@@ -150,7 +150,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _circumstances() -> dict[str, Any]:
-    """Give command, source tree, date and machine: a time means nothing without them."""
+    """Return command, commit, date and machine, without which a time means nothing."""
     from iqametrics.training.environment import this_session
 
     session = this_session([], {})

@@ -2,14 +2,17 @@
 
 import argparse
 import math
+import os
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from iqametrics.cli.output import printable
 from iqametrics.common.devices import AUTO, DEVICES
+from iqametrics.common.files import is_in_place
 from iqametrics.errors import UnknownMetricError
 from iqametrics.naming import parse_name
 from iqametrics.registry import LiteCheckpointWarning, check_name, create_metric
@@ -23,6 +26,7 @@ METRIC_HELP = (
     "the Hub (pfd-iqa=hub:ORG/NAME@REVISION)"
 )
 
+MOST_THREADS = 256
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -66,11 +70,36 @@ def tell_in_one_line(category: type[Warning]) -> None:
     warnings.showwarning = show  # type: ignore[assignment]
 
 
+def check_output(path: Path | None, option: str) -> None:
+    """Refuse an output that cannot be written, before anything slow begins.
+
+    Raises:
+        UsageError: It is a folder, lies in none, or has a name that no file can have.
+    """
+    if path is None:
+        return
+    if os.path.isdir(path) or not os.path.isdir(path.parent):
+        raise UsageError(f"{option} {path} is a folder or lies in one that does not exist; give a file")
+    try:
+        is_in_place(path)
+    except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise UsageError(f"{option} {path}: cannot be written ({told}); give another file") from error
+
+
 def positive(text: str) -> int:
     """Parse a whole number from 1 up."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def threads(text: str) -> int:
+    """Parse a number of threads, from 1 up to `MOST_THREADS`."""
+    value = positive(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_THREADS}, beyond which threads only wait")
     return value
 
 
@@ -92,7 +121,7 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch-size", type=positive, metavar="N", help="most images at once (default: 1 on a CPU, 8 elsewhere)"
     )
-    group.add_argument("--workers", type=positive, metavar="N", help="threads that read images (default: up to 4)")
+    group.add_argument("--workers", type=threads, metavar="N", help="threads that read images (default: up to 4)")
 
 
 def check_metric_name(name: str) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from iqametrics.cli.common import (
     EXIT_OK,
     UsageError,
     add_compute_options,
+    check_output,
     complain,
     make_metrics,
 )
@@ -123,10 +125,9 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"{metric.text} compares with a reference; give --ref or --ref-dir")
     if given and all(metric.spec.mode == "nr" for metric in asked):
         raise UsageError(f"{' and '.join(args.metric)} takes no reference; leave out {given}")
-    if Path(args.a).is_dir() != Path(args.b).is_dir():
+    if os.path.isdir(args.a) != os.path.isdir(args.b):
         raise UsageError(f"{args.a} and {args.b}: one is a folder and one is not; give two folders or two pictures")
-    if args.output is not None and (args.output.is_dir() or not args.output.parent.is_dir()):
-        raise UsageError(f"--output {args.output} is a folder or lies in one that does not exist; give a file")
+    check_output(args.output, "--output")
 
 
 def _pairs(args: argparse.Namespace) -> tuple[list[PicturePair], list[str]]:
@@ -136,7 +137,7 @@ def _pairs(args: argparse.Namespace) -> tuple[list[PicturePair], list[str]]:
 
     before = Inputs([args.a], recursive=args.recursive, ref=args.ref, ref_dir=args.ref_dir)
     found = list(before)
-    if not Path(args.a).is_dir():
+    if not os.path.isdir(args.a):
         other = Item(args.b, found[0].reference, reference_error=found[0].reference_error)
         return [PicturePair(args.a, found[0], other)], []
     after = Inputs([args.b], recursive=args.recursive)

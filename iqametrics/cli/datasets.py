@@ -116,7 +116,7 @@ def _check_name(name: str) -> None:
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Label and value of each fact; the label of a list stands once."""
+    """Return label and value of each fact; a list has its label once."""
     for key, value in facts.items():
         label = key.replace("_", " ")
         if key == "score_range":

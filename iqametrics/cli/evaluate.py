@@ -17,9 +17,11 @@ from iqametrics.cli.common import (
     UsageError,
     add_compute_options,
     check_metric_name,
+    check_output,
     complain,
     make_metrics,
 )
+from iqametrics.cli.journal import check_resume, open_journal
 from iqametrics.cli.output import TableWriter, open_rows
 from iqametrics.cli.score import score_with_progress
 from iqametrics.cli.seen import note_on_training_images
@@ -73,6 +75,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="form of the output")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the score of each image there, as CSV")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="take over the scores that an earlier run had finished for --save, also where it was killed",
+    )
     add_compute_options(parser)
     parser.set_defaults(run=run)
 
@@ -108,8 +115,8 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work before anything slow is imported."""
     for name in args.metric:
         check_metric_name(name)
-    if args.save is not None and (args.save.is_dir() or not args.save.parent.is_dir()):
-        raise UsageError(f"--save {args.save} is a folder or lies in one that does not exist; give a file")
+    check_output(args.save, "--save")
+    check_resume(args.save, "--save", resume=args.resume)
     if args.dataset is not None and args.root is None:
         raise UsageError(f"--dataset {args.dataset} needs --root, the folder into which it was unpacked")
 
@@ -123,8 +130,8 @@ def _score(
     items = [Item(str(s.image), None if s.reference is None else str(s.reference)) for s in chosen.samples]
     scores: dict[str, list[float | None]] = {metric.full_name: [] for metric in metrics}
     saved = contextlib.nullcontext() if args.save is None else open_rows("csv", COLUMNS, args.save)
-    with saved as writer:
-        for row in score_with_progress(list(metrics), items, args, total=len(items)):
+    with open_journal(args.save, metrics, resume=args.resume) as journal, saved as writer:
+        for row in score_with_progress(list(metrics), items, args, total=len(items), journal=journal):
             if writer is not None:
                 writer.write({**vars(row), "mos": chosen.opinions[len(scores[row.metric])]})
             scores[row.metric].append(row.score)

@@ -58,7 +58,7 @@ class GithubWriter:
             self.stream.flush()
 
     def finish(self) -> None:
-        """Nothing is missing."""
+        """Do nothing: each command was printed with its row."""
 
 
 def _xml_text(text: object) -> str:

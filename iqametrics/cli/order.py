@@ -17,7 +17,7 @@ class RowOrder:
 
     Attributes:
         by: "name" for natural order, "score" for the worst first, metric by metric; None for the order of the images.
-        top: Only so many rows of each metric, the worst; rows with errors stay. None for all.
+        top: Number of rows of each metric to show, the worst ones; rows with errors are shown too. None for all.
     """
 
     by: Literal["name", "score"] | None = None
@@ -49,7 +49,7 @@ class RowOrder:
 
 
 def _first(rows: Sequence[Judged], metric: str, number: int) -> list[Judged]:
-    """Return the rows of a metric that have errors, and so many of the others."""
+    """Return the rows of a metric that have errors, and the first `top` of the others."""
     of_metric = [judged for judged in rows if judged[0].metric == metric]
     errors = sum(row.score is None for row, _ in of_metric)
     return of_metric[: errors + number]

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,12 @@ from iqametrics.cli.common import (
     UsageError,
     add_compute_options,
     check_metric_name,
+    check_output,
     complain,
     make_metrics,
     positive,
 )
+from iqametrics.cli.journal import Journal, check_resume, open_journal, with_journal
 from iqametrics.cli.output import FORMATS, GATE_FORMATS, open_rows
 from iqametrics.cli.progress import progress
 from iqametrics.errors import InputError
@@ -97,6 +100,12 @@ def _add_output_options(group: Any) -> None:
     group.add_argument("--format", choices=formats, default="table", help="form of the output (default: table)")
     group.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not on stdout")
     group.add_argument(
+        "--resume",
+        action="store_true",
+        help="take over the scores that an earlier run had finished for --output, also where it was killed, and leave "
+        "FILE.journal for the next; errors and files that changed are tried anew",
+    )
+    group.add_argument(
         "--sort", choices=("name", "score"), help="order of the rows; score: the worst first (default: as given)"
     )
     group.add_argument("--top", type=positive, metavar="K", help="only the K worst of each metric")
@@ -150,8 +159,11 @@ def run(args: argparse.Namespace) -> int:
     gate = _gate(metrics, limits, baseline, args)
     judged_columns = [*COLUMNS[:-1], "fails", COLUMNS[-1]]
     failed = False
-    with open_rows(args.format, judged_columns if gate.is_set else COLUMNS, args.output) as writer:
-        rows = score_with_progress(metrics, inputs, args, total=inputs.count())
+    with (
+        open_journal(args.output, metrics, resume=args.resume) as journal,
+        open_rows(args.format, judged_columns if gate.is_set else COLUMNS, args.output) as writer,
+    ):
+        rows = score_with_progress(metrics, inputs, args, total=inputs.count(), journal=journal)
         for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
             writer.write(to_record(row, fails))
             failed |= row.error is not None
@@ -185,13 +197,27 @@ def judged(rows: "Iterator[Row]", gate: Gate, order: "RowOrder") -> "Iterator[Ju
 
 
 def score_with_progress(
-    metrics: "list[Metric]", items: "Iterable[Item]", args: argparse.Namespace, *, total: int | None
+    metrics: "list[Metric]",
+    items: "Iterable[Item]",
+    args: argparse.Namespace,
+    *,
+    total: int | None,
+    journal: Journal | None = None,
 ) -> "Iterator[Row]":
-    """Score items, with errors as lines on stderr, and progress; `total` is their number, None if nobody knows it."""
+    """Score items, with errors as lines on stderr, and progress.
+
+    Args:
+        metrics: The metrics.
+        items: The images.
+        args: The options of the command.
+        total: The number of images; None if nobody knows it.
+        journal: Has rows that are taken over, and gets the others.
+    """
     from iqametrics.scoring import score_items
 
     total = None if total is None else total * len(metrics)
-    rows = score_items(metrics, items, batch_size=args.batch_size, workers=args.workers)
+    score = partial(score_items, metrics, batch_size=args.batch_size, workers=args.workers)
+    rows = with_journal(journal, metrics, items, score)
     # Rows that go to a terminal as they come would run into the bar.
     bar = getattr(args, "format", "table") == "table" or bool(getattr(args, "output", None)) or not sys.stdout.isatty()
     last = None
@@ -238,8 +264,8 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
         raise UsageError("give IMAGE: a file, a folder, or - for paths on stdin")
     if args.images.count("-") > 1:
         raise UsageError("- (paths on stdin) can be given once only")
-    if args.output is not None and (args.output.is_dir() or not args.output.parent.is_dir()):
-        raise UsageError(f"--output {args.output} is a folder or lies in one that does not exist; give a file")
+    check_output(args.output, "--output")
+    check_resume(args.output, "--output", resume=args.resume)
     if args.fail_drop and args.baseline is None:
         raise UsageError("--fail-drop compares with an earlier run; give --baseline FILE")
     try:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint says of itself that it has seen the images on which it is to be evaluated."""
+"""Whether a checkpoint, by its own record, has seen the images on which it is to be evaluated."""
 
 import re
 from pathlib import Path
@@ -9,15 +9,15 @@ from iqametrics.registry import metric_info
 
 
 def note_on_training_images(full_name: str, name: str, facts: dict[str, Any]) -> None:
-    """Write a note on stderr where figures would be no generalisation.
+    """Write a note on stderr where results would not show generalisation.
 
     Args:
-        full_name: what the metric is called in the output.
-        name: the metric as it was asked for, with or without a tag or file.
-        facts: of the question: dataset, csv, split, images.
+        full_name: Name of the metric in the output.
+        name: The metric as it was asked for, with or without a tag or file.
+        facts: What it is evaluated on: dataset, csv, split, images.
 
-    The part that a run held out of the same split is no reason for a note. A checkpoint that says nothing of its data
-    is passed over. One on the Hub has been fetched by the time that its metric is made.
+    The test part of the split by which the checkpoint was trained is no reason for a note, nor is a checkpoint without
+    a record of its data. A checkpoint on the Hub has been fetched by then, since its metric was made.
     """
     metadata = metric_info(name).metadata
     training = metadata.get("training")
@@ -25,8 +25,8 @@ def note_on_training_images(full_name: str, name: str, facts: dict[str, Any]) ->
     entry = _entry_with(facts, [*_texts(training.get("data")), *_texts(metadata.get("sources"))])
     if entry is not None and not _held_out(training, entry, facts):
         complain(
-            f"note: {full_name} names {entry!r} among what it was made from, so these figures may be better than on "
-            "images of which it knows nothing"
+            f"note: {full_name} names {entry!r} among what it was made from, so these results may be better than on "
+            "images that it has not seen"
         )
 
 
@@ -48,12 +48,12 @@ def _entry_with(facts: dict[str, Any], entries: list[str]) -> str | None:
 
 
 def _held_out(training: dict[str, Any], entry: str, facts: dict[str, Any]) -> bool:
-    """Whether these images are the test part of the very split by which the checkpoint was trained."""
+    """Tell whether these images are the test part of the very split by which the checkpoint was trained."""
     split = str(facts["split"])
     made, images = ({} if not isinstance(value := training.get(key), dict) else value for key in ("split", "images"))
     if split in ("official", "official:test") and re.search("training (split|part)", entry):
         return True
-    # A run that held out less, or nothing, has trained on a part of these images, by whatever seed.
+    # A run with a smaller test part, or none, has trained on some of these images, whatever its seed.
     if images.get("test") != facts["images"]:
         return False
     if split in ("official", "official:test"):

@@ -1,20 +1,23 @@
-"""Options that stand in a file: `iqametrics.toml`, or `[tool.iqametrics]` of `pyproject.toml`.
+"""Options in a file: `iqametrics.toml`, or `[tool.iqametrics]` of `pyproject.toml`.
 
     [score]                          # in pyproject.toml: [tool.iqametrics.score]
     metric = ["bpclip-fr", "pfd-iqa"]
     fail-below = { bpclip-fr = 0.8, pfd-iqa = 0.5 }
     strict = true
 
-A key is the name of an option. What the command line gives replaces what the file gives; relative paths start from
-the file's folder. The file is that of `--config`, else the first of the two found in the working folder or one above.
+A key is the name of an option. The command line overrides the file, and relative paths start from the file's folder.
+The file is that of `--config`, else the first of the two found in the working folder or a folder above it.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from iqametrics.cli.common import UsageError, complain
+from iqametrics.common.files import read_text
+from iqametrics.errors import DataError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,7 +26,7 @@ else:
 
 OWN, PROJECT = "iqametrics.toml", "pyproject.toml"
 COMMANDS = ("score", "compare")
-"""Commands whose options may stand in the file."""
+"""Commands whose options the file may set."""
 _EXCLUSIVE = ({"ref", "ref-dir"},)
 _ONE_EACH_RUN = {"help", "config", "output"}
 _PATHS = {"ref", "ref-dir", "baseline"}
@@ -36,7 +39,7 @@ def with_settings(argv: Sequence[str]) -> list[str]:
         argv: The arguments, the command first.
 
     Raises:
-        UsageError: The file cannot be read, or has something in it that is no option's value.
+        UsageError: If the file cannot be read, or sets what is no option or no value of one.
     """
     if not argv or argv[0] not in COMMANDS or {"--help", "-h"} & set(argv):
         return list(argv)
@@ -60,7 +63,7 @@ def with_settings(argv: Sequence[str]) -> list[str]:
 
 
 def _given(rest: Sequence[str]) -> set[str]:
-    """Names of the options on the command line, with those that exclude them."""
+    """Return the names of the options on the command line, and of those that exclude them."""
     names = {word[2:].partition("=")[0] for word in rest if word.startswith("--")}
     return names.union(*(group for group in _EXCLUSIVE if group & names))
 
@@ -82,13 +85,13 @@ def _tables(config: str | None) -> tuple[Path, Mapping[str, Any]]:
     for folder in (here, *here.parents):
         for name in (OWN, PROJECT):
             path = folder / name
-            if path.is_file() and (found := _settings_of(path, _read(path))) is not None:
+            if os.path.isfile(path) and (found := _settings_of(path, _read(path))) is not None:
                 return path, found
     return here, {}
 
 
 def _settings_of(path: Path, tables: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the tables of ours; None where a pyproject.toml has none."""
+    """Return the tables of this program; None where a pyproject.toml has none."""
     if path.name == PROJECT:
         tables = tables.get("tool", {}).get("iqametrics")
         if tables is None:
@@ -102,8 +105,10 @@ def _settings_of(path: Path, tables: Mapping[str, Any]) -> Mapping[str, Any] | N
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_text(path, error=DataError))
+    except DataError as error:
+        raise UsageError(f"{error}; or name another file with --config") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); correct it, or name another file with --config") from error
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from iqametrics.cli.common import EXIT_OK, positive
+from iqametrics.cli.common import EXIT_OK, positive, threads
 
 
 def add_parser(commands: Any) -> None:
@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
         default="plain",
         help="kadid10k: also write the labels as KADID-10k's dmos.csv, for its reader",
     )
-    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--workers", type=threads, default=1, metavar="N", help="processes (default: 1)")
     parser.set_defaults(run=run)
 
 

@@ -37,15 +37,15 @@ class WeightFile:
     """A weight file that has a name.
 
     Attributes:
-        name: What to call it on the command line.
+        name: Its name on the command line.
         what: "checkpoint", "base" or "starting".
         licence: Its terms; None for a base, whose terms are those of the checkpoints.
-        sha256: What it must be; None where that is not known.
+        sha256: Its digest; None where that is not known.
         bytes: Its size; None where that is not known.
         bundled: The file beside the manifest; None for one on the Hub.
         on_hub: The file on the Hub; None for a bundled one.
-        entry: What it is listed as.
-        problem: Why nothing can be said of it; None where something can.
+        entry: Its entry in the manifest or the table of starting weights.
+        problem: Why its state cannot be told; None where it can.
     """
 
     name: str
@@ -59,7 +59,7 @@ class WeightFile:
     problem: str | None = None
 
     def path(self) -> Path | None:
-        """Where it is, not verified; None where it is nowhere."""
+        """Return its path, not verified; None where it is not on this machine."""
         if self.problem is not None:
             return None
         if self.on_hub is not None:
@@ -67,7 +67,7 @@ class WeightFile:
         return self.bundled if self.bundled is not None and self.bundled.is_file() else None
 
     def state(self) -> str:
-        """Whether it is here."""
+        """Say in a word whether it is on this machine."""
         if self.problem is not None:
             return BAD_RECORD
         here = self.path() is not None
@@ -124,7 +124,7 @@ def run_list(args: argparse.Namespace) -> int:
                     "state": item.state(),
                     "pinned": _pinned(item),
                     "mb": _megabytes(item, path, is_table),
-                    # A long text would push the other columns out of sight.
+                    # A long licence would push the other columns out of sight.
                     "licence": _short(item.licence) if is_table else item.licence,
                     "repo": item.on_hub.repo if item.on_hub else None,
                     "revision": item.on_hub.revision if item.on_hub else None,
@@ -275,7 +275,7 @@ def _starting(name: str) -> WeightFile:
 
 
 def _find(name: str) -> WeightFile:
-    """The item of a name, or of a reference to the Hub."""
+    """Return the item of a name, or of a reference to the Hub."""
     if name.startswith(hub.HUB):
         file = hub.parse_reference(name)
         return WeightFile(

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "cuda", "mps")
-"""What the command line offers."""
+"""Names that the command line accepts."""
 
 
 def best_device() -> str:
@@ -22,12 +22,12 @@ def best_device() -> str:
 
 
 def find_device(name: "str | torch.device", *, error: type[IqaError], what: str = "device") -> "torch.device":
-    """Give the device of a name, after a look that it is there.
+    """Return the device of a name, once it is known to work.
 
     Args:
         name: "auto" for the fastest that is there, or a device as torch names it: "cpu", "cuda", "cuda:1", "mps".
         error: Class of the error where there is no such device.
-        what: How the message calls the option.
+        what: Name of the option in the message.
     """
     import torch
 
@@ -42,11 +42,11 @@ def find_device(name: "str | torch.device", *, error: type[IqaError], what: str 
 
 
 def _is_there(device: "torch.device") -> bool:
-    """Look for a device; for one that is neither CUDA nor MPS, torch raises the reason why it is not there."""
+    """Look for a device; for kinds other than CUDA and MPS, torch's own error says why there is none."""
     import torch
 
     if device.type == "cuda":
-        # No tensor on it: of several processes, each would take memory of the first GPU.
+        # Without a tensor on it: each of several processes would take memory of the first GPU.
         return (device.index or 0) < torch.cuda.device_count()
     if device.type == "mps":
         return torch.backends.mps.is_available()
@@ -55,5 +55,5 @@ def _is_there(device: "torch.device") -> bool:
 
 
 def as_float64(tensor: "torch.Tensor") -> "torch.Tensor":
-    """Give a tensor in float64: where it is, or on the CPU where its device (MPS) has no float64."""
+    """Return a tensor in float64: where it is, or on the CPU where its device (MPS) has no float64."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()

@@ -58,7 +58,7 @@ def read_fields(cls: type[_Record], values: Any, where: str, *, error: type[Exce
 
 
 class _Reader:
-    """Checks values against annotations and gives them in those types.
+    """Checks values against annotations and returns them in those types.
 
     Args:
         error: Class of the errors.

@@ -29,7 +29,7 @@ def write_file(
     """Write a file so that a crash at any moment leaves either the old content or the new; see `open_atomic`.
 
     Args:
-        path: Where to; an existing file is replaced.
+        path: File to write; an existing one is replaced.
         content: Bytes, or a text that is written in UTF-8.
         error: Class of the error where it cannot be written.
         remedy: End of that error's message: what to do.
@@ -42,19 +42,19 @@ def write_file(
 def open_atomic(
     path: str | os.PathLike[str], *, error: type[IqaError], remedy: str = "choose another place"
 ) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its place when the block ends, and never does where an exception ends it.
+    """Open a file for writing that replaces its target when the block ends, unless an exception ends it.
 
-    The content goes into a part file beside the target, `stream.name`, which replaces the target when all of it is on
+    The content goes into a part file beside the target, `stream.name`, which replaces the target once it is complete on
     the disk. Of a symbolic link the target is replaced, not the link. A device, a pipe or a process's open file
     (/dev/stdout) cannot be replaced and is written as it is, from its end.
 
     Args:
-        path: Where to; an existing file is replaced. Its mode is that of any new file.
+        path: File to write; an existing one is replaced. Its mode is that of any new file.
         error: Class of the error where it cannot be written.
         remedy: End of that error's message: what to do.
 
     Raises:
-        BrokenPipeError: Whoever reads the pipe has left.
+        BrokenPipeError: If the reader of the pipe has closed it.
     """
 
     def refusal(reason: OSError) -> IqaError:
@@ -86,7 +86,7 @@ def open_atomic(
 def read_text(path: str | os.PathLike[str], *, error: type[IqaError], errors: str = "strict") -> str:
     """Read a text file in UTF-8, with its line ends as they are and without a byte order mark.
 
-    What is no text is refused before it fills the memory: a picture, a device that never ends.
+    A file that is no text (a picture, an endless device) is refused before it fills the memory.
 
     Args:
         path: The file.
@@ -117,7 +117,7 @@ def remove_parts(folder: Path) -> None:
 
 
 class _Raw(io.FileIO):
-    """A file whose failed writes are told apart from whatever else fails while it is open."""
+    """A file whose failed writes can be told from other errors while it is open."""
 
     def __init__(self, path: Path, mode: str, refusal: Callable[[OSError], IqaError]) -> None:
         super().__init__(path, mode)
@@ -136,7 +136,7 @@ class _Raw(io.FileIO):
 def _put_in_place(stream: BinaryIO, part: Path, target: Path, refusal: Callable[[OSError], IqaError]) -> None:
     try:
         os.fsync(stream.fileno())
-        # Windows replaces no file by an open one.
+        # On Windows an open file cannot replace another.
         stream.close()
         os.replace(part, target)
     except OSError as reason:
@@ -148,8 +148,8 @@ def is_in_place(path: Path) -> bool:
     """Tell whether a path is a device, a pipe or a process's open file, which no file may replace.
 
     Raises:
-        IsADirectoryError: It is a folder.
-        OSError: It cannot be looked at: its name is too long, or its links lead in a circle.
+        IsADirectoryError: If it is a folder.
+        OSError: If it cannot be looked at: its name is too long, or its links lead in a circle.
     """
     try:
         mode = path.stat().st_mode

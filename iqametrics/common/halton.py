@@ -2,7 +2,7 @@
 
 
 def halton(index: int, base: int) -> float:
-    """Give number `index` (from 1) of the Halton sequence of a base, in (0, 1).
+    """Return number `index` (from 1) of the Halton sequence of a base, in (0, 1).
 
     Source: Halton, "On the efficiency of certain quasi-random sequences of points", Numerische Mathematik 1960.
 

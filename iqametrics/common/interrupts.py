@@ -11,7 +11,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks the process to end; what keeps results after Ctrl-C keeps them after this.
+    """A signal asks the process to end; code that keeps results after Ctrl-C keeps them after this too.
 
     Args:
         message: What to tell the user; empty where there is nothing more to say.
@@ -24,7 +24,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Shields:
-    """How many blocks must not be interrupted now, and the signal that came meanwhile."""
+    """Number of blocks that must not be interrupted now, and the signal that has come meanwhile."""
 
     depth = 0
     pending: int | None = None
@@ -36,8 +36,8 @@ _shields = _Shields()
 def stop_signals() -> list[signal.Signals]:
     """List the signals that ask a process to end, without those that it was started to ignore (nohup).
 
-    Of the processes of torchrun, only Ctrl-C is one: torchrun ends them with SIGTERM when one of them has died, and the
-    others, who wait for it, could not answer.
+    In a process of torchrun only Ctrl-C counts: torchrun sends SIGTERM when another process has died, and one that
+    waits for the dead one could not respond.
     """
     names = _NAMES if int(os.environ.get("WORLD_SIZE") or 1) == 1 else _NAMES[:1]
     found = [number for name in names if (number := getattr(signal, name, None)) is not None]
@@ -48,7 +48,7 @@ def stop_signals() -> list[signal.Signals]:
 def handled(handler: Callable[[int], None]) -> Iterator[None]:
     """Call a function with the number of each signal that asks the process to end; only the main thread can.
 
-    The usual handlers come back when the block ends.
+    The earlier handlers are restored when the block ends.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -72,9 +72,34 @@ def stoppable() -> Iterator[None]:
         yield
 
 
+class StopFlag(threading.Event):
+    """Set when a signal asks the process to end; `number` says which."""
+
+    number: int = signal.SIGINT
+
+
+@contextmanager
+def flagged(*, at_second: bool) -> Iterator[StopFlag]:
+    """Turn each signal that asks the process to end into a flag, for work that is cut between its steps.
+
+    Args:
+        at_second: Whether a second signal raises `Stopped` at once.
+    """
+    flag = StopFlag()
+
+    def remember(number: int) -> None:
+        if flag.is_set() and at_second:
+            raise Stopped(number=number)
+        flag.number = number
+        flag.set()
+
+    with handled(remember):
+        yield flag
+
+
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Put off `Stopped` until the block ends, so that a write is done whole."""
+    """Postpone `Stopped` until the block ends, so that a write is complete."""
     _shields.depth += 1
     try:
         yield

@@ -9,19 +9,19 @@ from iqametrics.errors import IqaError
 
 @contextmanager
 def locked(path: str | os.PathLike[str], *, wait: bool = True, error: type[IqaError]) -> Iterator[bool]:
-    """Hold the lock of a file, which the operating system takes back when the process ends, however it ends.
+    """Hold the lock of a file; the operating system frees it when the process ends, in whatever way.
 
     On a network file system the lock may keep out only processes of the same machine.
 
     Args:
-        path: The file, made if it does not exist. Nothing is kept in it.
+        path: The file, created if it does not exist; it stays empty.
         wait: Whether to wait while another process holds the lock.
         error: Class of the error where the file cannot be locked at all.
 
     Yields:
         Whether the lock is held; False only where another process holds it and `wait` is False.
     """
-    # Its import takes longer than that of this whole package.
+    # Imported here: it takes longer than the whole package.
     import filelock
 
     lock = filelock.FileLock(path)
@@ -36,5 +36,5 @@ def locked(path: str | os.PathLike[str], *, wait: bool = True, error: type[IqaEr
     try:
         yield held
     finally:
-        # Of a lock that is not held, it does nothing.
+        # Does nothing if the lock is not held.
         lock.release()

@@ -1,7 +1,7 @@
-"""Words of others in our documents: whatever a checkpoint, a file's name or a table says stays text there.
+"""Foreign text in our documents: what a checkpoint, a file name or a table says stays plain text there.
 
 A card is published, a report is opened in a browser or compiled, a table goes into a spreadsheet. None of them may run,
-load or link what stands in a record.
+load or link anything that a record contains.
 """
 
 import html
@@ -19,11 +19,11 @@ _LATEX = {
 
 
 def plain(text: object, longest: int | None = None) -> str:
-    """Make printable words on one line: no line break, no escape sequence, no sign that turns the direction of writing.
+    """Make printable words on one line, without line breaks, escape sequences and marks of writing direction.
 
     Args:
         text: What to write.
-        longest: Number of characters that are kept; None for all.
+        longest: Number of characters to keep; None for all.
     """
     words = " ".join(str(text).split())[:longest]
     return "".join(character if character.isprintable() else "?" for character in words)
@@ -38,7 +38,7 @@ def markdown(text: object, longest: int | None = None) -> str:
     """
     words = html.escape(plain(text, longest), quote=False)
     words = re.sub(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", words)
-    # What makes a heading, a list or a rule at the beginning of a line.
+    # Signs that begin a heading, a list or a rule.
     return re.sub(r"^(\d*)([#+=.)-])(?=[\s#+=-]|$)", r"\1\\\2", words)
 
 
@@ -53,7 +53,7 @@ def html_text(text: object) -> str:
 
 
 def spreadsheet(value: object) -> object:
-    """Put a text on one line, with an apostrophe before what a spreadsheet takes for a formula; leave numbers alone."""
+    """Put a text on one line, with an apostrophe before what a spreadsheet takes for a formula; keep numbers."""
     if not isinstance(value, str):
         return value
     words = plain(value)

@@ -14,9 +14,9 @@ def did_you_mean(
     Args:
         name: What was given.
         known: What could have been meant.
-        most: How many names to give at most.
-        show: How a name is written in the message.
-        end: What follows the question.
+        most: Largest number of names to offer.
+        show: Writes a name as the message shows it.
+        end: Text after the question.
 
     Returns:
         The question, or "" where no name is close.

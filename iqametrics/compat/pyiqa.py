@@ -62,7 +62,7 @@ class InferenceModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device on which it computes."""
         return next(self.net.parameters()).device
 
     def forward(
@@ -81,7 +81,7 @@ class InferenceModel(nn.Module):
             (N, 1) scores; with `as_loss` reduced, with a gradient to the distorted images.
 
         Raises:
-            InputError: An image cannot be scored, or a reference is missing.
+            InputError: If an image cannot be scored, or a reference is missing.
         """
         references = ref if self.metric_mode == "FR" else None
         score = self.net.score_with_gradient if self.as_loss else self.net
@@ -112,8 +112,8 @@ def create_metric(
         weights: As for `iqametrics.create_metric`; pyiqa calls it `pretrained_model_path`.
 
     Raises:
-        UnknownMetricError: There is no such metric.
-        InputError: The metric has no useful gradient to be a loss with.
+        UnknownMetricError: If there is no such metric.
+        InputError: If the metric has no useful gradient to be a loss with.
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -138,7 +138,7 @@ def list_models(metric_mode: Literal["FR", "NR"] | None = None, filter: str = ""
 
 
 def _full_name(name: str) -> str:
-    """Return the name by which we know a metric: pyiqa's own names are those that are not nearly ours."""
+    """Return our name of a metric; a name that is not close to one of ours is taken for pyiqa's."""
     metric, known = name.partition(".")[0], list_metrics()
     if "/" in name or metric in known or did_you_mean(metric, known):
         return name

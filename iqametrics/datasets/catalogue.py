@@ -30,10 +30,10 @@ GROUP = "iqametrics.datasets"
 
 
 def list_datasets(mode: str | None = None) -> list[str]:
-    """Names of the datasets, those with references first.
+    """List the names of the datasets, those with references first.
 
     Args:
-        mode: only those with ("fr") or without ("nr") references.
+        mode: Only those with ("fr") or without ("nr") references.
 
     >>> list_datasets("fr")[:4]
     ['live', 'csiq', 'tid2013', 'kadid10k']
@@ -42,10 +42,10 @@ def list_datasets(mode: str | None = None) -> list[str]:
 
 
 def dataset_spec(name: str) -> DatasetSpec:
-    """What is constant about a dataset.
+    """Return the constants of a dataset.
 
     Raises:
-        DataError: there is none of this name.
+        DataError: If there is none of this name.
 
     >>> dataset_spec("kadid10k").images
     10125
@@ -63,20 +63,20 @@ def load_dataset(
     """Read a dataset from the folder in which it was released, or a common rearrangement of it.
 
     Args:
-        name: one of :func:`list_datasets`.
-        root: its root folder.
-        check_files: whether all images and references must exist. Without it, the score file is enough.
-        scores: one of the spec's ``score_variants`` in place of the default scores.
+        name: One of `list_datasets()`.
+        root: Its root folder.
+        check_files: Whether all images and references must exist. Without it, the score file is enough.
+        scores: One of the spec's `score_variants` in place of the default scores.
 
     Returns:
-        Samples in the order of the score file. ``mos`` is in [0, 1], higher is better, by the documented range.
-        ``distortion``, ``liqe_class`` and ``scenes`` of a photograph are those that LIQE's authors gave it.
-        ``split`` is filled where an official split is at hand. ``group`` is None: images of one reference belong
-        together, which the reference's name tells.
+        Samples in the order of the score file. `mos` is in [0, 1], higher is better, by the documented range. `split`
+        is filled where the folder has an official split. `group` is None, since the reference's name tells which images
+        belong together. `distortion`, `liqe_class` and `scenes` of a photograph
+        are those that LIQE's authors gave it.
 
     Raises:
-        DataError: no such dataset, folder or score file; a damaged score file; files that do not exist.
-        MissingExtraError: an .xlsx file, and openpyxl is not installed.
+        DataError: If there is no such dataset, folder or score file, the score file is damaged, or images are missing.
+        MissingExtraError: If the scores are in an .xlsx file and openpyxl is not installed.
     """
     spec = dataset_spec(name)
     variants = ["default", *spec.score_variants]
@@ -106,7 +106,7 @@ def _labelled(samples: list[Sample], spec: DatasetSpec, release: Release) -> lis
 
 
 def missing_files(samples: Sequence[Sample]) -> tuple[list[Path], int]:
-    """Images and references that do not exist, in the samples' order; and how many different files there should be."""
+    """Return the images and references that do not exist, in order, and the number of files that should."""
     wanted = dict.fromkeys(file for s in samples for file in (s.image, s.reference) if file is not None)
     # Not Path.is_file: that raises on a name that no disk can hold.
     return [file for file in wanted if not os.path.isfile(file)], len(wanted)
@@ -125,7 +125,7 @@ def _specs() -> dict[str, DatasetSpec]:
 
 @lru_cache(maxsize=1)
 def _installed() -> dict[str, DatasetSpec]:
-    """Give the datasets of other distributions; one whose name is taken or impossible is left out."""
+    """Return the datasets of other distributions; one whose name is taken or impossible is left out."""
     found: dict[str, DatasetSpec] = {}
     for origin, spec in load_plugins(GROUP, DatasetSpec, "SPEC"):
         if spec.name in _SPECS or spec.name in found:

@@ -4,16 +4,19 @@ import contextlib
 import csv
 import io
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from iqametrics.common.files import read_text
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
 
 _REQUIRED = ("image", "mos")
 _OPTIONAL = ("reference", "kind", "level", "distortion", "split", "group", "mos_std")
 _NAMED_AT_MOST = 3
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 RANGE_OPTION = "mos_range=(1, 5)"
 """How the range of the scores is given in Python."""
 
@@ -83,7 +86,7 @@ def read_csv_opinions(path: str | Path, root: str | Path | None = None) -> tuple
 
 
 def image_names(path: Path) -> list[str]:
-    """Give the names in a CSV's column `image`, as far as the file can be read."""
+    """Return the names in a CSV's column `image`, as far as the file can be read."""
     names: list[str] = []
     with contextlib.suppress(DataError):  # told by whoever reads the scores
         names.extend(row["image"] for _, row in _rows(path))
@@ -139,17 +142,13 @@ def _checked_range(mos_range: tuple[float, float] | None) -> tuple[float, float]
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number (of the row's last line) and stripped cells of each row, after checking the header."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8 CSV") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    text = read_text(path, error=DataError)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         missing = [name for name in _REQUIRED if name not in header]
         if missing:
+            _check_separator(path, ",".join(header))
             raise DataError(f"{path}, line 1: no column {' or '.join(missing)} among {header}; name it in the header")
         repeated = sorted({n for n in header if n in _REQUIRED + _OPTIONAL and header.count(n) > 1})
         if repeated:
@@ -171,6 +170,16 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             yield reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not a CSV row ({error}); check the quotes") from error
+
+
+def _check_separator(path: Path, header: str) -> None:
+    """Tell where a spreadsheet has separated the columns by something else than commas."""
+    for sign, name in _OTHER_SEPARATORS.items():
+        if set(_REQUIRED) <= {cell.strip() for cell in header.split(sign)}:
+            raise DataError(
+                f"{path}, line 1: the columns are separated by {name}; save the file with commas between the columns, "
+                "and with points in the numbers"
+            )
 
 
 def _sample(row: _Row, base: Path, low: float, high: float) -> Sample:
@@ -225,10 +234,21 @@ def _check_files(samples: list[Sample], path: Path, base: Path, *, allowed: int)
     The first few missing files are named at once: a wrong root is seen at a glance.
     """
     wanted = dict.fromkeys(file for s in samples for file in (s.image, s.reference) if file is not None)
-    missing = {file: str(file) for file in wanted if not file.is_file()}
+    missing = {file: str(file) for file in wanted if not os.path.isfile(file)}
+    windows = next((file for file in missing if "\\" in _below(file, base) and os.sep == "/"), None)
+    if windows is not None:
+        name = _below(windows, base)
+        slashes = name.replace("\\", "/")
+        raise DataError(
+            f"{path}: {name} is written with backslashes, which separate folders on Windows only; write {slashes}"
+        )
     if sum(s.image in missing or s.reference in missing for s in samples) > allowed:
         named = ", ".join([*missing.values()][:_NAMED_AT_MOST]) + (", ..." if len(missing) > _NAMED_AT_MOST else "")
         raise DataError(
             f"{path}: {len(missing)} of {len(wanted)} files do not exist ({named}); names are relative to {base}, "
             "give another root"
         )
+
+
+def _below(file: Path, base: Path) -> str:
+    return str(file.relative_to(base) if file.is_relative_to(base) else file)

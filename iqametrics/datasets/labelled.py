@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from iqametrics.common.files import read_text
 from iqametrics.datasets.made import made_labels
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
@@ -21,10 +22,10 @@ _MADE = "made by iqametrics synthesize; nobody saw these images"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """A CSV file, or a dataset that the package knows, one of the two.
+    """A CSV file, or a dataset that the package knows.
 
     Attributes:
-        csv: `image,mos[,reference,kind,level,distortion,split,group,mos_std]`.
+        csv: CSV file with the columns `image,mos[,reference,kind,level,distortion,split,group,mos_std]`.
         dataset: Name of a dataset, see `iqametrics datasets list`.
         root: Folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
         mos_range: (worst, best) of a CSV's scores.
@@ -76,7 +77,7 @@ class LabelledImages:
         return "made" if any(map(made_labels, places)) else None
 
     def _folders(self) -> Iterator[Path]:
-        """Give the folders that a CSV and its images lie in, as far as it can be read."""
+        """Return the folders that a CSV and its images lie in, as far as it can be read."""
         from iqametrics.datasets.csv_dataset import image_names
 
         yield Path(self.csv).resolve().parent
@@ -88,8 +89,7 @@ class LabelledImages:
         """Read the samples, their scores brought to [0, 1].
 
         Args:
-            range_option: How the range of a CSV's scores is given where these images were named, for the message
-                that says so.
+            range_option: For messages, how the range of a CSV's scores is given, as an option or a key.
 
         Raises:
             DataError: If the CSV or dataset is missing or wrong, or has none of the listed images.
@@ -122,7 +122,7 @@ class LabelledImages:
     def choose(self, split: str = "all") -> "ChosenImages":
         """Read the images of a split with their opinion scores on the scale on which they are kept.
 
-        A CSV's file that does not exist is told when it is scored, as a damaged one is.
+        An image of a CSV that does not exist is reported when it is scored, like a damaged one.
 
         Args:
             split: Text of a split, as `protocol.select` reads it.
@@ -151,8 +151,8 @@ class LabelledImages:
         )
 
     def _facts(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """Say what stands behind figures on these images."""
-        # Not every copy of a dataset has it: a text file in place of a workbook, labels that were made.
+        """State the facts behind results on these images."""
+        # Not every copy of a dataset has it: a text file may replace a workbook, or the labels may be made.
         has_spread = all(sample.mos_std is not None for sample in samples)
         made = self.label_kind == "made"
         if self.csv:
@@ -177,10 +177,10 @@ class LabelledImages:
         return facts if made else facts | {"of_release": spec.images}
 
     def notes(self, facts: dict[str, Any]) -> Iterator[str]:
-        """Say what figures on these images are not: opinions of people, or figures on a whole release.
+        """Warn where results do not show agreement with people, or are not on the whole release.
 
         Args:
-            facts: Facts of the chosen images.
+            facts: The facts of the chosen images.
         """
         if self.label_kind == "made":
             yield f"{self.folder}: labels are {_MADE}"
@@ -198,7 +198,7 @@ class LabelledImages:
         return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
     def interval_groups(self, samples: Sequence[Sample]) -> list[str]:
-        """Name what the bootstrap draws together: images of one group, else of one reference, else each for itself.
+        """Return the groups that the bootstrap draws as a whole: by group, else by reference, else each image alone.
 
         An image without a group whose reference has one elsewhere belongs to that group. Unlike `protocol.group_keys`,
         by which images are split, references of one name in different folders are different ones.
@@ -210,7 +210,7 @@ class LabelledImages:
         ]
 
     def to_table(self) -> dict[str, Any]:
-        """Return what stands in a recipe's table [data] for these images."""
+        """Return the table [data] of a recipe for these images."""
         table: dict[str, Any] = {"csv": self.csv, "dataset": self.dataset, "root": self.root}
         table |= {"labels_file": self.labels_file}
         table = {key: value for key, value in table.items() if value}
@@ -225,8 +225,8 @@ class ChosenImages:
         samples: The chosen images.
         opinions: Their opinion scores, on the file's own scale for a CSV, in [0, 1] for a dataset.
         spreads: Standard deviations of the opinions on the same scale; None where unknown.
-        groups: What the bootstrap draws together, see `LabelledImages.interval_groups`.
-        facts: What is said of them beside figures: csv, dataset, split, and what the figures mean.
+        groups: Groups that the bootstrap draws as a whole, see `LabelledImages.interval_groups`.
+        facts: Facts to report beside results: csv, dataset, split, and what the results mean.
     """
 
     samples: list[Sample]
@@ -244,11 +244,8 @@ class ChosenImages:
 
 
 def _kept(samples: list[Sample], path: Path) -> list[Sample]:
-    """Keep what a file lists: images by their name, or all images of a reference by its name."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); give a file with the name of an image a line") from error
+    """Keep the images that a file lists, by their own names or by the names of their references."""
+    lines = [line.strip() for line in read_text(path, error=DataError).splitlines()]
     names = {Path(line).name.casefold() for line in lines if line and not line.startswith("#")}
     kept = [sample for sample in samples if not names.isdisjoint(_names(sample))]
     if missing := names.difference(*map(_names, kept)):

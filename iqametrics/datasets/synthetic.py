@@ -5,14 +5,14 @@
     out/labels.csv                image, reference, mos, kind, level, distortion, group
     out/recipe.json               what the images were made from; guards a resumed run
 
-With ``layout="kadid10k"``, the labels once more, as KADID-10k writes its scores: its adapter then reads the folder.
+With `layout="kadid10k"` the labels are also written as KADID-10k's scores, so that its reader takes the folder:
 
-    out/dmos.csv                  dist_img, ref_img, dmos on 1..5, and an empty var: nobody was asked
+    out/dmos.csv                  dist_img, ref_img, dmos on 1..5, and an empty var, since nobody was asked
     out/MADE-LABELS.txt           says so
 
-The label is what people thought of that type and level in KADID-10k on the average of its 81 photographs, mapped to
-[0, 1]: human opinion, though not of this very photograph. ``labels="adjusted"`` shifts it for each photograph
-by how much it suffers (:mod:`iqametrics.datasets.content_shift`). An image that the distortion did not change has 1.
+The label is KADID-10k's mean human score of that type and level over its 81 photographs, mapped to [0, 1]: human
+opinion, though not of this very photograph. `labels="adjusted"` shifts it by how much each photograph suffers
+(`iqametrics.datasets.content_shift`). An image that the distortion did not change has label 1.
 """
 
 import contextlib
@@ -48,16 +48,16 @@ mean human scores of each type and level. They are no opinions of these very ima
 """
 _REMEDY = "free some space or choose another folder, and run again"
 UNDAMAGED = 1.0
-"""Label of an image that the distortion left as it was, as a change of saturation leaves a gray one: the best."""
-# Several crops of a photograph show it this much larger than one crop would, so that they differ.
+"""Label of an image that the distortion did not change, such as a gray one at another saturation: the best."""
+# Several crops of a photograph are cut at this much larger a scale than one crop would be, so that they differ.
 _ZOOM = 1.5
-# Raised whenever the pixels that a recipe makes change, so that an old folder is not continued with new pixels.
+# Raised when the same recipe would make other pixels, so that an old folder is not continued with new pixels.
 _RECIPE_VERSION = 1
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One reference and one type: what a worker does at a time."""
+    """One reference and one type, the unit of work of a process."""
 
     images: Path
     reference: str
@@ -68,11 +68,11 @@ class _Job:
 
 
 def find_photographs(folder: Path) -> list[Path]:
-    """All photographs in a folder and its subfolders, in natural order.
+    """Return all photographs in a folder and its subfolders, in natural order.
 
     Raises:
-        InputError: no such folder.
-        DataError: no photograph in it.
+        InputError: If there is no such folder.
+        DataError: If it holds no photograph.
     """
     from iqametrics.images import list_images
 
@@ -88,16 +88,16 @@ def prepare_reference(
     """Read a photograph (upright, in sRGB) as 8 bits, scale it down (Lanczos, antialiased) and crop it.
 
     Args:
-        path: the photograph.
-        size: (width, height) of the result, covered by the photograph and cropped. None keeps its shape.
-        max_side: with ``size=None``, the longest side of the result; None keeps its size.
-        crop: which of the crops, from 0.
-        crops: 1 takes the centre of the photograph at the scale at which it just covers ``size``; more are spread
-            over the photograph at 1.5 times that scale.
+        path: The photograph.
+        size: (width, height) of the result, which the photograph covers before it is cropped. None keeps its shape.
+        max_side: With `size=None`, the longest side of the result; None keeps its size.
+        crop: Number of the crop, from 0.
+        crops: Number of crops. A single one is the centre of the photograph at the scale at which it just covers
+            `size`; several are spread over the photograph at 1.5 times that scale.
 
     Raises:
-        ImageReadError: not readable as an image.
-        DataError: smaller than ``size``; scaling up would make a blurred reference.
+        ImageReadError: If the file is not readable as an image.
+        DataError: If the photograph is smaller than `size`, since scaling it up would make a blurred reference.
     """
     # Here and below: the workers, which read references only, need not import torch.
     from iqametrics.images import read_image
@@ -155,31 +155,31 @@ def synthesize(
     was stopped: a file that exists is complete and is not made again.
 
     Args:
-        pristine: photographs (see :func:`find_photographs`); the first becomes I01.
-        out: folder to write to; created if absent.
-        seed: of all randomness.
-        kinds: ids or names of :data:`DISTORTIONS`. The extra types have no human scores, so no labels.
-        levels: levels 1..5.
+        pristine: Photographs (see `find_photographs`); the first becomes I01.
+        out: Folder to write to; created if absent.
+        seed: Seed of all randomness.
+        kinds: Ids or names in `DISTORTIONS`; the extra types have no human scores, so they are refused.
+        levels: Levels 1..5.
         size: (width, height) of all images, or None for each photograph's own.
-        max_side: with ``size=None``, scale photographs down to this longest side.
-        crops: references cut from each photograph, see :func:`prepare_reference`; they share its ``group``.
-        labels: "human", or "adjusted" by an ensemble of full-reference metrics, whose values then stand in further
-            columns of the CSV; needs the ``train`` extra.
-        strength: with "adjusted", part of the human spread to shift by, 0..1; None takes the default.
-        layout: "kadid10k" also writes the labels as KADID-10k's ``dmos.csv``, and needs ``crops=1``: that file has no
-            place for what the crops of one photograph share.
-        workers: processes; 1 works in this one.
-        progress: show a bar on stderr.
+        max_side: With `size=None`, scale photographs down to this longest side.
+        crops: References cut from each photograph, see `prepare_reference`; they share its `group`.
+        labels: "human", or "adjusted" by an ensemble of full-reference metrics, whose values are further columns of the
+            CSV; needs the `train` extra.
+        strength: With "adjusted", part of the human spread to shift by, 0..1; None takes the default.
+        layout: "kadid10k" also writes the labels as KADID-10k's `dmos.csv`, and needs `crops=1`, since that file cannot
+            say which crops are of one photograph.
+        workers: Number of processes; 1 works in this one.
+        progress: Show a bar on stderr.
 
     Returns:
-        Path of the CSV: image, reference (both relative to ``out``), mos in [0, 1], kind, level, distortion, and the
-        photograph's name as ``group``, by which a split keeps its crops on one side.
+        Path of the CSV: image, reference (both relative to `out`), mos in [0, 1], kind, level, distortion, and the
+        photograph's name as `group`, so that a split keeps its crops on one side.
 
     Raises:
-        DataError: nothing to distort, an unknown level, a type without human scores, a folder that holds another set,
-            no space left.
-        ImageReadError: a photograph that cannot be read.
-        MissingExtraError: adjusted labels without piq.
+        DataError: If there is nothing to distort, a level is unknown, a type has no human scores, the folder holds
+            another set, or no space is left.
+        ImageReadError: If a photograph cannot be read.
+        MissingExtraError: If adjusted labels are wanted and piq is not installed.
     """
     ids, wanted = _checked_kinds(kinds), _checked_levels(levels)
     if labels not in ("human", "adjusted"):
@@ -236,7 +236,7 @@ def _checked_levels(levels: Iterable[int]) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def _disk_errors(out: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one line of ours."""
+    """Turn the error of a full or read-only disk into one line of ours."""
     try:
         yield
     except OSError as error:
@@ -248,7 +248,7 @@ def _disk_errors(out: Path) -> Iterator[None]:
 def _recipe(
     pristine: Sequence[Path], seed: int, size: tuple[int, int] | None, max_side: int | None, crops: int
 ) -> dict[str, object]:
-    """What determines every pixel, as far as types and levels do not."""
+    """Return all that determines the pixels, except types and levels."""
     sources = [{"name": path.name, "sha256": file_sha256(path, error=ImageReadError)} for path in pristine]
     return {
         "version": _RECIPE_VERSION,
@@ -278,7 +278,7 @@ def _guard_recipe(out: Path, recipe: dict[str, object]) -> None:
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
-    """Do the jobs, in whatever order, and yield the reference of each when it is done."""
+    """Do the jobs in any order, and yield the reference of each when it is done."""
     if workers <= 1:
         for job in jobs:
             yield _distort_one(job)
@@ -295,7 +295,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
 
 
 def _distort_one(job: _Job) -> Path:
-    """Write the levels of one type for one reference that are not there yet."""
+    """Write the missing levels of one type for one reference."""
     targets = {level: job.images / f"{job.reference}_{job.kind:02d}_{level:02d}.png" for level in job.levels}
     missing = {level: path for level, path in targets.items() if not path.exists()}
     source = job.images / f"{job.reference}.png"
@@ -329,7 +329,7 @@ def _rows(
 
 
 def _is_undamaged(out: Path, row: Mapping[str, object]) -> bool:
-    """Whether an image is its reference, pixel for pixel: both were written by the same encoder."""
+    """Tell whether an image equals its reference; the bytes show it, since one encoder wrote both."""
     image, reference = out / str(row["image"]), out / str(row["reference"])
     return image.stat().st_size == reference.stat().st_size and image.read_bytes() == reference.read_bytes()
 
@@ -347,14 +347,14 @@ def _write_adjusted(
 
 
 def adjust_labels(path: Path, strength: float) -> Path:
-    """Make the labels of a set anew from the metric values in its CSV, without measuring again.
+    """Compute the labels of a set again from the metric values in its CSV, without measuring them again.
 
     Args:
-        path: the CSV that :func:`synthesize` wrote with ``labels="adjusted"``.
-        strength: part of the human spread to shift by; 0 gives KADID-10k's plain means.
+        path: The CSV that `synthesize` wrote with `labels="adjusted"`.
+        strength: Part of the human spread to shift by; 0 gives KADID-10k's plain means.
 
     Raises:
-        DataError: no such CSV, no metric values in it, or a strength outside [0, 1].
+        DataError: If there is no such CSV, it has no metric values, or the strength is outside [0, 1].
     """
     from iqametrics.datasets import content_shift as shift
 

@@ -40,10 +40,10 @@ class Baseline:
         self.scores = scores
 
     def check(self, metrics: Sequence[str]) -> None:
-        """Make sure that the metrics were measured.
+        """Make sure that the baseline has scores of the metrics.
 
         Raises:
-            DataError: One was not.
+            DataError: If it has none of one of them.
         """
         for metric in metrics:
             if metric not in self.scores:
@@ -60,7 +60,7 @@ def read_allowed_drop(texts: Sequence[str]) -> AllowedDrop:
     """Read the values of `--fail-drop`: `X` for every picture, `mean=X` for the average.
 
     Raises:
-        InputError: One is neither, or negative.
+        InputError: If a value has neither form, or is negative.
 
     Examples:
         >>> read_allowed_drop(["0.02", "mean=0.005"])
@@ -83,7 +83,7 @@ def read_baseline(path: Path) -> Baseline:
     """Read what `score` wrote: JSON, JSON Lines or CSV.
 
     Raises:
-        DataError: The file cannot be read, or has no scores in it.
+        DataError: If the file cannot be read, or has no scores in it.
     """
     # Names that are not UTF-8 are written, and read back, byte by byte.
     text = read_text(path, error=DataError, errors="surrogateescape")

@@ -71,7 +71,7 @@ def measure_change(
         test: Whether to run Wilcoxon's test, which needs SciPy's import; without it `p_value` is NaN.
 
     Raises:
-        DataError: There is no picture.
+        DataError: If there is no picture.
 
     Source: F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1945; the bootstrap as in
     `iqametrics.evaluation.bootstrap`.

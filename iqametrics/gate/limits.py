@@ -10,10 +10,10 @@ from iqametrics.spec import MetricSpec
 
 @dataclass(frozen=True)
 class AskedMetric:
-    """A metric as somebody asked for it.
+    """A metric as it was asked for.
 
     Attributes:
-        text: What was written, such as "bpclip-nr.lite" or "bpclip-nr=mine.safetensors".
+        text: The text that was given, such as "bpclip-nr.lite" or "bpclip-nr=mine.safetensors".
         spec: Constants of the metric.
     """
 
@@ -58,7 +58,7 @@ def read_limits(asked: Sequence[AskedMetric], below: Sequence[str], above: Seque
         The limits of each metric, in the order of `asked`.
 
     Raises:
-        InputError: A text has no number, names no metric that was asked for, or is on the side of the better scores.
+        InputError: If a text has no number, names no metric that was asked for, or is on the side of the better scores.
 
     Examples:
         >>> from iqametrics.registry import metric_spec

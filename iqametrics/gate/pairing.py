@@ -39,7 +39,7 @@ def pair_names(first: Iterable[str], second: Iterable[str]) -> dict[str, str]:
 
 
 def spelled(path: str) -> str:
-    """Write a path in the one way in which all that lead to the same name are written.
+    """Bring a path to one spelling, so that paths to the same name are equal.
 
     >>> spelled("./a//e\u0301.png") == "a/\u00e9.png"
     True
@@ -48,14 +48,14 @@ def spelled(path: str) -> str:
 
 
 def _joined(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:
-    """Pair paths that have the same key; a key that two of one side have is left out."""
+    """Pair paths that have the same key; a key that two paths of one side have is left out."""
     twice = {key for keys in (left, right) for key, count in Counter(keys.values()).items() if count > 1}
     by_key = {key: path for path, key in right.items() if key not in twice}
     return {path: by_key[key] for path, key in left.items() if key in by_key}
 
 
 def _tails(paths: Iterable[str]) -> dict[str, str]:
-    """Give of each path what follows the folder that all of them share."""
+    """Return the part of each path that follows the folder that all of them share."""
     whole = {path: PurePath(unicodedata.normalize("NFC", os.path.abspath(path))) for path in paths}
     if not whole:
         return {}

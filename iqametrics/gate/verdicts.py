@@ -54,11 +54,11 @@ class Gate:
 
     @property
     def needs_all(self) -> bool:
-        """Whether all rows must be known before the first is judged: names pair best when all are there."""
+        """Whether all rows must be known before the first is judged: only then are names paired at their best."""
         return self.baseline is not None
 
     def pair(self, rows: "Sequence[Row]") -> None:
-        """Find each picture's score in the baseline, which takes the names of all of them."""
+        """Find each picture's score in the baseline, for which all names must be known."""
         images: dict[str, list[str]] = defaultdict(list)
         for row in rows:
             images[row.metric].append(row.image)
@@ -70,7 +70,7 @@ class Gate:
         if row.score is None:
             return None
         self._count[row.metric] += 1
-        # The gate of limits alone keeps no picture: there may be any number.
+        # With limits alone no picture is kept, since there may be any number of them.
         if self.baseline is not None:
             self._scores[row.metric][row.image] = row.score
         reasons = [str(limit) for limit in self.limits.get(row.metric, ()) if limit.fails(row.score)]
@@ -83,7 +83,7 @@ class Gate:
         return "; ".join(reasons) or None
 
     def finish(self) -> Iterator[str]:
-        """Judge the averages, and give the lines that sum up what failed and how the run compares."""
+        """Judge the averages, and return lines that sum up what failed and how the run compares."""
         for (metric, reason), broken in self._broken.items():
             yield f"{self._of(metric, broken.count)} {reason}: {broken}"
         if self.baseline is not None:

@@ -109,7 +109,9 @@ def check_range(low: float, high: float, name: str) -> None:
         raise InputError(f"{name}: holds NaN or infinity; remove them, for instance with torch.nan_to_num, first")
     if low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE:
         return
-    if low >= 0 and high <= 255:
+    if low >= -0.5 and high <= 1.5 and (low >= 0 or high > 1 + RANGE_TOLERANCE):
+        remedy = "clamp what overshoots first, x.clip(0, 1)"
+    elif low >= 0 and high <= 255:
         remedy = "divide by 255 if white is 255"
     elif low >= -1 - RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE:
         remedy = "use (x + 1) / 2 if it is in [-1, 1]"

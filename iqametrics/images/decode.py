@@ -1,37 +1,33 @@
-"""A file, bytes or a PIL image becomes an array of pixels at the file's own depth, upright and in sRGB."""
+"""A file, bytes or a PIL image becomes an array of pixels at the file's own depth, upright and in sRGB.
+
+For each format the header is read first (`formats.py` names it): what is too large, cut short or of a kind that would
+come out wrong is refused before a decoder gets it. `pillow.py` turns what Pillow opened into pixels.
+"""
 
 import contextlib
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from iqametrics.errors import ImageReadError, InputError
-from iqametrics.images.profile import deep_to_srgb, to_srgb
+from iqametrics.images import containers
+from iqametrics.images.budget import CostlyError, check_size, max_pixels
+from iqametrics.images.extra import decode_deep, open_heif, widened
+from iqametrics.images.formats import NAMED, format_of
+from iqametrics.images.jpeg import Jpeg, WatchedJpeg, check_scans, read_markers
+from iqametrics.images.jpeg2000 import read_jpeg2000
+from iqametrics.images.jxl import decode_jxl, open_jxl, read_jxl_header
+from iqametrics.images.pillow import Pixels, check_header, deep, open_as, oriented, pixels_of, upright
+from iqametrics.images.pnm import read_pnm
+from iqametrics.images.quiet import libtiff_silenced, pillow_silenced
+from iqametrics.images.tiff_image import read_tiff_image
 
-MAX_PIXELS = 100_000_000
-"""Width times height above which a picture is refused, before it is decoded; the environment variable
-`IQAMETRICS_MAX_PIXELS` sets another limit."""
-
-# Only these are tried: Pillow also knows formats that start other programs (EPS) or that nobody scores.
-_COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM")
-_OTHER_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000")
-
-# Known by a few bytes that other files may begin with too; what begins like any other format is of that format.
-_LOOSE_FORMATS = ("DIB", "PPM")
-
-_ORIENTATION = 0x0112
-_TIFF_BITS = 258
-_TIFF_PHOTOMETRIC = 262
-
-_NATIVE, _FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
-_OTHER_BYTE_ORDER = {"L": "B", "B": "L", "N": _FOREIGN}
+_READ = "JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000, BMP, GIF, PNM; HEIC and JPEG XL with the extra"
 
 
-def decode_stream(stream: IO[bytes], name: str) -> np.ndarray:
+def decode_stream(stream: IO[bytes], name: str) -> Pixels:
     """Decode an open file.
 
     Args:
@@ -39,245 +35,282 @@ def decode_stream(stream: IO[bytes], name: str) -> np.ndarray:
         name: What to call it in an error message.
 
     Returns:
-        (H,W) gray, (H,W,3) RGB or (H,W,4) RGB with alpha that is not premultiplied; uint8, uint16 or float32;
-        EXIF orientation applied; in sRGB.
+        Its pixels: EXIF orientation applied; in sRGB once they are converted.
 
     Raises:
-        ImageReadError: Not an image, damaged, cut short, of more than one frame or of a kind without defined white.
-        InputError: More pixels than allowed.
+        ImageReadError: Not an image, damaged, cut short, of more than one frame, of a kind that is not read, or with
+            more pixels than allowed.
     """
-    with _damage_told(name):
-        image = _open(stream, name)
-        _check_header(image, name)
-        if _is_deep_colour(image):
-            return _upright(_decode_deep_colour(image, stream, name), image)
-        return _upright(_pixels(image, name), image)
+    with damage_told(name):
+        if ImageFile.LOAD_TRUNCATED_IMAGES:
+            raise InputError(f"{name}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and hides damage; set it to False")
+        prefix = stream.read(64)
+        if not prefix:
+            raise ImageReadError(f"{name}: is empty (0 bytes); copy or download it again")
+        _check_file_size(stream, name)
+        kind = format_of(prefix)
+        if kind:
+            return _DECODERS[kind](stream, name)
+        if prefix[:4] == b"\x28\0\0\0":  # a BMP without its first header
+            return _by_pillow(stream, name, "DIB")
+        known = next((f"{what}, which is not read" for start, what in NAMED if prefix.startswith(start)), "")
+        raise ImageReadError(
+            f"{name}: is {known or 'not an image that can be read'} ({_READ}); convert it to PNG first"
+        )
 
 
-def decode_image(image: Image.Image, name: str) -> np.ndarray:
+def decode_image(image: Image.Image, name: str) -> Pixels:
     """Turn a PIL image into pixels; arguments, value and errors as in `decode_stream`.
 
-    An image that Pillow opened from a 16-bit colour file has 8 bits a channel: give the path to keep all of them.
+    An image that Pillow opened and did not decode yet is decoded as its file would be. Of one that is decoded, what
+    Pillow is known to read wrong is refused.
     """
-    with _damage_told(name):
-        _check_header(image, name)
-        return _upright(_pixels(image, name), image)
+    with damage_told(name):
+        stream = getattr(image, "fp", None)
+        waiting = bool(getattr(image, "tile", None))
+        if _is_closed(image, stream, waiting):
+            raise InputError(f"{name}: is a PIL image that is closed; score it while it is open, or give its path")
+        if waiting and stream is not None and image.format in ("TIFF", "JPEG2000") and not _changed(image):
+            stream.seek(0)
+            return decode_stream(stream, name)
+        check_header(image, name)
+        _check_loaded(image, name)
+        return upright(pixels_of(image, name), image)
 
 
-def stream_size(stream: IO[bytes], name: str) -> tuple[int, int]:
-    """Read the height and width of an open file, upright, without its pixels; arguments and errors as above."""
-    with _damage_told(name):
-        image = _open(stream, name)
-        _check_header(image, name)
-        height, width = _upright(np.broadcast_to(np.uint8(0), image.size[::-1]), image).shape
-        return height, width
+def _is_closed(image: Image.Image, stream: Any, waiting: bool) -> bool:
+    if waiting:
+        return stream is None or bool(getattr(stream, "closed", False))
+    try:
+        return getattr(image.im, "size", None) is None
+    except ValueError:  # how Pillow says so
+        return True
+    except AssertionError:  # formats that decode in their own way have no tiles
+        return False
+
+
+def _changed(image: Any) -> bool:
+    """Whether the caller chose another page, or a smaller decoding."""
+    return image.tell() != 0 or bool(getattr(image, "_reduce", 0))
+
+
+def _check_loaded(image: Any, name: str) -> None:
+    """Refuse what Pillow has already decoded and may have decoded wrong."""
+    remedy = "give its path or bytes instead of the PIL image"
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        deep_planes = max(tags.get(258, (8,))) > 8 and tags.get(284) == 2
+        if deep_planes or 2 in tags.get(339, (1,)) or (image.mode == "F" and tags.get(262) == 0):
+            raise ImageReadError(f"{name}: is a TIFF that Pillow may read wrong; {remedy}")
+    elif image.format == "JPEG2000" and image.mode in ("LA", "RGB", "RGBA"):
+        with contextlib.suppress(OSError, ValueError), open(image.filename, "rb") as stream:
+            if not read_jpeg2000(stream.read()).deep_colour:
+                return
+        raise ImageReadError(f"{name}: is a JPEG 2000, of which Pillow does not tell the depth; {remedy}")
 
 
 @contextlib.contextmanager
-def _damage_told(name: str) -> Iterator[None]:
+def damage_told(name: str) -> Iterator[None]:
     """Turn what the decoders raise on damaged data into our error.
 
     That is anything: OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError, KeyError, OverflowError,
     MemoryError, ... All of them mean that the picture cannot be read whole.
     """
     try:
-        yield
+        with pillow_silenced():
+            yield
     except InputError:
         raise
+    except CostlyError as error:
+        raise ImageReadError(f"{name}: would take too much memory or time ({error}); save it as PNG first") from error
     except Exception as error:
         detail = " ".join(str(error).split())[:120] or type(error).__name__
         raise ImageReadError(f"{name}: is damaged or cut short ({detail}); save or copy it again") from error
 
 
-def max_pixels() -> int:
-    """The greatest allowed width times height: `IQAMETRICS_MAX_PIXELS` if set, else `MAX_PIXELS`.
-
-    Raises:
-        InputError: The variable does not hold a positive whole number.
-    """
-    text = os.environ.get("IQAMETRICS_MAX_PIXELS", "")
-    if not text:
-        return MAX_PIXELS
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise InputError(f"IQAMETRICS_MAX_PIXELS={text!r} is not a positive whole number; unset it or give a number")
-    return int(text)
-
-
-def _open(stream: IO[bytes], name: str) -> Image.Image:
-    """Find the format and read the header.
-
-    Pillow's own `Image.open` is not used because its size limit is a global of the process and speaks by a warning.
-    """
-    prefix = stream.read(16)
-    if not prefix:
-        raise ImageReadError(f"{name}: is empty (0 bytes); copy or download it again")
-    Image.preinit()
-    image = _open_as(_COMMON_FORMATS, prefix, stream)
-    if image is None:
-        Image.init()
-        image = _open_as(_OTHER_FORMATS, prefix, stream)
-    if image is None:
-        raise ImageReadError(
-            f"{name}: is not an image that can be read (JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000, BMP, GIF, PNM); "
-            "convert it to PNG first"
-        )
-    return image
-
-
-def _open_as(formats: tuple[str, ...], prefix: bytes, stream: IO[bytes]) -> Image.Image | None:
-    for name in formats:
-        if name not in Image.OPEN:  # built without it
-            continue
-        factory, accepts = Image.OPEN[name]
-        answer = accepts is None or accepts(prefix)
-        if not answer or isinstance(answer, str):  # in words: "I know this, but I was built without it"
-            continue
-        stream.seek(0)
-        try:
-            return factory(stream, "")
-        except SyntaxError:  # how a Pillow plugin says "not mine"
-            if name not in _LOOSE_FORMATS:
-                raise
-    return None
-
-
-def _check_header(image: Image.Image, name: str) -> None:
-    """Refuse what is too large or has several frames before any pixel is decoded."""
-    width, height = image.size
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise InputError(f"{name}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and hides damage; set it to False")
-    if width < 1 or height < 1:
-        raise ImageReadError(f"{name}: has no pixels ({width}x{height}); give at least 1x1")
-    limit = max_pixels()
-    if width * height > limit:
-        raise ImageReadError(
-            f"{name}: {width}x{height} is more than {limit:,} pixels; "
-            "scale it down, or set IQAMETRICS_MAX_PIXELS if you trust it"
-        )
-    frames = getattr(image, "n_frames", 1)
-    # The further pictures of a camera's MPO are previews and depth or gain maps of the first.
-    if frames > 1 and image.format != "MPO":
-        raise ImageReadError(
-            f"{name}: has {frames} frames or pages and a score needs one; save the one you mean as a file of its own"
-        )
-
-
-def _pixels(image: Image.Image, name: str) -> np.ndarray:
-    """Pixels as they lie in the file (not yet upright)."""
-    image.load()
-    if image.mode.startswith("I;16"):
-        return _gray16(image, np.asarray(image).astype(np.uint16, copy=False), name)
-    if image.mode == "I" and image.format in ("PNG", "PPM"):
-        # 16-bit gray, which older Pillow holds in 32-bit integers (PNM is scaled to 65535 whatever its maximum).
-        return _gray16(image, np.asarray(image).astype(np.uint16), name)
-    if image.mode == "F":
-        return np.asarray(image)
-    if image.mode in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"):
-        return _eight_bit(image, name)
-    raise ImageReadError(
-        f"{name}: pixels of Pillow's mode {image.mode!r} have no defined white or colour; "
-        "save it as 8-bit or 16-bit gray or RGB first"
-    )
-
-
-def _eight_bit(image: Image.Image, name: str) -> np.ndarray:
-    profile = image.info.get("icc_profile")
-    alpha = None
-    if image.mode == "La":
-        image = image.convert("LA")
-    if image.mode == "LA":
-        image, alpha = image.getchannel("L"), image.getchannel("A")
-    elif image.mode in ("PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image, alpha = image.convert("RGB"), image.getchannel("A")
-    elif image.mode not in ("L", "RGB", "CMYK"):
-        image = image.convert("L" if image.mode == "1" else "RGB")
-    if profile:
-        image = to_srgb(image, profile, name)
-    if image.mode == "CMYK" or (alpha is not None and image.mode == "L"):
-        image = image.convert("RGB")
-    pixels = np.asarray(image)
-    return pixels if alpha is None else np.dstack([pixels, np.asarray(alpha)])
-
-
-def _gray16(image: Image.Image, pixels: np.ndarray, name: str) -> np.ndarray:
-    tags: Any = getattr(image, "tag_v2", {})
-    bits = tags.get(_TIFF_BITS, (16,))[0]
-    if bits != 16:
-        raise ImageReadError(f"{name}: a TIFF of {bits} bits a pixel is not read; save it with 8 or 16 bits")
-    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # "white is zero", which Pillow turns round for 8 bits only
-        pixels = 65535 - pixels
-    key = image.info.get("transparency")
-    if key is not None:
-        pixels = np.dstack([pixels, pixels, pixels, np.where(pixels == key, 0, 65535).astype(np.uint16)])
-    return _deep_in_srgb(pixels, image, name)
-
-
-def _deep_in_srgb(pixels: np.ndarray, image: Image.Image, name: str) -> np.ndarray:
-    profile = image.info.get("icc_profile")
-    return deep_to_srgb(pixels, profile, name) if profile else pixels
-
-
-def _rawmode(tile: Any) -> str:
-    return tile[3] if isinstance(tile[3], str) else tile[3][0]
-
-
-def _with_rawmode(tile: Any, rawmode: str) -> Any:
-    """The same piece of the file to decode, its bytes to be unpacked in another way."""
-    arguments = rawmode if isinstance(tile[3], str) else (rawmode, *tile[3][1:])
-    return type(tile)((*tile[:3], arguments)) if type(tile) is tuple else type(tile)(*tile[:3], arguments)
-
-
-def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether this is an opened file of 16 bits a channel that Pillow would reduce to 8 bits."""
-    tiles = getattr(image, "tile", None) or []
-    return bool(tiles) and all(
-        _rawmode(tile) == "LA;16B" or (image.mode in ("RGB", "RGBA") and _rawmode(tile)[:-1] in _DEEP) for tile in tiles
-    )
-
-
-_DEEP = ("RGB;16", "RGBA;16", "RGBX;16")
-
-
-def _decode_deep_colour(image: Image.Image, stream: IO[bytes], name: str) -> np.ndarray:
-    """Decode 16-bit RGB, RGBA or gray with alpha without loss.
-
-    Pillow has no image mode for them and keeps the high byte of each value. Its decoders only need to be told how to
-    unpack the bytes, though: with the byte order turned round, the byte that is kept is the low one. So the file is
-    decoded twice (gray with alpha once: its two 16-bit values are four 8-bit ones).
-    """
-    tiles = list(image.tile)  # type: ignore[attr-defined]  # loading empties it
-    if _rawmode(tiles[0]) == "LA;16B":
-        image.tile = [_with_rawmode(tile, "RGBA") for tile in tiles]  # type: ignore[attr-defined]
-        high_low = np.asarray(image).astype(np.uint16)
-        gray, alpha = (high_low[..., i] << 8 | high_low[..., i + 1] for i in (0, 2))
-        return _deep_in_srgb(np.dstack([gray, gray, gray, alpha]), image, name)
-    image.load()
-    pixels = np.asarray(image).astype(np.uint16)
-    pixels <<= 8
+def _check_file_size(stream: IO[bytes], name: str) -> None:
+    size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    again = _open(stream, name)
-    again.tile = [  # type: ignore[attr-defined]
-        _with_rawmode(tile, _rawmode(tile)[:-1] + _OTHER_BYTE_ORDER[_rawmode(tile)[-1]]) for tile in tiles
-    ]
-    pixels |= np.asarray(again)
+    limit = 16 * max_pixels() + 2**26
+    if size > limit:
+        raise ImageReadError(f"{name}: its {size:,} bytes are more than any picture of an allowed size; scale it down")
+
+
+def _unread(name: str, what: str, problem: str) -> ImageReadError:
+    return ImageReadError(f"{name}: is a {what} of a kind that is not read ({problem}); save it as PNG first")
+
+
+def _by_pillow(stream: IO[bytes], name: str, kind: str) -> Pixels:
+    image = open_as(kind, stream, name)
+    check_header(image, name)
+    return upright(pixels_of(image, name, stream), image)
+
+
+def _jpeg(stream: IO[bytes], name: str) -> Pixels:
+    data = stream.read()
+    jpeg = read_markers(data)
+    if not jpeg.process or not jpeg.scans:
+        raise ValueError("it has no picture")
+    check_size(jpeg.width, jpeg.height, name, deep=jpeg.depth > 8)
+    if jpeg.process == 0xF7:
+        return _deep_jpeg(jpeg, data, "jpegls", "a JPEG-LS picture", name)
+    if jpeg.depth == 12 and jpeg.process in (0xC1, 0xC2):
+        check_scans(jpeg, data)
+        return _deep_jpeg(jpeg, data, "jpeg8", "a JPEG of 12 bits", name)
+    if jpeg.depth != 8 or jpeg.process not in (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA):
+        raise _unread(name, "JPEG", f"{jpeg.depth} bits, process {jpeg.process - 0xC0}")
+    if len(jpeg.sampling) not in (1, 3, 4):
+        raise _unread(name, "JPEG", f"{len(jpeg.sampling)} channels")
+    if jpeg.process == 0xC3:
+        if (features.version("libjpeg_turbo") or "0") < "3":
+            raise _unread(name, "JPEG", "lossless, which needs a newer Pillow")
+        return _by_pillow(stream, name, "JPEG")
+    check_scans(jpeg, data)
+    watched = WatchedJpeg(data, jpeg)
+    image = open_as("JPEG", watched, name)
+    check_header(image, name)
+    watched.watch(image)
+    return upright(pixels_of(image, name), image)
+
+
+def _deep_jpeg(jpeg: Jpeg, data: bytes, codec: str, what: str, name: str) -> Pixels:
+    if len(jpeg.sampling) not in (1, 3):
+        raise _unread(name, "JPEG", f"{len(jpeg.sampling)} channels of {jpeg.depth} bits")
+    if not jpeg.ended:
+        raise ValueError("it has no end mark")
+    exif = Image.Exif()
+    with contextlib.suppress(Exception):  # damaged metadata say nothing about the pixels
+        exif.load(jpeg.exif)
+    pixels = deep(decode_deep(codec, data, jpeg.depth, what, name), jpeg.profile, name)
+    return oriented(pixels, exif.get(0x0112, 1))
+
+
+def _png(stream: IO[bytes], name: str) -> Pixels:
+    slim, profile = containers.png_without_texts(stream)
+    image = open_as("PNG", slim, name)
+    _scale_key(image, stream)
+    if profile:
+        image.info["icc_profile"] = profile
+    check_header(image, name)
+    return upright(pixels_of(image, name, slim), image)
+
+
+def _scale_key(image: Image.Image, stream: IO[bytes]) -> None:
+    """Bring the transparent gray of a PNG of 2 or 4 bits to 8 bits, as Pillow does with the grays but not with it."""
+    stream.seek(24)
+    depth, colour = stream.read(2)
     key = image.info.get("transparency")
-    if key is not None:
-        visible = (pixels != np.array(key, np.uint16)).any(axis=-1)
-        pixels = np.dstack([pixels, visible * np.uint16(65535)])
-    return _deep_in_srgb(pixels, image, name)
+    if colour == 0 and depth in (2, 4) and isinstance(key, int):
+        image.info["transparency"] = key * 255 // (2**depth - 1)
 
 
-def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """Apply the EXIF orientation (a view, no copy): what a viewer shows is what is scored."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata say nothing about the pixels
-        return pixels
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
+def _gif(stream: IO[bytes], name: str) -> Pixels:
+    frames = containers.gif_frames(stream)
+    if frames > 1:
+        counted = f"{frames} or more" if frames >= containers.MAX_COUNTED_FRAMES else str(frames)
+        raise ImageReadError(
+            f"{name}: has {counted} frames or pages and a score needs one; save the one you mean as a file of its own"
+        )
+    return _by_pillow(stream, name, "GIF")
+
+
+def _webp(stream: IO[bytes], name: str) -> Pixels:
+    check_size(*containers.webp_size(stream), name, deep=True)
+    return _by_pillow(stream, name, "WEBP")
+
+
+def _bmp(stream: IO[bytes], name: str) -> Pixels:
+    image = open_as("BMP", stream, name)
+    check_header(image, name)
+    if containers.bmp_is_run_length(stream):
+        check_size(4 * image.width, image.height, name)  # unpacked in Python: a quarter of the usual pixels
+    return upright(pixels_of(image, name), image)
+
+
+def _tiff(stream: IO[bytes], name: str) -> Pixels:
+    found = read_tiff_image(stream, name)
+    if found.pixels is not None:
+        return oriented(deep(found.pixels, found.profile, name), found.orientation)
+    if found.image is not None:
+        if found.profile:
+            found.image.info["icc_profile"] = found.profile
+        return oriented(pixels_of(found.image, name), found.orientation)
+    with libtiff_silenced():
+        image = open_as("TIFF", stream, name)
+        check_header(image, name)
+        return pixels_of(image, name)  # of TIFFs Pillow applies the orientation itself
+
+
+def _jpeg2000(stream: IO[bytes], name: str) -> Pixels:
+    data = stream.read()
+    header = read_jpeg2000(data)
+    check_size(header.width, header.height, name, deep=max(header.depths, default=8) > 8)
+    if header.problem:
+        raise _unread(name, "JPEG 2000", header.problem)
+    depth = header.depths[0]
+    if header.deep_colour:
+        what = f"a JPEG 2000 of {depth} bits in {len(header.depths)} channels"
+        values = decode_deep("jpeg2k", data, depth, what, name)
+        return deep(widened(values), header.profile, name)
+    image = open_as("JPEG2000", stream, name)
+    check_header(image, name)
+    if header.profile:
+        image.info["icc_profile"] = header.profile
+    return pixels_of(image, name, depth=depth)
+
+
+def _avif(stream: IO[bytes], name: str) -> Pixels:
+    if "AVIF" not in Image.OPEN:
+        Image.init()
+    if "AVIF" not in Image.OPEN:
+        raise ImageReadError(f"{name}: is AVIF, which needs Pillow 11.3 or newer; upgrade it, or save it as PNG first")
+    return _by_pillow(stream, name, "AVIF")
+
+
+def _heif(stream: IO[bytes], name: str) -> Pixels:
+    image = open_heif(stream, name)
+    check_size(image.width, image.height, name)
+    return upright(pixels_of(image, name), image)
+
+
+def _jxl(stream: IO[bytes], name: str) -> Pixels:
+    data = stream.read()
+    header = read_jxl_header(data)
+    check_size(header.width, header.height, name, deep=header.depth != 8)
+    if header.animated:
+        raise ImageReadError(f"{name}: has several frames and a score needs one; save the one you mean as PNG")
+    image = open_jxl(data, name)
+    if header.depth == 8:
+        return upright(pixels_of(image, name), image)
+    values = decode_jxl(data, name)
+    return upright(deep(widened(values), image.info.get("icc_profile"), name), image)
+
+
+def _pnm(stream: IO[bytes], name: str) -> Pixels:
+    values = read_pnm(stream, name)
+    if values is not None:
+        return Pixels(values)
+    image = open_as("PPM", stream, name)
+    stream.seek(0)
+    kind = stream.read(2)
+    if kind != b"P4":
+        check_size(8 * image.width, image.height, name)  # text is read in Python: an eighth of the usual pixels
+    stream.seek(-1, os.SEEK_END)
+    if kind in (b"P2", b"P3") and not stream.read(1).isspace():
+        raise ValueError("nothing follows its last number, which may be cut")
+    return _by_pillow(stream, name, "PPM")
+
+
+_DECODERS: dict[str, Callable[[IO[bytes], str], Pixels]] = {
+    "JPEG": _jpeg,
+    "PNG": _png,
+    "GIF": _gif,
+    "WEBP": _webp,
+    "BMP": _bmp,
+    "TIFF": _tiff,
+    "JPEG2000": _jpeg2000,
+    "AVIF": _avif,
+    "HEIF": _heif,
+    "JXL": _jxl,
+    "PNM": _pnm,
+}

@@ -13,13 +13,14 @@ IMAGE_SUFFIXES = frozenset(
     [
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib"),
         *(".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+        *(".heic", ".heif", ".hif", ".jxl", ".jls"),
     ]
 )
-"""Suffixes (lower case, with the dot) of the formats that `read_image` reads."""
+"""Suffixes (lower case, with the dot) of what `read_image` reads; the last five need the extra `formats`."""
 
 UNREAD_SUFFIXES = frozenset(
     [
-        *(".heic", ".heif", ".hif", ".heics", ".jxl", ".jls", ".jxr", ".wdp", ".hdp"),
+        *(".heics", ".jxr", ".wdp", ".hdp"),
         *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"),
         *(".3fr", ".iiq", ".x3f", ".raw", ".exr", ".hdr", ".dpx", ".cin", ".psd", ".psb", ".xcf", ".kra", ".tga"),
         *(".pcx", ".ico", ".icns", ".dds", ".sgi", ".svg", ".svgz", ".eps", ".dcm", ".fits", ".fit", ".qoi", ".bpg"),

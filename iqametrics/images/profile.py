@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from iqametrics.images.shaper import shaper_to_srgb
+from iqametrics.images.shaper import Shaper
 
 if TYPE_CHECKING:
     from PIL import ImageCms
@@ -48,11 +48,12 @@ def to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
         return image
 
 
-def deep_to_srgb(pixels: np.ndarray, profile: bytes, name: str) -> np.ndarray:
-    """Convert 16-bit pixels with an embedded profile to sRGB.
+def deep_to_srgb(pixels: np.ndarray, profile: bytes, name: str) -> tuple[np.ndarray, Shaper | None]:
+    """Prepare the conversion of 16-bit pixels with an embedded profile to sRGB.
 
-    Profiles of a matrix and tone curves are applied at full precision. Those that work by a table (rare on anything
-    but CMYK) go through `to_srgb` at 8 bits. As there, sRGB is left as it is and an unusable profile is ignored.
+    Profiles of a matrix and tone curves are applied at full precision, by the caller and to a few rows at a time. Those
+    that work by a table (rare on anything but CMYK) go through `to_srgb` at 8 bits. As there, sRGB is left as it is and
+    an unusable profile is ignored.
 
     Args:
         pixels: (H,W), (H,W,3) or (H,W,4), uint16.
@@ -60,21 +61,23 @@ def deep_to_srgb(pixels: np.ndarray, profile: bytes, name: str) -> np.ndarray:
         name: What to call the image in the warning.
 
     Returns:
-        `pixels` unchanged, or (H,W,3) or (H,W,4) in sRGB, float32 in [0, 1] or uint8.
+        `pixels` unchanged and what converts them, None where nothing does; or (H,W,3) or (H,W,4) in sRGB, uint8, and
+        None.
     """
     try:
+        shaper = Shaper(profile, pixels)
         probe = _probe().astype(np.uint16) * 257
         if pixels.ndim == 2 or profile[16:20] == b"GRAY":
             probe = probe[:, :256]
-        moved = np.abs(shaper_to_srgb(probe, profile) - probe / 65535).max()
-        return pixels if moved <= SRGB_TOLERANCE / 255 else shaper_to_srgb(pixels, profile)
+        moved = np.abs(shaper(probe) - probe / 65535).max()
+        return pixels, None if moved <= SRGB_TOLERANCE / 255 else shaper
     except ValueError:
         eight = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
         image = Image.fromarray(eight[..., :3] if eight.ndim == 3 else eight)
         converted = to_srgb(image, profile, name)
         if converted is image:
-            return pixels
-        return np.dstack([np.asarray(converted), *([eight[..., 3]] if eight.shape[2:] == (4,) else [])])
+            return pixels, None
+        return np.dstack([np.asarray(converted), *([eight[..., 3]] if eight.shape[2:] == (4,) else [])]), None
 
 
 def _probe() -> np.ndarray:

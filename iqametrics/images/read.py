@@ -2,9 +2,9 @@
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TypeAlias, TypeVar
+from typing import IO, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,10 +13,16 @@ from torch import Tensor
 
 from iqametrics.errors import ImageReadError, InputError
 from iqametrics.images.check import check_array, check_tensor
-from iqametrics.images.decode import decode_image, decode_stream, stream_size
+from iqametrics.images.decode import decode_image, decode_stream
+from iqametrics.images.pillow import Pixels
+from iqametrics.images.size import stream_size
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
+)
 """Whatever one picture can be given as."""
+
+_PIXELS_AT_ONCE = 2**16
 _T = TypeVar("_T")
 
 
@@ -28,8 +34,8 @@ def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
     keep their precision, and what cannot be read whole is refused.
 
     Args:
-        source: A path, the bytes of a file, a PIL image, an array (see `check_array`) or a tensor (see
-            `check_tensor`; one image).
+        source: A path, the bytes of a file or the file itself, opened to read bytes, a PIL image, an array (see
+            `check_array`) or a tensor (see `check_tensor`; one image).
         label: What to call it in an error message, where the source has no name of its own.
 
     Returns:
@@ -49,15 +55,18 @@ def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
             raise InputError(f"{name}: a batch of {len(image)} images where one is expected; give them one by one")
         return (image if image.ndim == 3 else image[0]).to("cpu", torch.float32)
     if isinstance(source, np.ndarray):
-        return _array_to_tensor(source, label or "array")
+        return _pixels_to_tensor(Pixels(source), label or "array")
     if isinstance(source, Image.Image):
         name = label or _own_name(source) or "PIL image"
-        return _array_to_tensor(decode_image(source, name), name)
-    if isinstance(source, bytes):
+        return _pixels_to_tensor(decode_image(source, name), name)
+    if isinstance(source, bytes | bytearray | memoryview):
         name = label or "image bytes"
-        return _array_to_tensor(decode_stream(io.BytesIO(source), name), name)
+        return _pixels_to_tensor(decode_stream(io.BytesIO(source), name), name)
     if isinstance(source, str | os.PathLike):
-        return _read_file(Path(source), label or os.fspath(source))
+        name = label or str(os.fspath(source))
+        return _pixels_to_tensor(_from_file(source, name, decode_stream), name)
+    if callable(getattr(source, "read", None)):
+        return _read_stream(source, label or _own_name(source) or "image file")
     raise InputError(
         f"{label or 'image'}: a {type(source).__name__} is not an image; give a path, bytes, PIL image, array or tensor"
     )
@@ -89,10 +98,10 @@ def to_image_list(source: ImageSource | Sequence[ImageSource]) -> list[Tensor]:
     if isinstance(source, Tensor):
         image = check_tensor(source, "tensor")
         return [image] if image.ndim == 3 else list(image.unbind(0))
-    if isinstance(source, str | os.PathLike | bytes | Image.Image | np.ndarray):
-        return [read_image(source)]
     if not isinstance(source, list | tuple):
-        raise InputError(f"images: a {type(source).__name__} is not an image or a list of images; give list(...) of it")
+        if isinstance(source, dict | set) or (isinstance(source, Iterator) and not hasattr(source, "read")):
+            raise InputError(f"images: a {type(source).__name__} is not an image; give a list of images")
+        return [read_image(cast(ImageSource, source))]
     if not source:
         raise InputError("images: the list is empty; give at least one image")
     return [_list_item(item, f"images[{position}]") for position, item in enumerate(source)]
@@ -107,25 +116,40 @@ def _list_item(item: ImageSource, name: str) -> Tensor:
     return read_image(item, label=_own_name(item) or name)
 
 
-def _own_name(source: ImageSource) -> str:
+def _own_name(source: object) -> str:
     """The path of a file, or of the file that a PIL image was opened from; else empty."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    return str(getattr(source, "filename", "")) if isinstance(source, Image.Image) else ""
+        return str(os.fspath(source))
+    name = getattr(source, "filename" if isinstance(source, Image.Image) else "name", "")
+    return name if isinstance(name, str) else ""
 
 
-def _read_file(path: Path, name: str) -> Tensor:
-    return _array_to_tensor(_from_file(path, name, decode_stream), name)
-
-
-def _from_file(path: Path, name: str, read: Callable[[IO[bytes], str], _T]) -> _T:
+def _from_file(source: str | os.PathLike[str], name: str, read: Callable[[IO[bytes], str], _T]) -> _T:
     try:
+        path = Path(source)
         if not path.is_file():
             raise ImageReadError(f"{name}: {_why_no_file(path)}")
         with path.open("rb") as stream:
             return read(stream, name)
     except OSError as error:
         raise ImageReadError(f"{name}: cannot be opened ({error.strerror}); check its name and rights") from error
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise ImageReadError(f"{name}: is not a path ({error}); give a str or pathlib.Path") from error
+
+
+def _read_stream(stream: Any, name: str) -> Tensor:
+    """Read a file that the caller has opened, from its beginning, as Pillow does."""
+    try:
+        if stream.seekable():
+            stream.seek(0)
+        data = stream.read()
+    except (AttributeError, OSError, ValueError) as error:  # closed, or opened to write
+        raise ImageReadError(f"{name}: cannot be read ({error}); open it to read bytes, or give its path") from error
+    if not isinstance(data, bytes):
+        raise ImageReadError(f"{name}: gives {type(data).__name__}, not bytes; open it with mode 'rb'")
+    return _pixels_to_tensor(decode_stream(io.BytesIO(data), name), name)
 
 
 def _why_no_file(path: Path) -> str:
@@ -136,20 +160,28 @@ def _why_no_file(path: Path) -> str:
     return "does not exist; check the path"
 
 
-def _array_to_tensor(array: np.ndarray, name: str) -> Tensor:
-    """(H,W), (H,W,1), (H,W,3) or (H,W,4) -> (3,H,W) float32, in one pass and with one copy.
+def _pixels_to_tensor(pixels: Pixels, name: str) -> Tensor:
+    """(H,W), (H,W,1), (H,W,3) or (H,W,4) -> (3,H,W) float32, in one pass and a few rows at a time.
 
     Alpha is composited on white, in the encoded (not linear) values: that is what a browser shows on a page.
     """
-    check_array(array, name)
-    white = {"u1": 255, "u2": 65535}.get(array.dtype.str[1:], 1)
-    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    image = np.empty((3, *planes.shape[1:]), np.float32)
-    np.divide(planes[:3], np.float32(white), out=image, casting="same_kind")
-    if len(planes) == 4:
-        alpha = np.divide(planes[3], np.float32(white), dtype=np.float32, casting="same_kind")
-        image *= alpha
-        image += 1 - alpha
-    if array.dtype.kind == "f":
-        np.clip(image, 0, 1, out=image)
+    check_array(pixels.values, name)
+    height, width = pixels.values.shape[:2]
+    image = np.empty((3, height, width), np.float32)
+    rows_at_once = max(1, _PIXELS_AT_ONCE // width)
+    for top in range(0, height, rows_at_once):
+        rows = slice(top, top + rows_at_once)
+        array = pixels.values[rows]
+        if pixels.convert is not None:
+            array = pixels.convert(array)
+        white = np.float32({"u1": 255, "u2": 65535}.get(array.dtype.str[1:], 1))
+        planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        part = image[:, rows]
+        np.divide(planes[:3], white, out=part, casting="same_kind")
+        if len(planes) == 4:
+            alpha = np.divide(planes[3], white, dtype=np.float32, casting="same_kind")
+            part *= alpha
+            part += 1 - alpha
+        if array.dtype.kind == "f":
+            np.clip(part, 0, 1, out=part)
     return torch.from_numpy(image)

@@ -17,44 +17,48 @@ _SRGB_TO_XYZ = np.array(
         [0.0139322, 0.0971045, 0.7141733],
     ]
 )
-_ROWS_AT_ONCE = 64
 
 
-def shaper_to_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:
-    """Convert 16-bit pixels from their profile to sRGB.
+class Shaper:
+    """A profile of tone curves, ready to bring pixels to sRGB.
 
     Args:
-        pixels: (H,W) gray, (H,W,3) RGB or (H,W,4) RGB with alpha, uint16.
         profile: The bytes of an ICC profile with tone curves: gray, or RGB with a matrix.
-
-    Returns:
-        (H,W,3), or (H,W,4) with the alpha as it was; float32 in [0, 1], colours outside sRGB clipped.
+        pixels: The pixels that it is for; a gray profile fits gray ones only.
 
     Raises:
         ValueError: The profile is damaged, works by a table instead, or is for other pixels.
     """
-    tags = _tags(profile)
-    colours = pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
-    space = profile[16:20]
-    if space == b"GRAY" and (colours == colours[..., :1]).all():
-        names, matrix = [b"kTRC"], np.ones((3, 1))
-        colours = colours[..., :1]
-    elif space == b"RGB " and b"A2B0" not in tags:
-        names = [b"rTRC", b"gTRC", b"bTRC"]
-        to_xyz = np.stack([_xyz(_tag(tags, name)) for name in (b"rXYZ", b"gXYZ", b"bXYZ")], axis=1)
-        matrix = np.linalg.solve(_SRGB_TO_XYZ, to_xyz)
-        colours = np.broadcast_to(colours, (*colours.shape[:2], 3))
-    else:
-        raise ValueError("the profile has no tone curves for these pixels")
-    curves = [_curve(_tag(tags, name)).astype(np.float32) for name in names]
-    result = np.empty((*pixels.shape[:2], 4 if pixels.ndim == 3 and pixels.shape[2] == 4 else 3), np.float32)
-    for top in range(0, len(pixels), _ROWS_AT_ONCE):  # in strips, to hold little besides the result
-        rows = slice(top, top + _ROWS_AT_ONCE)
-        linear = np.stack([curve[colours[rows, :, i]] for i, curve in enumerate(curves)], axis=-1)
-        result[rows, :, :3] = _encode(linear @ matrix.T.astype(np.float32))
-    if result.shape[2] == 4:
-        np.divide(pixels[..., 3], np.float32(65535), out=result[..., 3])
-    return result
+
+    def __init__(self, profile: bytes, pixels: np.ndarray) -> None:
+        tags = _tags(profile)
+        space = profile[16:20]
+        if space == b"GRAY" and (pixels.ndim == 2 or (pixels[..., :3] == pixels[..., :1]).all()):
+            names, self._matrix = [b"kTRC"], np.ones((3, 1))
+        elif space == b"RGB " and b"A2B0" not in tags:
+            names = [b"rTRC", b"gTRC", b"bTRC"]
+            to_xyz = np.stack([_xyz(_tag(tags, name)) for name in (b"rXYZ", b"gXYZ", b"bXYZ")], axis=1)
+            self._matrix = np.linalg.solve(_SRGB_TO_XYZ, to_xyz)
+        else:
+            raise ValueError("the profile has no tone curves for these pixels")
+        self._curves = [_curve(_tag(tags, name)).astype(np.float32) for name in names]
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Convert pixels.
+
+        Args:
+            pixels: (H,W) gray, (H,W,3) RGB or (H,W,4) RGB with alpha, uint16.
+
+        Returns:
+            (H,W,3), or (H,W,4) with the alpha as it was; float32 in [0, 1], colours outside sRGB clipped.
+        """
+        colours = pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
+        last = colours.shape[-1] - 1
+        linear = np.stack([curve[colours[..., min(i, last)]] for i, curve in enumerate(self._curves)], axis=-1)
+        encoded = _encode(linear @ self._matrix.T.astype(np.float32))
+        if pixels.ndim == 2 or pixels.shape[2] != 4:
+            return encoded
+        return np.concatenate([encoded, np.divide(pixels[..., 3:], np.float32(65535), dtype=np.float32)], axis=-1)
 
 
 def _encode(linear: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def load_backbone(backbone: Backbone, path: str | Path) -> None:
 
 
 def divisors(deviations: Tensor) -> Tensor:
-    """Give what to divide channels of these standard deviations by: 1 where a channel never varies (under 1e-6)."""
+    """Return what to divide channels of these standard deviations by: 1 where a channel never varies (under 1e-6)."""
     return torch.where(deviations < _SMALLEST_DEVIATION, torch.ones_like(deviations), deviations)
 
 
@@ -62,7 +62,7 @@ class LevelStandardiser(nn.Module):
     The statistics are set once and stored with the weights: they do not depend on the batch.
 
     Args:
-        channels: channels C_i of each level.
+        channels: Channels C_i of each level.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:

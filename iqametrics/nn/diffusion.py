@@ -112,7 +112,9 @@ def timestep_embedding(times: Tensor, width: int, *, longest_period: float = 10_
         (N, width): the cosines, then the sines; float32.
     """
     half = width // 2
-    frequencies = torch.exp(-math.log(longest_period) * torch.arange(half, device=times.device) / half)
+    frequencies = torch.exp(
+        -math.log(longest_period) * torch.arange(half, device=times.device, dtype=torch.float32) / half
+    )
     angles = times.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 

@@ -40,5 +40,6 @@ def window_noise(index: int, shape: tuple[int, ...], *, samples: int, seed: int)
     Returns:
         Noise of shape (samples, *shape).
     """
-    generator = torch.Generator().manual_seed(seed * _SEEDS_APART + index)
-    return torch.stack([torch.randn(shape, generator=generator) for _ in range(samples)])
+    generator = torch.Generator("cpu").manual_seed(seed * _SEEDS_APART + index)
+    draws = (torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu") for _ in range(samples))
+    return torch.stack(list(draws))

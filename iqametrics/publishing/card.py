@@ -1,7 +1,7 @@
 """Model cards, written from what a checkpoint says of itself and from nothing else.
 
-A card holds no number that the run did not measure. What the record lacks is "not stated". Metadata are data: whatever
-stands in them becomes plain words on one line.
+A card holds no number that the run did not measure. What the record lacks is "not stated". Metadata are data: their
+values become plain words on one line.
 """
 
 import json
@@ -106,12 +106,12 @@ def card(
 
 
 def hub_licence(licence: str) -> str | None:
-    """Give the Hub's name of these terms; None where it has none, and they are "other"."""
+    """Return the Hub's name of these terms; None where it has none, so that the card says "other"."""
     return _HUB_LICENCES.get(licence.strip().lower())
 
 
 def is_full_reference(metadata: Mapping[str, Any]) -> bool:
-    """Whether the metric of a checkpoint compares with a reference; one that is not here is judged by its name."""
+    """Tell whether a checkpoint's metric compares with a reference; of a metric that is not installed, by its name."""
     name = str(metadata["metric"])
     spec = metric_specs().get(name)
     return name.endswith("-fr") if spec is None else spec.mode == "fr"
@@ -237,12 +237,12 @@ def _interval(values: Mapping[str, Any]) -> str:
 
 
 def _number(value: object) -> str:
-    """Give three decimals; a figure that does not exist is a dash."""
+    """Return three decimals, or a dash for a result that does not exist."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return "-"
     return f"{value:.3f}"
 
 
 def _text(value: object) -> str:
-    """Write what stands in a record so that it stays words."""
+    """Write a value of a record so that it stays plain words."""
     return markdown(value, _LONGEST)

@@ -1,8 +1,7 @@
 """Upstream safetensors files to ours, with a proof that nothing but names changed.
 
 Ours is the format of a base file: a safetensors file whose tensors have the names of our module, all of them and no
-others. Whatever loads the upstream file into our module loads the converted one too. Files that are not safetensors are
-not read here.
+others. The same code loads the upstream file and the converted one into our module. Only safetensors files are read.
 """
 
 import logging
@@ -26,14 +25,14 @@ from iqametrics.nn.upstream import load_clip_text, load_clip_visual, load_deit3,
 from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
 from iqametrics.weights.untrusted import read_sizes
 
-# Two libraries add up in other orders; relative to the spread of the output this is what float32 leaves.
+# Two libraries add in different orders; relative to the output's deviation, float32 leaves this much.
 LIBRARY_TOLERANCE = 1e-3
 _TEXT_MODEL = {sizes["embed_dim"]: name for name, sizes in CLIP_TEXT_CONFIGS.items()}
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted and how it was proved.
+    """What was converted and how that was proved.
 
     Attributes:
         target: The file that was written.
@@ -67,7 +66,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How one architecture is built, filled from upstream's file, fed, and computed by the library that it is from."""
+    """How one architecture is built, filled from upstream's file, given input, and computed by its own library."""
 
     build: Callable[[Mapping[str, Tensor]], nn.Module]
     load: Callable[[Any, Path], None]
@@ -77,7 +76,7 @@ class _Kind:
 
 
 def convert(source: str | Path, target: str | Path, kind: str) -> Conversion:
-    """Convert an upstream file and prove it on random input, before the target is there.
+    """Convert an upstream file; the target is written only after a proof on random input.
 
     Args:
         source: timm's file of a ResNet-50 or DeiT III small, or open_clip's of a CLIP model.
@@ -85,7 +84,7 @@ def convert(source: str | Path, target: str | Path, kind: str) -> Conversion:
         kind: One of `KINDS`.
 
     Raises:
-        WeightsError: The source is missing, damaged or of another architecture; the outputs differ; or the target
+        WeightsError: If the source is missing, damaged or of another architecture; the outputs differ; or the target
             cannot be written.
     """
     source, target = Path(source), Path(target)
@@ -93,7 +92,7 @@ def convert(source: str | Path, target: str | Path, kind: str) -> Conversion:
         raise WeightsError(f"kind {kind!r} is not known; choose one of {', '.join(KINDS)}")
     if source.resolve() == target.resolve():
         raise WeightsError(f"{target}: is the source itself; give another --to")
-    read_sizes(source)  # refuses what is no safetensors file, before anything is allocated
+    read_sizes(source)  # refuses a file that is not safetensors before anything is allocated
     upstream = _read(source)
     recipe = KINDS[kind]
     ours = recipe.build(upstream).eval()
@@ -115,7 +114,7 @@ def _prove(
     x = recipe.inputs()
     outputs = ours(x)
     again = recipe.build(upstream).eval()
-    recipe.load(again, converted)  # what takes upstream's file takes ours
+    recipe.load(again, converted)  # the loader of upstream's file loads ours
     if not _flat(outputs).isfinite().all() or not torch.equal(_flat(again(x)), _flat(outputs)):
         raise WeightsError(f"{source}: converted, its outputs are not the same or not finite; nothing was written")
     if find_spec(recipe.library) is None:
@@ -134,7 +133,7 @@ def _flat(outputs: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
 
 
 def _last(outputs: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """What the library is compared by: the deepest level, the class token, or the text features."""
+    """Return the output to compare: the deepest level, the class token, or the text features."""
     if isinstance(outputs, Tensor):
         return outputs
     return outputs[-1] if isinstance(outputs, list) else outputs[0]
@@ -189,7 +188,7 @@ def _timm_forward(name: str) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]
 def _clip(upstream: Mapping[str, Tensor], name: str) -> Any:
     import open_clip
 
-    logging.disable(logging.WARNING)  # it warns that it made random weights, as it was told to
+    logging.disable(logging.WARNING)  # it warns that its weights are random, as they should be here
     try:
         model = open_clip.create_model(name, pretrained=None).eval()
     finally:

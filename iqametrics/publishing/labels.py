@@ -12,17 +12,17 @@ def label_kind(training: object, recipe: Mapping[str, Any]) -> str | None:
 
     Args:
         training: The table "training" of the checkpoint's metadata.
-        recipe: Of the run; empty where it is not known.
+        recipe: Recipe of the run; empty where it is not known.
 
     Returns:
-        One of `card.LABELS`; None where it does not show.
+        One of `card.LABELS`; None where nothing shows it.
     """
     recorded = training.get("labels") if isinstance(training, Mapping) else None
     return recorded if recorded in LABELS else _of_recipe(recipe)
 
 
 def _of_recipe(recipe: Mapping[str, Any]) -> str | None:
-    """Tell from a run's recipe and the folder of its data what its scores are; None where that does not show."""
+    """Tell from a run's recipe and the folder of its data what its scores are; None where neither shows it."""
     data = recipe.get("data")
     if not isinstance(data, Mapping):
         return None

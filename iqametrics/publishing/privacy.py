@@ -1,4 +1,4 @@
-"""What a published record must not tell: where files lay, and who trained on which machine."""
+"""What a published record must not reveal: the paths of files, and who trained on which machine."""
 
 import getpass
 import re
@@ -14,15 +14,15 @@ _PATH = re.compile(
     r"(?<![\w./])(?:file:/+[^\s\"']+|/(?!/)[^\s/\"']+(?:/[^\s\"']*)+|(?<!:)//[^\s\"']+|~[\w.-]*/[^\s\"']+"
     r"|\.\./[^\s\"']+|[A-Za-z]:[\\/](?!/)[^\s\"']+|\\\\[^\s\"']+)"
 )
-# Names of users and machines that tell nothing.
+# Names of users and machines that reveal nothing.
 _COMMON_NAMES = {"root", "user", "admin", "ubuntu", "runner", "docker", "localhost", "home", "test", "data", "image"}
 _SHORTEST_NAME = 4
 
 
 def without_paths(value: Any) -> Any:
-    """Reduce paths in a record to the names of their files; where they lay is nobody's business.
+    """Reduce the paths in a record to file names.
 
-    Paths that start from the working folder and stay in it are left.
+    Paths that start from the working folder and stay in it are kept.
     """
     if isinstance(value, Mapping):
         return {without_paths(key): without_paths(part) for key, part in value.items()}
@@ -40,12 +40,12 @@ def _file_name(path: str) -> str:
 
 
 def check_names(metadata: Mapping[str, Any], recipe: Mapping[str, Any], source: str | Path) -> None:
-    """Refuse a record in which the name of this user or machine stands.
+    """Refuse a record that contains the name of this user or machine.
 
-    Licence and sources are not looked at: they are what the author wrote, and may name the author.
+    Licence and sources are not checked: the author wrote them, and they may name the author.
 
     Raises:
-        WeightsError: A name stands in it.
+        WeightsError: If it contains one.
     """
     recorded = [recipe, *(metadata.get(key) for key in ("training", "config", "results"))]
     text = "\n".join(_strings(recorded)).lower()

@@ -40,7 +40,7 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What was published, or with a dry run would be.
+    """What was published, or would be after a dry run.
 
     Attributes:
         repo: Repository on the Hub.
@@ -71,20 +71,20 @@ def publish_checkpoint(
 
     Args:
         path: A checkpoint, or the folder of a training run, whose recipe is then published too.
-        repo: "ORG/NAME"; it is made if it is missing.
+        repo: "ORG/NAME"; created if it does not exist.
         private: Whether a new repository is private; a public one that exists is refused.
-        dry_run: Whether to stop before anything goes out; needs neither network nor token.
+        dry_run: Whether to stop before anything is uploaded; needs neither network nor token.
         licence: Terms of the weights, in place of what the checkpoint says.
-        labels: "human" or "made", see `card.LABELS`; None takes what the run's folder shows.
+        labels: "human" or "made", see `card.LABELS`; None for what the run's folder shows.
         tag: Name of the checkpoint, in place of its own.
 
     Raises:
-        WeightsError: The checkpoint is missing, damaged, cannot score or states no licence; or the Hub refuses.
+        WeightsError: If the checkpoint is missing, damaged, cannot score or states no licence; or the Hub refuses.
     """
     _check_arguments(repo, labels, tag)
     file, recipe, results = _find(Path(path))
     metadata, tensors = load_checkpoint(file)
-    original = create_metric(metadata["metric"], weights=file, device="cpu")  # refuses what does not fit, unread
+    original = create_metric(metadata["metric"], weights=file, device="cpu")  # refuses what does not fit
     labels = labels or label_kind(metadata.get("training"), recipe)
     if results is not None and metadata.setdefault("results", results) != results:
         raise WeightsError(f"{path}: {_RESULTS} and the checkpoint hold different results; give the run's own files")
@@ -195,7 +195,7 @@ def _entry(metadata: Mapping[str, Any], repo: str, revision: str | None, digest:
 
 
 def _upload(repo: str, files: Mapping[str, Path | bytes], *, private: bool) -> tuple[str, str]:
-    """Make the repository if it is missing and put the files there in one commit; give its 40 digits and its page."""
+    """Upload the files in one commit, to a new repository if there is none; return the commit's 40 digits and page."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
@@ -237,7 +237,7 @@ def _failure(error: Exception) -> str:
     }
     if status in remedies:
         return remedies[status]
-    # The client wraps what happened in "Error while uploading"; the innermost error says it.
+    # The client wraps the reason in "Error while uploading"; the innermost error is the reason.
     reason = (str(causes[-1]).splitlines() or [""])[0][:200] or type(causes[-1]).__name__
     return f"the upload failed ({reason}); no commit was confirmed, run the same command again"
 

@@ -13,6 +13,7 @@ from iqametrics.images import read_image
 from iqametrics.metric import Sizing
 from iqametrics.nn.levels import CELL
 from iqametrics.objective import Batch
+from iqametrics.ranking import UNCHAINED
 from iqametrics.training.cache import FeatureCache, in_order, to_tensor
 from iqametrics.training.data import Portion, RunImage, View
 
@@ -183,5 +184,13 @@ def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | No
         distortion=torch.tensor([item.distortion_class for item in items], dtype=torch.int64),
         source=torch.tensor([item.source for item in items], dtype=torch.int64),
         scenes=torch.tensor([item.scenes for item in items], dtype=torch.float32),
+        chains=_chains(items),
         keys=tuple(item.sample.image.name for item in items),
     )
+
+
+def _chains(items: Sequence[RunImage]) -> Tensor | None:
+    """Give which images are versions of which; None where no one is."""
+    if all(item.chain is None for item in items):
+        return None
+    return torch.tensor([item.chain or UNCHAINED for item in items], dtype=torch.int64)

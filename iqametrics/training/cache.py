@@ -2,23 +2,25 @@
 
     FOLDER/KEY/key.json      everything the features depend on besides the image; KEY is its SHA-256
     FOLDER/KEY/level3.bin    the maps of level 3, one image after the other, (C, H, W) each
-    FOLDER/KEY/index.json    for each image (path, bytes, time of change) its size and where its maps are
+    FOLDER/KEY/index.json    for each image (path, bytes, time of change) its size, where its maps are, their checksums
 
 The index is replaced atomically, after its data are on the disk, so an interrupted build continues where it stopped.
 Images are computed one by one, each on one thread, so its features depend on the image alone.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iqametrics.common.devices import as_float64
+from iqametrics.common.files import read_text
 from iqametrics.common.locks import locked
 from iqametrics.errors import DataError, TrainingError
 from iqametrics.images import read_image
@@ -49,11 +52,13 @@ class Entry:
         size: Height and width of the preprocessed image, in pixels.
         offsets: Position of each stored level's map, in elements.
         shapes: Shape (C, H, W) of each map.
+        checksums: CRC-32 of each map; none where the cache is older than checksums.
     """
 
     size: tuple[int, int]
     offsets: tuple[int, ...]
     shapes: tuple[tuple[int, int, int], ...]
+    checksums: tuple[int, ...] = ()
 
 
 def cache_key(objective: Objective, sizing: Sizing, dtype: str) -> dict[str, object]:
@@ -110,7 +115,14 @@ class FeatureCache:
         self._entries: dict[str, Entry] = {}
         self._names: dict[Path, str] = {}
         self._key = key
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._verified: set[tuple[int, int]] = set()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(
+                f"{self.folder}: cannot be made ({error.strerror}); set cache.folder to another place or "
+                "cache.enabled = false"
+            ) from error
 
     def build(self, paths: Sequence[Path], workers: int) -> None:
         """Compute the features of those images that are not in the cache yet.
@@ -134,40 +146,46 @@ class FeatureCache:
     def maps(self, path: Path) -> list[npt.NDArray]:
         """Read the stored levels of a whole image, (C, H, W) each."""
         entry = self._entries[self._names[path]]
+        checksums = entry.checksums or (None,) * len(self.levels)
         return [
-            self._read(level, offset, shape)
-            for level, offset, shape in zip(self.levels, entry.offsets, entry.shapes, strict=True)
+            self._read(level, offset, shape, checksum)
+            for level, offset, shape, checksum in zip(self.levels, entry.offsets, entry.shapes, checksums, strict=True)
         ]
 
     def windows(self, path: Path, top: int, left: int, cells: int) -> list[npt.NDArray]:
         """Read a square crop of `cells` x `cells` cells from the cell (top, left); a cell is 32x32 pixels."""
         crops = []
         for level, whole in zip(self.levels, self.maps(path), strict=True):
-            scale = CELL >> level
+            scale = CELL // self.objective.trunk_strides[level - 1]
             rows, columns = slice(top * scale, (top + cells) * scale), slice(left * scale, (left + cells) * scale)
             crops.append(whole[:, rows, columns])
         return crops
 
-    def _read(self, level: int, offset: int, shape: tuple[int, int, int]) -> npt.NDArray:
+    def _read(self, level: int, offset: int, shape: tuple[int, int, int], checksum: int | None) -> npt.NDArray:
         # Read in one piece: a memory map reads 4 kB for each page fault, a hundred times slower on a cold disk.
         path, count = self._level_file(level), int(np.prod(shape))
         values = np.fromfile(path, self.dtype, count, offset=offset * self.dtype.itemsize)
         if len(values) < count:
             raise TrainingError(f"{path}: is shorter than its index says; delete its folder and run again")
+        # Once is enough: what decays does so between runs.
+        if checksum is not None and (level, offset) not in self._verified:
+            if zlib.crc32(values.data) != checksum:
+                raise TrainingError(f"{path}: its features are not what was written; delete its folder and run again")
+            self._verified.add((level, offset))
         return values.reshape(shape)
 
     def _level_file(self, level: int) -> Path:
         return self.folder / f"level{level}.bin"
 
     def _read_index(self) -> dict[str, Entry]:
-        try:
-            stored = json.loads((self.folder / "index.json").read_text())
-        except FileNotFoundError:
+        path = self.folder / "index.json"
+        if not path.exists():
             return {}
-        return {
-            name: Entry(tuple(size), tuple(offsets), tuple(map(tuple, shapes)))  # type: ignore[arg-type]
-            for name, (size, offsets, shapes) in stored.items()
-        }
+        try:
+            stored = json.loads(read_text(path, error=TrainingError))
+            return {name: _entry(values, len(self.levels)) for name, values in stored.items()}
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise TrainingError(f"{path}: is damaged ({error}); delete its folder and run again") from error
 
     def _ends(self) -> list[int]:
         """Return the number of elements of each level's file that the index covers."""
@@ -203,9 +221,10 @@ class FeatureCache:
     def _append(
         self, files: Sequence[BinaryIO], ends: list[int], path: Path, size: tuple[int, int], maps: list[npt.NDArray]
     ) -> None:
-        entry = Entry(size, tuple(ends), tuple(m.shape for m in maps))
-        for i, (stream, values) in enumerate(zip(files, maps, strict=True)):
-            stream.write(values.tobytes())
+        contents = [values.tobytes() for values in maps]
+        entry = Entry(size, tuple(ends), tuple(m.shape for m in maps), tuple(map(zlib.crc32, contents)))
+        for i, (stream, values, content) in enumerate(zip(files, maps, contents, strict=True)):
+            stream.write(content)
             ends[i] += values.size
         self._entries[self._names[path]] = entry
 
@@ -213,7 +232,7 @@ class FeatureCache:
         for stream in files:
             stream.flush()
             os.fsync(stream.fileno())
-        index = {name: (entry.size, entry.offsets, entry.shapes) for name, entry in self._entries.items()}
+        index = {name: dataclasses.astuple(entry) for name, entry in self._entries.items()}
         write_run_file(self.folder / "index.json", json.dumps(index, separators=(",", ":")))
 
     def _check_room(self, needed: int) -> None:
@@ -270,6 +289,23 @@ def to_tensor(views: Sequence[npt.NDArray]) -> Tensor:
     for target, view in zip(out, views, strict=True):
         np.copyto(target, view)
     return torch.from_numpy(out).to(torch.float32, memory_format=torch.channels_last)
+
+
+def _entry(values: Sequence[Any], levels: int) -> Entry:
+    """Read an entry of the index.
+
+    Raises:
+        ValueError, TypeError: It is none.
+    """
+    size, offsets, shapes, *rest = values
+    checksums = rest[0] if rest else []
+    lengths = (len(size), len(offsets), len(shapes), len(checksums) or levels, *map(len, shapes))
+    numbers = [*size, *offsets, *checksums, *(side for shape in shapes for side in shape)]
+    if lengths != (2, levels, levels, levels, *(3,) * levels) or len(rest) > 1:
+        raise ValueError(f"it has {lengths} numbers for {levels} levels")
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a place or a size is no whole number")
+    return Entry(tuple(size), tuple(offsets), tuple(map(tuple, shapes)), tuple(checksums))
 
 
 def _file_key(path: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from iqametrics.datasets.sample import Sample
-from iqametrics.errors import DataError, InputError
+from iqametrics.errors import DataError, InputError, RecipeError
 from iqametrics.images import check_sizes, image_size
 from iqametrics.training.recipe import Recipe
 
@@ -56,6 +56,19 @@ def _check_choice(data: "RunData", name: str, title: str) -> None:
         raise DataError(
             f"{title}: all {len(part)} {name} images have the same score, so no epoch can be chosen by their SRCC; "
             f"hold out more or others (split.{name}, split.seed), or set train.selection = 'last'"
+        )
+
+
+def check_ranked(recipe: Recipe, *, learns_order: bool) -> None:
+    """Make sure that ranks are not taken for opinion scores.
+
+    Raises:
+        RecipeError: If data are ranked, and the loss does not read it.
+    """
+    if not learns_order and any(extra.ranked for extra in recipe.data.extra):
+        raise RecipeError(
+            f"data.extra.ranked = true: the loss of {recipe.metric.name} compares no ranks as it stands; for BPCLIP "
+            "set model.loss.order_weight, for others leave these data out"
         )
 
 

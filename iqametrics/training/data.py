@@ -17,6 +17,7 @@ from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.datasets.protocol import Parts, Shares, group_keys, official_parts, random_parts
 from iqametrics.datasets.sample import LIQE_CLASSES, Sample
 from iqametrics.errors import DataError, TrainingError
+from iqametrics.ranking import number_chains
 from iqametrics.training.checks import check_learnable, check_parts
 from iqametrics.training.recipe import Recipe, SplitTable, TrainTable
 
@@ -33,11 +34,13 @@ class RunImage:
         sample: the image and its score.
         source: number of its CSV or dataset, 0 for the main one.
         weight: how often it is drawn, relative to the main one's images.
+        chain: row of `iqametrics.ranking.order_loss`'s `chains` where `mos` is a rank among versions of one image.
     """
 
     sample: Sample
     source: int = 0
     weight: float = 1.0
+    chain: tuple[int, int] | None = None
 
     @property
     def distortion_class(self) -> int:
@@ -130,9 +133,27 @@ def load_data(recipe: Recipe) -> RunData:
     for source, extra in enumerate(further, start=1):
         samples = _read(extra, f"data.extra[{source - 1}]")
         digests |= {extra.title: _digest(samples, extra)} if extra.dataset else {}
-        weight = recipe.data.extra[source - 1].weight
-        train += [RunImage(sample, source, weight) for sample in samples if not {sample.image, sample.reference} & held]
+        table = recipe.data.extra[source - 1]
+        kept = [sample for sample in samples if not {sample.image, sample.reference} & held]
+        chains = _chains(kept) if table.ranked else [None] * len(kept)
+        train += [
+            RunImage(sample, source, table.weight, chain=chain) for sample, chain in zip(kept, chains, strict=True)
+        ]
     return RunData(train, validation, test, digests)
+
+
+def _chains(samples: Sequence[Sample]) -> list[tuple[int, int] | None]:
+    """Number which image each is a version of, and by which kind of damage.
+
+    Raises:
+        DataError: one does not say which image it is a version of.
+    """
+    for sample in samples:
+        if sample.group is None:
+            raise DataError(
+                f"{sample.image}: has no group, but is ranked among an image's versions; fill the column in"
+            )
+    return [*number_chains((sample.group, sample.distortion) for sample in samples)]
 
 
 def _read(images: LabelledImages, where: str) -> list[Sample]:
@@ -238,17 +259,23 @@ def epoch_views(items: Sequence[RunImage], train: TrainTable, epoch: int) -> lis
     drawn: list[tuple[bytes, int, list[View]]] = []
     for index, item in enumerate(items):
         times = train.views * item.weight / together
-        digest = hashlib.blake2b(f"{train.seed}/{epoch}/{index}/times".encode(), digest_size=8).digest()
+        name = _draw_name(index, item)
+        digest = hashlib.blake2b(f"{train.seed}/{epoch}/{name}/times".encode(), digest_size=8).digest()
         count = math.floor(times) + (_unit(digest) < times - math.floor(times))
         for first in range(0, count * together, together):
-            made = [_view(train, epoch, index, number) for number in range(first, first + together)]
+            made = [_view(train, epoch, index, number, name) for number in range(first, first + together)]
             drawn.append((made[0][0], index, [view for _, view in made]))
     return [view for *_, views in sorted(drawn, key=lambda entry: entry[:2]) for view in views]
 
 
-def _view(train: TrainTable, epoch: int, index: int, number: int) -> tuple[bytes, View]:
+def _draw_name(index: int, item: RunImage) -> str:
+    """Name what is drawn for an item: versions of one image share place, crop and flips, for a step compares them."""
+    return str(index) if item.chain is None else f"{item.source} chain {item.chain[0]}"
+
+
+def _view(train: TrainTable, epoch: int, index: int, number: int, name: str) -> tuple[bytes, View]:
     """Draw a crop of an image; return what it is sorted by, and the crop."""
-    digest = hashlib.blake2b(f"{train.seed}/{epoch}/{index}/{number}".encode(), digest_size=32).digest()
+    digest = hashlib.blake2b(f"{train.seed}/{epoch}/{name}/{number}".encode(), digest_size=32).digest()
     flips = digest[24]
     view = View(
         item=index,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from iqametrics.common.digest import file_sha256
+from iqametrics.common.files import read_text
 from iqametrics.errors import TrainingError, WeightsError
 from iqametrics.training.resume import write_run_file
 
@@ -53,9 +54,17 @@ def earlier_sessions(folder: Path) -> list[dict[str, Any]]:
     path = folder / _FILE
     if not path.exists():
         return []
-    content = json.loads(path.read_text(encoding="utf-8"))
-    # Before there was a list, the file was the record of one session.
-    return list(content["sessions"]) if "sessions" in content else [content]
+    try:
+        content = json.loads(read_text(path, error=TrainingError))
+        # Before there was a list, the file was the record of one session.
+        sessions = list(content["sessions"]) if "sessions" in content else [content]
+        if not (sessions and all(isinstance(session.get("inputs"), dict) for session in sessions)):
+            raise ValueError("it tells of no input files")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise TrainingError(
+            f"{path}: is damaged ({error}), so nobody knows what the run was begun with; start anew in another --output"
+        ) from error
+    return sessions
 
 
 def write_sessions(folder: Path, sessions: Sequence[dict[str, Any]]) -> None:

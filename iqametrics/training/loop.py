@@ -8,12 +8,8 @@ import itertools
 import math
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,6 +17,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from iqametrics.common.interrupts import StopFlag, Stopped, flagged
 from iqametrics.errors import TrainingError
 from iqametrics.evaluation import plcc, srcc
 from iqametrics.objective import Batch, Objective, Statistics
@@ -69,6 +66,7 @@ class Trainer:
         self.average = Average(objective, train.ema) if train.ema else None
         self.progress = Progress()
         self.stopping = False
+        self.signal: int = signal.SIGINT
         self.loss: torch.nn.Module | None = None
 
     def begin(self, statistics: Statistics) -> None:
@@ -83,6 +81,11 @@ class Trainer:
         if not path.exists():
             return False
         self.progress = load_state(path, self.objective, optimizer=self.optimizer, average=self.average)
+        if self.progress.epoch > self.train.epochs:
+            raise TrainingError(
+                f"{path}: says that {self.progress.epoch} of {self.train.epochs} epochs are done; start anew in "
+                "another folder"
+            )
         if self.progress.scaler:
             self.precision.scaler.load_state_dict(self.progress.scaler)
         self._write_history()
@@ -98,7 +101,7 @@ class Trainer:
         # Only now: wrapping copies the weights of the first process to all others.
         self.loss = self.ranks.wrap(self.objective)
         # torchrun passes on a Ctrl-C that its processes have already got from the terminal.
-        with _graceful_interrupt(at_second=self.ranks.count == 1) as interrupt:
+        with flagged(at_second=self.ranks.count == 1) as interrupt:
             while self.progress.epoch < self.train.epochs:
                 self._epoch(interrupt)
 
@@ -128,7 +131,7 @@ class Trainer:
             self.average.swap(self.objective)
         return self.progress.epoch - 1
 
-    def _epoch(self, interrupt: threading.Event) -> None:
+    def _epoch(self, interrupt: StopFlag) -> None:
         progress, ranks = self.progress, self.ranks
         self.objective.begin_epoch(progress.history)
         steps = [
@@ -143,6 +146,11 @@ class Trainer:
         ]
         started = time.monotonic() - progress.seconds
         self.objective.train()
+        if progress.step_in_epoch > len(steps):
+            raise TrainingError(
+                f"{self.folder / LAST}: says that {progress.step_in_epoch} steps of an epoch of {len(steps)} are done; "
+                "start anew in another folder"
+            )
         left = steps[progress.step_in_epoch :]
         ahead = self.batches.training(self.data.train, list(itertools.chain.from_iterable(left)))
         label, quiet = f"epoch {progress.epoch + 1}/{self.train.epochs}", not (ranks.first and sys.stderr.isatty())
@@ -151,16 +159,18 @@ class Trainer:
                 self._step(list(itertools.islice(ahead, len(step))), len(steps), interrupt)
                 # One process stops at once; several stop only when all know, or they would wait for one another.
                 self.stopping |= self.ranks.count == 1 and interrupt.is_set()
+                self.signal = interrupt.number
                 bar.update()
                 bar.set_postfix(loss=f"{progress.mean('loss'):.4f}")
                 progress.seconds = time.monotonic() - started
                 self._maybe_save()
         self._close_epoch(len(steps), started)
         self._agree({}, interrupt)
+        self.signal = interrupt.number
         if self.stopping:
             self._stop(f"after epoch {progress.epoch}")
 
-    def _step(self, parts: list[Batch], steps_per_epoch: int, interrupt: threading.Event) -> None:
+    def _step(self, parts: list[Batch], steps_per_epoch: int, interrupt: StopFlag) -> None:
         """Take one step of the optimiser on a batch that comes in parts."""
         progress = self.progress
         # Counted by this epoch's length: images of fractional weight make epochs of different lengths.
@@ -218,7 +228,7 @@ class Trainer:
                 values[name] = values[name] + share if name in values else share
         return values
 
-    def _agree(self, values: dict[str, torch.Tensor], interrupt: threading.Event) -> dict[str, float]:
+    def _agree(self, values: dict[str, torch.Tensor], interrupt: StopFlag) -> dict[str, float]:
         """Add up the values of the processes; if one was interrupted, all of them stop at the same step."""
         interrupted = torch.tensor(float(interrupt.is_set()), device=self.ranks.device)
         *numbers, stop = self.ranks.sum(
@@ -267,8 +277,9 @@ class Trainer:
     def _stop(self, where: str) -> NoReturn:
         # torchrun ends all processes as soon as one has ended, and the first may still be writing.
         self.ranks.wait()
-        raise KeyboardInterrupt(
-            f"stopped {where}; the state is in {self.folder}, continue with the same command and --resume"
+        raise Stopped(
+            f"stopped {where}; the state is in {self.folder}, continue with the same command and --resume",
+            self.signal,
         )
 
     def _close_epoch(self, steps: int, started: float) -> None:
@@ -341,24 +352,3 @@ def _summary(row: dict[str, Any]) -> str:
     return "  ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
     )
-
-
-@contextmanager
-def _graceful_interrupt(*, at_second: bool) -> Iterator[threading.Event]:
-    """Turn a Ctrl-C into a flag that is checked between steps; with `at_second`, a second one interrupts at once."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def remember(_signal: int, _frame: FrameType | None) -> None:
-        flag.set()
-        if at_second:
-            signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -19,6 +19,7 @@ from iqametrics.common.suggest import did_you_mean
 from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import RecipeError
 from iqametrics.nn.levels import CELL
+from iqametrics.training.bounds import check_bounds
 from iqametrics.training.recipes import apply_overrides, find_recipe, is_recipe, locate, read_tables
 
 _INIT_PATHS = ("backbone", "anchors", "teacher", "checkpoint")
@@ -55,13 +56,8 @@ class ImagesTable:
     @property
     def images(self) -> LabelledImages:
         """The images that the table names."""
-        return LabelledImages(
-            csv=self.csv,
-            dataset=self.dataset,
-            root=self.root,
-            mos_range=self.mos_range,
-            labels_file=self.labels_file,
-        )
+        named = (f.name for f in dataclasses.fields(ImagesTable))
+        return LabelledImages(**{name: getattr(self, name) for name in named})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +66,12 @@ class ExtraData(ImagesTable):
 
     Attributes:
         weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
+        ranked: whether these are versions of images that nobody has scored: `mos` is then a rank that is compared
+            within a `group`, and there among images of one `distortion` and with those of none.
     """
 
     weight: float = 1.0
+    ranked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,6 +324,7 @@ def _check(recipe: Recipe) -> None:
     _check_data(recipe.data)
     _check_init(recipe)
     _check_tag(recipe.metric.tag)
+    check_bounds(recipe)
     for name in (
         "epochs",
         "batch_size",

@@ -5,11 +5,13 @@ tables are then merged over those of the other, key by key; lists are replaced.
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from iqametrics.common.files import read_text
 from iqametrics.common.suggest import did_you_mean
 from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.errors import RecipeError
@@ -49,7 +51,7 @@ def find_recipe(name: str | Path) -> Path:
     True
     """
     path, text = Path(name), str(name)
-    if path.is_file() or is_recipe(text):
+    if os.path.isfile(path) or is_recipe(text):
         return path
     known = recipe_files()
     for candidate in (text, f"{LITE}/{text}"):
@@ -182,7 +184,7 @@ def _extended(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
         raise RecipeError(f"{path}: extends itself ({chain}); take one `extends` out")
     try:
         tables = tomllib.loads(_read(path))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: is not TOML ({error}); correct that line") from error
     other = tables.pop(_EXTENDS, None)
     tables = locate(tables, here.parent)
@@ -195,10 +197,7 @@ def _extended(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error}); give the path of a recipe file") from error
+    return read_text(path, error=RecipeError)
 
 
 def _override(override: str, tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,7 +213,7 @@ def _override(override: str, tables: Mapping[str, Any]) -> dict[str, Any]:
             raise RecipeError(f"--set {override}: {part} is not a table")
     try:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()
     for part in reversed(parts):
         value = {part: value}

@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from iqametrics.common.files import read_text
 from iqametrics.errors import RecipeError, TrainingError
 from iqametrics.training.recipe import Recipe
 from iqametrics.training.resume import write_run_file
@@ -114,8 +115,11 @@ def _check(recipe: Recipe, splits: int) -> None:
 def _read_results(run: Path) -> dict[str, Any]:
     path = run / RESULTS
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(path, error=TrainingError))
+        if not isinstance(found, dict) or not {"metric", "tag", "split", "selection", "results"} <= found.keys():
+            raise ValueError("it lacks what a run writes")
+        return found
+    except (ValueError, RecursionError) as error:
         raise TrainingError(f"{path}: cannot be read ({error}); remove {run} and use --resume") from error
 
 

@@ -5,6 +5,7 @@ no part of it either: they come from the recipe's starting files, whose digests 
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from iqametrics.errors import TrainingError
 from iqametrics.nn.norm import FrozenBatchNorm2d
 from iqametrics.weights.untrusted import one_line, shown
 
-_KEY = "iqametrics-run"
+_KEY, _CHECKSUM = "iqametrics-run", "iqametrics-checksum"
 
 write_run_file = partial(
     write_file, error=TrainingError, remedy="the last good state is kept, make room and use --resume"
@@ -143,7 +144,8 @@ def save_state(
         tensors |= {f"average.{name}": tensor for name, tensor in average.values.items()}
     # safetensors refuses tensors that share memory; tied weights are the same tensor under two names.
     stored = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    write_run_file(path, to_bytes(stored, metadata={_KEY: json.dumps(dataclasses.asdict(progress))}))
+    text = json.dumps(dataclasses.asdict(progress))
+    write_run_file(path, to_bytes(stored, metadata={_KEY: text, _CHECKSUM: _checksum(text, stored)}))
 
 
 def load_state(
@@ -160,9 +162,13 @@ def load_state(
     """
     try:
         with safe_open(path, framework="pt") as stream:
-            progress = _progress((stream.metadata() or {})[_KEY])
+            metadata = stream.metadata() or {}
         tensors = load_file(path)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        # Older states have none.
+        if metadata.get(_CHECKSUM) not in (None, _checksum(metadata[_KEY], tensors)):
+            raise ValueError("its content is not what was written: the file is damaged")
+        progress = _progress(metadata[_KEY])
+    except (OSError, SafetensorError, KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
         reason = one_line(str(error) or type(error).__name__)
         raise TrainingError(
             f"{path}: is no readable state of a run ({reason}); start anew in another folder"
@@ -190,7 +196,36 @@ def _progress(text: str) -> Progress:
         value = getattr(progress, name)
         if type(value) is not type(default) and not (isinstance(default, float) and type(value) is int):
             raise TypeError(f"{name} is a {type(value).__name__}")
+    _check_plausible(progress)
     return progress
+
+
+def _check_plausible(progress: Progress) -> None:
+    """Refuse what no run writes, such as epoch -1.
+
+    Raises:
+        ValueError: It is impossible.
+    """
+    for name in ("epoch", "step_in_epoch", "step", "images", "seconds"):
+        if not 0 <= getattr(progress, name) < math.inf:
+            raise ValueError(f"{name} is {getattr(progress, name)}")
+    if len(progress.history) != progress.epoch:
+        raise ValueError(f"epoch is {progress.epoch}, and {len(progress.history)} epochs are told of")
+    if not -1 <= progress.best_epoch <= progress.epoch:
+        raise ValueError(f"best_epoch is {progress.best_epoch} in epoch {progress.epoch}")
+    for table in (progress.sums, progress.scaler, *progress.history):
+        for name, value in table.items():
+            if type(value) not in (int, float):
+                raise TypeError(f"{name} is {value!r}, no number")
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Digest a state, so that a flipped bit is not taken for a weight."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """One training run from recipe to checkpoint.
 
 RUN/recipe.toml              the recipe as it was understood, with absolute paths
+RUN/run.lock                 held while a run is at work in the folder
 RUN/environment.json         versions, hardware, commit, digests of the input files, for each session
 RUN/history.csv              one row an epoch
 RUN/last.safetensors         state to resume from
@@ -10,6 +11,9 @@ RUN/results.json             the figures, and the rule that chose the epoch
 RUN/checkpoint.safetensors   the result, which describes itself
 """
 
+import contextlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -23,6 +27,8 @@ from torch import Tensor
 from iqametrics.common.devices import as_float64
 from iqametrics.common.digest import file_sha256
 from iqametrics.common.files import remove_parts
+from iqametrics.common.interrupts import Stopped
+from iqametrics.common.locks import locked
 from iqametrics.errors import RecipeError, TrainingError, WeightsError
 from iqametrics.methods import named_class, objectives
 from iqametrics.metric import Sizing
@@ -30,7 +36,7 @@ from iqametrics.naming import run_tag
 from iqametrics.objective import Objective, Statistics
 from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
 from iqametrics.training.cache import FeatureCache
-from iqametrics.training.checks import check_references
+from iqametrics.training.checks import check_ranked, check_references
 from iqametrics.training.data import RunData, image_files, load_data
 from iqametrics.training.distributed import Ranks, joined
 from iqametrics.training.environment import (
@@ -49,6 +55,7 @@ from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
 _RECIPE = "recipe.toml"
+_LOCK = "run.lock"
 # A resumed run may differ in these: they change the speed or the description, not the weights.
 _FREE = {
     "metric": {"tag"},
@@ -56,6 +63,7 @@ _FREE = {
     "cache": {"folder"},
     "output": {"licence", "sources", "dtype"},
 }
+_MOST_VIEWS = 2 * 10**7
 _STATISTICS_IMAGES = 128
 _STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -89,21 +97,31 @@ def train(
 def train_recipe(recipe: Recipe, output: Path | str, *, resume: bool = False) -> Path:
     """Train a recipe that is already read; see `train`."""
     try:
-        with joined(recipe.train.device) as ranks:
-            return _train(recipe, Path(output), ranks, resume=resume)
+        with joined(recipe.train.device) as ranks, contextlib.ExitStack() as held:
+            return _train(recipe, Path(output), ranks, held, resume=resume)
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(str(interrupt) or "stopped; go on with the same command and --resume") from None
+        told = str(interrupt) or "stopped; go on with the same command and --resume"
+        raise Stopped(told, getattr(interrupt, "number", signal.SIGINT)) from None
 
 
-def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
+def _train(recipe: Recipe, folder: Path, ranks: Ranks, held: contextlib.ExitStack, *, resume: bool) -> Path:
+    """Train; `held` keeps the lock of the folder until the run ends."""
     objective_class = _objective_class(recipe.metric.name)
+    if ranks.first:
+        _check_not_busy(folder)
     _check_folder(folder, recipe, resume=resume)
     # First of all: a wrong folder should not be told after a download, or after the hours that a teacher takes.
     data = load_data(recipe)
+    if len(data.train) * recipe.train.views > _MOST_VIEWS:
+        raise RecipeError(
+            f"train.views = {recipe.train.views}: of {len(data.train)} images, these are more than {_MOST_VIEWS} crops "
+            "an epoch; give fewer"
+        )
     init = starting_files(recipe, folder, partial(train_recipe, resume=resume))
     torch.manual_seed(recipe.train.seed)
-    objective = objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init).to(ranks.device)
+    objective = _objective(objective_class, recipe, init).to(ranks.device)
     objective.to(memory_format=torch.channels_last)
+    check_ranked(recipe, learns_order=objective.learns_order)
     if objective.needs_reference:
         check_references(recipe, data)
     now = this_session([*_data_files(recipe), *init.values()], data.digests, processes=ranks.count)
@@ -113,6 +131,11 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     # Until here every process has looked at what the first one now begins to write.
     ranks.wait()
     if ranks.first:
+        _make_folder(folder)
+        if not held.enter_context(locked(folder / _LOCK, wait=False, error=TrainingError)):
+            raise TrainingError(_busy(folder))
+        # Another run may have begun, and even ended, while this one read its data.
+        _check_folder(folder, recipe, resume=resume)
         _open_folder(folder, recipe, sessions)
     ranks.wait()
     batches = _batches(recipe, objective, data, folder)
@@ -135,8 +158,34 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, *, resume: bool) -> Path:
     return folder
 
 
+def _objective(objective_class: type[Objective], recipe: Recipe, init: dict[str, str]) -> Objective:
+    try:
+        return objective_class.from_recipe(recipe.metric.name, dict(recipe.model), init)
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RecipeError(f"[model]: no network can be made of it ({told}); change its sizes") from error
+
+
+def _check_not_busy(folder: Path) -> None:
+    """Refuse a folder in which a run is at work, before its half-written files are looked at."""
+    if os.access(folder / _LOCK, os.W_OK):
+        with locked(folder / _LOCK, wait=False, error=TrainingError) as free:
+            if not free:
+                raise TrainingError(_busy(folder))
+
+
+def _busy(folder: Path) -> str:
+    return f"{folder}: another run is at work in it; wait for its end, or give another --output"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be made ({error.strerror}); give another --output") from error
+
+
 def _open_folder(folder: Path, recipe: Recipe, sessions: Sequence[dict[str, Any]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     remove_parts(folder)
     write_run_file(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
     write_sessions(folder, sessions)
@@ -167,11 +216,11 @@ def _objective_class(name: str) -> type[Objective]:
 
 def _check_folder(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     """Refuse to overwrite a run or a file, and to resume a run with another recipe."""
-    taken = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+    taken = next((path for path in (folder, *folder.parents) if os.path.exists(path) and not os.path.isdir(path)), None)
     if taken is not None:
         raise TrainingError(f"{taken}: is a file, and a run needs a folder; give another --output")
     started = folder / _RECIPE
-    if not started.exists():
+    if not os.path.exists(started):
         return
     if not resume:
         raise TrainingError(f"{folder}: already holds a run; resume it with --resume or give another --output")

@@ -1,11 +1,12 @@
 """Writing and reading checkpoints: safetensors files that describe themselves (`untrusted.py` lists the metadata).
 
-A tensor is read when it is asked for. So a file is compared with the model that its config makes before anything but
-its header is read, and no more than one tensor is held beside the model.
+Each tensor is read when it is needed. So a file is compared with the model of its config when only its header has been
+read, and no more than one tensor is in memory beside the model.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,10 @@ _Reader = Callable[[int, int], bytearray]
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """Tensors of a checkpoint by name, on the CPU in the dtype they are stored in, each read anew when asked for.
+    """Tensors of a checkpoint by name, on the CPU in the dtype they are stored in, each read when it is accessed.
 
     Args:
-        places: Where each lies, and what reads the bytes from one number to another there.
+        places: For each tensor its place, and the function that reads bytes BEGIN to END of its file.
     """
 
     def __init__(self, places: Mapping[str, tuple[Place, _Reader]]) -> None:
@@ -72,7 +73,7 @@ class StoredTensors(Mapping[str, Tensor]):
         return len(self._places)
 
     def outline(self) -> dict[str, Tensor]:
-        """Give shapes and dtypes as tensors without content; nothing is read."""
+        """Return shapes and dtypes as tensors without content; nothing is read."""
         return {
             name: torch.empty(place.shape, dtype=_DTYPES[place.dtype], device="meta")
             for name, (place, _) in self._places.items()
@@ -86,16 +87,16 @@ class StoredTensors(Mapping[str, Tensor]):
 def save_checkpoint(
     path: str | Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, Any], *, dtype: torch.dtype | None = None
 ) -> None:
-    """Write a checkpoint, atomically: the file is there whole or not at all.
+    """Write a checkpoint atomically: the whole file exists, or none.
 
     Args:
-        path: Where to; an existing file is replaced.
+        path: File to write; an existing one is replaced.
         state_dict: Tensors by name.
         metadata: The fields listed in `untrusted.py`; "format" is filled in.
         dtype: Floating dtype to store in, for instance torch.float16 to halve the file; None keeps each tensor's own.
 
     Raises:
-        WeightsError: A metadata field is missing or wrong, a value cannot be stored (NaN, infinity, or too large for
+        WeightsError: If a metadata field is missing or wrong, a value cannot be stored (NaN, infinity, or too large for
             `dtype`), or the file cannot be written.
     """
     path = Path(path)
@@ -114,13 +115,13 @@ def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple
 
     Args:
         path: A .safetensors file written by `save_checkpoint`.
-        folder: Where the manifest and the base files lie.
+        folder: Folder of the manifest and the base files.
 
     Returns:
         Its metadata and its tensors, with those of its base file.
 
     Raises:
-        WeightsError: The file is missing or damaged, or its base file is.
+        WeightsError: If the file is missing or damaged, or its base file is.
     """
     metadata, places = read_head(path)
     read = partial(_read_file, Path(path))
@@ -137,26 +138,41 @@ def parse_checkpoint(
     return metadata, _with_base(_in_memory(content, places), metadata, folder)
 
 
+@contextmanager
+def _defaults_of_torch() -> Iterator[None]:
+    """Work on the CPU and in float32, whatever default device and dtype the caller has set."""
+    dtype = torch.get_default_dtype()
+    if dtype != torch.float32:
+        torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        if dtype != torch.float32:
+            torch.set_default_dtype(dtype)
+
+
 def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], *, source: str) -> nn.Module:
     """Build a model and fill it with tensors, in float32.
 
-    What the building allocates is counted against what the file holds, so that a checkpoint with an absurd config is
-    refused before it costs anything.
+    What building the model allocates is counted against what the file holds, so that a checkpoint with an absurd config
+    is refused before it takes any memory.
 
     Args:
         build: Makes the model of the checkpoint's config.
         tensors: All its parameters and persistent buffers, by name.
-        source: What to call the checkpoint in an error message.
+        source: Name of the checkpoint in error messages.
 
     Raises:
-        WeightsError: The config makes no model, or the tensors do not fit it.
-        MissingExtraError: The model needs a package that is not installed.
+        WeightsError: If no model can be built from the config, or the tensors do not fit it.
+        MissingExtraError: If the model needs a package that is not installed.
     """
     outline = _outline(tensors)
-    # Twice, since building may make a tensor to derive a buffer from; and room for buffers that are not stored.
+    # Twice, since a buffer may be derived from another tensor; the rest is for buffers that are not stored.
     budget = 2 * sum(tensor.numel() for tensor in outline.values()) + _SPARE_ELEMENTS
     try:
-        with counted_building(budget, source):
+        # What the building draws is overwritten; the caller's generator stays as it was.
+        with torch.random.fork_rng(devices=[]), _defaults_of_torch(), counted_building(budget, source):
             model = build()
     except (WeightsError, MissingExtraError):
         raise
@@ -171,18 +187,18 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> Non
     """Copy tensors into a model, strictly: each name of the model is filled and no tensor is left over.
 
     Args:
-        model: Keeps its own dtypes: half-precision weights become float32 in a float32 model.
-        tensors: By name of parameter or persistent buffer.
-        source: What to call the checkpoint in an error message.
+        model: The model, which keeps its dtypes: half-precision weights become float32 in a float32 model.
+        tensors: Tensors by name of parameter or persistent buffer.
+        source: Name of the checkpoint in error messages.
 
     Raises:
-        WeightsError: Names or shapes differ, an integer stands where a float should, or a value is not finite.
+        WeightsError: If names or shapes differ, an integer stands where a float should, or a value is not finite.
     """
     own = model.state_dict()
     _check_fit(own, _outline(tensors), source)
     for name, target in own.items():
         try:
-            # In the model's dtype: a float64 of 1e300 is finite until it becomes a float32.
+            # Checked in the model's dtype: a float64 of 1e300 is finite until it becomes a float32.
             tensor = tensors[name].to(target.dtype)
             finite = bool(tensor.isfinite().all())
         except (RuntimeError, MemoryError) as error:

@@ -1,7 +1,7 @@
 """Files on the Hub: fetched by huggingface_hub into its own cache, and verified.
 
-The client's settings apply: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN. It is imported when a file is
-looked for and not before; nothing here imports torch.
+The client's settings apply: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN. It is imported only
+when a file is looked for; nothing here imports torch.
 """
 
 import errno
@@ -30,11 +30,11 @@ class HubFile:
     """A file on the Hub.
 
     Attributes:
-        name: What the user calls it; `iqametrics weights fetch NAME` understands it.
+        name: Its name for `iqametrics weights fetch`.
         repo: "ORG/NAME".
         file: Its name in the repository, without a folder.
         revision: A commit of 40 digits, or a branch.
-        sha256: What it must be; None where nobody has written it down.
+        sha256: Its digest; None where it is not recorded.
     """
 
     name: str
@@ -46,7 +46,7 @@ class HubFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A verified file in the cache: where it is, of which commit, and what it is."""
+    """A verified file in the cache: its path, commit and digest."""
 
     path: Path
     revision: str
@@ -58,7 +58,7 @@ def parse_reference(text: str) -> HubFile:
     """Read "hub:ORG/NAME@REVISION" or "hub:ORG/NAME@REVISION:FILE"; the file is "model.safetensors" by default.
 
     Raises:
-        WeightsError: It is not of that form, or the revision is a branch, which could move.
+        WeightsError: If the text is not of that form, or the revision is a branch, which could move.
     """
     match = _REFERENCE.fullmatch(text)
     if match is None or not is_repo(match["repo"]) or not is_file_name(match["file"] or DEFAULT_FILE):
@@ -74,7 +74,7 @@ def parse_reference(text: str) -> HubFile:
 
 
 def pin_reference(text: str) -> str:
-    """Look up the commit that a reference with a branch, or without a revision ("main"), now means.
+    """Look up the commit that a reference to a branch, or without a revision ("main"), means now.
 
     Args:
         text: "hub:ORG/NAME", "hub:ORG/NAME@BRANCH", each with or without ":FILE".
@@ -83,7 +83,7 @@ def pin_reference(text: str) -> str:
         The same reference with the 40 digits of the commit.
 
     Raises:
-        WeightsError: It is no reference, or the Hub cannot be asked.
+        WeightsError: If the text is no such reference, or the Hub cannot be reached.
     """
     match = _REFERENCE.fullmatch(text)
     if match is None or not is_repo(match["repo"]):
@@ -95,7 +95,7 @@ def pin_reference(text: str) -> str:
 
 
 def entry_file(entry: CheckpointEntry) -> HubFile:
-    """Give the file of a manifest entry whose source is the Hub."""
+    """Return the file of a manifest entry whose source is the Hub."""
     assert entry.repo is not None
     assert entry.revision is not None
     return HubFile(
@@ -111,11 +111,11 @@ def fetch_checkpoint(entry: CheckpointEntry, *, force: bool = False) -> Path:
     """Fetch the checkpoint of a manifest entry unless the cache has it, and verify its digest and its metadata.
 
     Args:
-        entry: One whose source is "hub".
+        entry: An entry whose source is "hub".
         force: Fetch it anew even if it is cached.
 
     Raises:
-        WeightsError: It cannot be fetched, or is not what the manifest says.
+        WeightsError: If it cannot be fetched, or is not what the manifest says.
     """
     path = fetch(entry_file(entry), force=force).path
     metadata = read_metadata(path)
@@ -131,14 +131,14 @@ def fetch_checkpoint(entry: CheckpointEntry, *, force: bool = False) -> Path:
 def fetch(file: HubFile, *, force: bool = False) -> Fetched:
     """Fetch a file unless the cache has it, and verify it.
 
-    It is compared with `file.sha256`; where that is None, with the digest that the Hub names it by.
+    Its digest must be `file.sha256`; where that is None, the digest that the Hub states for it.
 
     Args:
         file: What to fetch.
         force: Fetch it anew even if it is cached.
 
     Raises:
-        WeightsError: It cannot be fetched, or is not what it should be.
+        WeightsError: If it cannot be fetched, or is not what it should be.
     """
     path = None if force else cached_path(file)
     if path is not None:
@@ -162,22 +162,22 @@ def fetch(file: HubFile, *, force: bool = False) -> Fetched:
 
 
 def cached_path(file: HubFile) -> Path | None:
-    """Give where a file is in the cache, not verified; None where it is not. Needs no network."""
+    """Return where a file is in the cache, not verified; None where it is not. Needs no network."""
     found = _client().try_to_load_from_cache(file.repo, file.file, revision=file.revision)
     return Path(found) if isinstance(found, str) else None
 
 
 def remove(path: Path) -> int:
-    """Remove one file from the cache and leave all else in it alone.
+    """Remove one file from the cache, and nothing else.
 
     Args:
-        path: As `cached_path` gives it: a link below snapshots/ to the content below blobs/, or the content itself.
+        path: As `cached_path` returns it: a link below snapshots/ to the content below blobs/, or the content itself.
 
     Returns:
-        How many bytes became free; 0 where another revision has the same content.
+        Number of bytes that became free; 0 where another revision has the same content.
 
     Raises:
-        WeightsError: It cannot be removed.
+        WeightsError: If it cannot be removed.
     """
     try:
         return _remove(path)
@@ -194,7 +194,7 @@ def _remove(path: Path) -> int:
         if any(other.resolve() == content for other in snapshots.rglob("*") if other.is_symlink()):
             return 0
         content.unlink()
-    # Folders that have become empty; the client makes them anew.
+    # Folders that are empty now; the client creates them when it needs them.
     for folder in (*path.parents, content.parent):
         if folder == snapshots.parent:
             break
@@ -217,13 +217,13 @@ def _identify(path: Path) -> Fetched:
 
 
 def _stored_digest(path: Path) -> str | None:
-    """The digest by which the cache calls a large file's content; None for a small one, and without links."""
+    """Return the digest by which the cache names a large file; None for a small one or a cache without links."""
     name = path.resolve().name
     return name if is_sha256(name) else None
 
 
 def _download(file: HubFile, force: bool) -> tuple[Path, str | None]:
-    """Download a file; give where it is and the SHA-256 that the Hub says it has, where it says one."""
+    """Download a file; return its path and the SHA-256 that the Hub states for it, if it states one."""
     hub = _client()
     if hub.constants.HF_HUB_OFFLINE:
         raise WeightsError(
@@ -240,7 +240,7 @@ def _download(file: HubFile, force: bool) -> tuple[Path, str | None]:
     print(f"iqametrics: fetching {file.name}{size} from {file.repo}", file=sys.stderr)
     try:
         with quiet(hub):
-            # The commit that was asked about, so that a branch cannot move in between.
+            # By the commit that was looked up, so that a branch cannot move in between.
             path = hub.hf_hub_download(
                 file.repo, file.file, revision=known.commit_hash, force_download=force, library_name="iqametrics"
             )
@@ -250,7 +250,7 @@ def _download(file: HubFile, force: bool) -> tuple[Path, str | None]:
 
 
 def _ask(file: HubFile) -> Any:
-    """Ask the Hub for commit, size and digest of a file: one request and no second try, so that a no comes at once."""
+    """Ask the Hub for commit, size and digest of a file, once: without a retry, a refusal comes at once."""
     hub = _client()
     url = hub.hf_hub_url(file.repo, file.file, revision=file.revision)
     try:
@@ -271,7 +271,7 @@ def _ask(file: HubFile) -> Any:
 
 @contextmanager
 def quiet(hub: ModuleType) -> Iterator[None]:
-    """Without progress bars where nobody would see them move, unless the user has decided."""
+    """Hide progress bars where stderr is not a terminal, unless the user has decided."""
     decided = hub.constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or hub.utils.are_progress_bars_disabled()
     if decided or sys.stderr.isatty():
         yield
@@ -284,9 +284,9 @@ def quiet(hub: ModuleType) -> Iterator[None]:
 
 
 def _elsewhere(file: HubFile) -> str:
-    """What to do without the network."""
+    """Return what to do without the network."""
     cache = _client().constants.HF_HUB_CACHE
-    if file.name.startswith(HUB) and not is_revision(file.revision):  # only its commit is asked for, nothing is fetched
+    if file.name.startswith(HUB) and not is_revision(file.revision):  # only the commit is looked up; nothing is fetched
         return f"run `iqametrics weights pin {file.name}` on a machine with network, or set HF_ENDPOINT to a mirror"
     return (
         f"on a machine with network run `iqametrics weights fetch {file.name}` and copy its Hub cache to {cache} "
@@ -321,13 +321,13 @@ def _explained(error: Exception, file: HubFile) -> WeightsError:
 
 
 def _of_this_machine(error: BaseException) -> str | None:
-    """Say what is wrong with the disk or the cache folder; None where something else is."""
+    """Say what is wrong with the disk or the cache folder; None where the error has another cause."""
     if not isinstance(error, OSError):
         return None
     constants = _client().constants
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"no space left below {constants.HF_HUB_CACHE}; make room, or set HF_HOME to another disk"
-    # An error of a connection has no file.
+    # A connection's error names no file.
     if isinstance(error.filename, str | bytes) or error.errno == errno.EROFS:
         place = f"{os.fsdecode(error.filename or constants.HF_HUB_CACHE)}"
         return f"{one_line(place)} cannot be used ({error.strerror}); set HF_HOME to a folder that can be written"
@@ -384,7 +384,7 @@ def _status(response: Any, file: HubFile) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from."""
+    """Return the error and what it came from."""
     link: BaseException | None = error
     while link is not None:
         yield link

@@ -15,10 +15,10 @@ Source = CheckpointEntry | Path | str
 
 
 def source_of(weights: str, *, whole: bool = False) -> Path | str:
-    """Tell a reference to the Hub from a path; what follows an equals sign is one of the two.
+    """Read what follows the equals sign of a name: a reference to the Hub, or a path.
 
     Args:
-        weights: What was given.
+        weights: The text.
         whole: Whether to make a path absolute, for a record that is read elsewhere.
     """
     if weights.startswith(HUB):
@@ -29,18 +29,18 @@ def source_of(weights: str, *, whole: bool = False) -> Path | str:
 
 
 def open_source(metric: str, source: Source, folder: Path) -> tuple[str, Path | bytes]:
-    """Fetch a checkpoint where that is needed, and check its header.
+    """Fetch a checkpoint if that is needed, and check its header.
 
     Args:
-        metric: Registered name of the metric that it must be of.
+        metric: Registered name of the metric that the checkpoint must be of.
         source: Where it is.
-        folder: Of the manifest and the bundled files.
+        folder: Folder of the manifest and the bundled files.
 
     Returns:
-        What to call it in messages; and its file, or its bytes where they are those of a digest.
+        Its name for messages; and its path, or its bytes where they were verified by a digest.
 
     Raises:
-        WeightsError: It is missing, damaged, cannot be fetched, or is of another metric.
+        WeightsError: If it is missing, damaged, cannot be fetched, or is of another metric.
     """
     if isinstance(source, CheckpointEntry):
         if source.source == "bundled":
@@ -52,7 +52,7 @@ def open_source(metric: str, source: Source, folder: Path) -> tuple[str, Path | 
 
 
 def read_entry(entry: CheckpointEntry, folder: Path) -> dict[str, Any]:
-    """Read what a checkpoint of the manifest says of itself; of one on the Hub, what the manifest says of it."""
+    """Read a manifest checkpoint's metadata: from its file, or from the manifest if it is on the Hub."""
     if entry.source == "bundled":
         return read_metadata(folder / entry.file)
     return {
@@ -64,10 +64,10 @@ def read_entry(entry: CheckpointEntry, folder: Path) -> dict[str, Any]:
 
 
 def read_own(named: MetricName) -> tuple[Path, dict[str, Any]] | None:
-    """Read what a file that a name gives says of itself; None for one on the Hub that has not been fetched.
+    """Read the metadata of a file that a name gives; None for one on the Hub that has not been fetched.
 
     Raises:
-        WeightsError: It is missing, damaged, no checkpoint, or of another metric.
+        WeightsError: If it is missing, damaged, no checkpoint, or of another metric.
     """
     assert named.weights is not None
     source = source_of(named.weights)
@@ -80,16 +80,16 @@ def read_own(named: MetricName) -> tuple[Path, dict[str, Any]] | None:
 
 
 def own_entry(named: MetricName) -> tuple[CheckpointEntry, dict[str, Any]]:
-    """Describe a file that a name gives as the manifest would, by what it says of itself.
+    """Describe a file that a name gives as a manifest entry, by its metadata.
 
     Raises:
-        WeightsError: As for `read_own`; or it is on the Hub and has not been fetched.
+        WeightsError: If `read_own` refuses it, or it is on the Hub and has not been fetched.
     """
     assert named.weights is not None
     found = read_own(named)
     if found is None:
         raise WeightsError(
-            f"{named.weights}: has not been fetched, and nothing is fetched to tell of it; `iqametrics weights fetch "
+            f"{named.weights}: has not been fetched, and nothing is fetched to describe it; `iqametrics weights fetch "
             f"{named.weights}` does"
         )
     path, metadata = found
@@ -113,7 +113,7 @@ def check_metric(metric: str, metadata: dict[str, Any], source: str) -> None:
     """Refuse a checkpoint of another metric.
 
     Raises:
-        WeightsError: It is of another one.
+        WeightsError: If it is of another metric.
     """
     if metadata["metric"] != metric:
         raise WeightsError(f"{source}: is a checkpoint of {metadata['metric']}, not of {metric}; ask for that metric")

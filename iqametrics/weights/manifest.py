@@ -4,10 +4,10 @@
      "checkpoints": [{"metric", "tag", "default", "source", "file", "sha256", "bytes", "licence", ...}, ...],
      "bases": [{"name", "file", "sha256"}, ...]}
 
-A base is a frozen backbone that several checkpoints share, so that it is stored once. Where a checkpoint is bundled,
-its file lies beside the manifest, and what it was trained on, its config and its results are read from the file itself,
-so they do not stand in the manifest. Where it is on the Hub, nothing can be read before it is fetched, so the manifest
-has them: `repo`, `revision`, `training_data`, `config` and `results` are required there and refused elsewhere.
+A base is a frozen backbone that several checkpoints share, so that it is stored once. The file of a bundled checkpoint
+lies beside the manifest, and its training data, config and results are read from the file itself. A checkpoint on the
+Hub cannot be read before it is fetched, so its manifest entry has them: `repo`, `revision`, `training_data`, `config`
+and `results` are required there and refused elsewhere.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class CheckpointEntry:
     Attributes:
         metric: Registered name of the metric.
         tag: Name of the checkpoint among those of the metric.
-        default: Whether it is what `create_metric(metric)` loads.
+        default: Whether `create_metric(metric)` loads it.
         source: Where the file is: "bundled" with the package, or on the "hub".
         file: Name of the file, without a folder.
         sha256: Its digest, in hexadecimal.
@@ -88,7 +88,7 @@ class Manifest:
     bases: tuple[BaseEntry, ...]
 
     def of_metric(self, metric: str) -> tuple[CheckpointEntry, ...]:
-        """Checkpoints of a metric, the default one first."""
+        """Return the checkpoints of a metric, the default one first."""
         return tuple(
             sorted((entry for entry in self.checkpoints if entry.metric == metric), key=lambda e: not e.default)
         )
@@ -97,7 +97,7 @@ class Manifest:
         """Find a base by name and digest.
 
         Raises:
-            WeightsError: There is none.
+            WeightsError: If this version of the package has no such base.
         """
         for entry in self.bases:
             if (entry.name, entry.sha256) == (name, sha256):
@@ -113,7 +113,7 @@ def read_manifest(folder: Path = WEIGHTS_FOLDER) -> Manifest:
     """Read `manifest.json` of a folder, once.
 
     Raises:
-        WeightsError: It is missing or damaged.
+        WeightsError: If it is missing or damaged.
     """
     path = folder / "manifest.json"
     try:
@@ -134,7 +134,7 @@ def verified_bytes(file: str, sha256: str, folder: Path = WEIGHTS_FOLDER) -> byt
     """Read a bundled file and check its digest.
 
     Raises:
-        WeightsError: It is missing, or is not the file that the manifest means.
+        WeightsError: If it is missing, or its digest is not that of the manifest.
     """
     path = folder / file
     try:
@@ -185,7 +185,7 @@ def _entry(kind: type[_Entry], values: dict[str, Any]) -> _Entry:
 
 
 def _check_source(entry: CheckpointEntry) -> None:
-    """Check that an entry says where the file is, and nothing that it should not."""
+    """Check that an entry has the fields that its source needs, and no others."""
     name = entry.full_name
     if entry.bytes <= 0:
         raise ValueError(f"{name}: bytes is {entry.bytes}; give the size of the file")

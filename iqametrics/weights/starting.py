@@ -3,8 +3,8 @@
     {"format": 1, "starting": [{"name", "kind", "repo", "file", "revision", "sha256", "bytes", "licence"}, ...]}
 
 `revision`, `sha256` and `bytes` are null where they are not known. Without the first two a file is not pinned: the
-first fetch warns, and records what it got in a file below HF_HOME; from then on only the same bytes are taken.
-`iqametrics weights pin` turns the record, once it is trusted, into a pin.
+first fetch warns and records commit and digest in a file below HF_HOME; later fetches accept only the same bytes.
+`iqametrics weights pin` marks the record as trusted.
 """
 
 import json
@@ -32,7 +32,7 @@ _NAME = re.compile(r"[a-z0-9_]+")
 
 
 class UnpinnedWarning(UserWarning):
-    """A file was fetched that nobody has pinned, so nothing said what it must be."""
+    """A file that is not pinned was fetched, so there was no digest to compare it with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class StartingEntry:
     """One starting weight.
 
     Attributes:
-        name: What a recipe's [init] calls it.
+        name: Its name in a recipe's [init].
         kind: One of `KINDS`.
         repo: Repository on the Hub, "ORG/NAME".
         file: File in it.
@@ -67,17 +67,17 @@ class StartingEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What was fetched for a name that the package does not pin: kept below HF_HOME.
+    """Record, below HF_HOME, of what was fetched for a name that the package does not pin.
 
     Attributes:
-        name: Of the starting weight.
-        repo: Where it came from.
+        name: Name of the starting weight.
+        repo: Repository that it came from.
         file: File in it.
-        revision: The commit.
-        sha256: The digest.
-        bytes: The size.
+        revision: Commit of 40 digits.
+        sha256: Digest of the file.
+        bytes: Its size.
         date: When it was first fetched, UTC.
-        trusted: Whether somebody has said so with `iqametrics weights pin`.
+        trusted: Whether `iqametrics weights pin` has confirmed it.
     """
 
     name: str
@@ -101,10 +101,10 @@ def list_starting() -> list[str]:
 
 
 def starting_entry(name: str) -> StartingEntry:
-    """Give what is known of a starting weight, without any network.
+    """Return the entry of a starting weight; needs no network.
 
     Raises:
-        WeightsError: There is none of that name.
+        WeightsError: If there is none of that name.
     """
     table = _read_table(TABLE)
     if name not in table:
@@ -120,10 +120,10 @@ def starting_file(name: str, *, force: bool = False) -> Path:
         force: Fetch it anew even if it is cached.
 
     Raises:
-        WeightsError: There is none of that name, it cannot be fetched, or it is not what it was or must be.
+        WeightsError: If there is none of that name, it cannot be fetched, or its bytes are not those recorded.
 
     Warns:
-        UnpinnedWarning: Nothing says what the file must be, and this is its first fetch here.
+        UnpinnedWarning: If the file is not pinned and this is its first fetch here.
     """
     entry = starting_entry(name)
     pin = None if entry.is_pinned else read_pin(name)
@@ -140,14 +140,14 @@ def starting_file(name: str, *, force: bool = False) -> Path:
 
 
 def hub_file(entry: StartingEntry, *, recorded: bool = True) -> HubFile:
-    """Give the file on the Hub, with the pin of the package or else of the user, or else unpinned.
+    """Return the file on the Hub: pinned by the package, else by the user's record, else not pinned.
 
     Args:
         entry: The starting weight.
-        recorded: Whether to look for the user's pin.
+        recorded: Whether to look for the user's record.
 
     Raises:
-        WeightsError: The user's pin file is damaged.
+        WeightsError: If the user's pin file is damaged.
     """
     pin = None if entry.is_pinned or not recorded else read_pin(entry.name)
     return HubFile(
@@ -160,17 +160,17 @@ def hub_file(entry: StartingEntry, *, recorded: bool = True) -> HubFile:
 
 
 def pin_starting(name: str, *, write_package: bool = False) -> StartingEntry | Pin:
-    """Trust what a name now gives: write its commit and digest down, as a pin of the user's or of the package.
+    """Record the commit and digest that a name means now as trusted, for the user or in the package.
 
     Args:
         name: One of `list_starting()`.
         write_package: Whether to write into the package's own table, for maintainers.
 
     Returns:
-        The package's entry where that is pinned already or now, else the user's pin.
+        The package's entry if that is pinned, already or now; else the user's pin.
 
     Raises:
-        WeightsError: It cannot be fetched, is not what was recorded, or the pin cannot be written.
+        WeightsError: If it cannot be fetched, is not what was recorded, or the pin cannot be written.
     """
     entry = starting_entry(name)
     if entry.is_pinned:
@@ -187,17 +187,17 @@ def pin_starting(name: str, *, write_package: bool = False) -> StartingEntry | P
 
 
 def pin_path(name: str) -> Path:
-    """Give where the user's pin of a name is kept, whether or not there is one."""
+    """Return where the user's pin of a name is kept, whether or not there is one."""
     import huggingface_hub.constants
 
     return Path(huggingface_hub.constants.HF_HOME) / "iqametrics" / "pins" / f"{name}.json"
 
 
 def read_pin(name: str) -> Pin | None:
-    """Read what was fetched for a name before; None where nothing was, or where it was another commit than now asked.
+    """Read the record of an earlier fetch; None where there is none, or where another commit is wanted now.
 
     Raises:
-        WeightsError: The file is damaged.
+        WeightsError: If the file is damaged.
     """
     path = pin_path(name)
     entry = starting_entry(name)
@@ -218,7 +218,7 @@ def read_pin(name: str) -> Pin | None:
 
 
 def _record(entry: StartingEntry, fetched: Fetched, *, trusted: bool) -> str:
-    """Write the user's pin; say where, or why not."""
+    """Write the user's pin; return where it is, or why it could not be written."""
     pin = Pin(
         name=entry.name,
         repo=entry.repo,

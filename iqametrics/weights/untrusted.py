@@ -1,9 +1,9 @@
-"""Checkpoints that somebody else made: what a hostile file could claim is refused before it costs anything.
+"""Checkpoints from anybody: a hostile file is refused before it costs time or memory.
 
 A checkpoint is a file from the internet. Its header can claim more tensors than it holds, name one twice, or nest until
 a reader runs out of stack; its config can ask for a model of any size. The safetensors library checks a part of this,
-only after it has read the file, and not without torch or numpy, which `info` does without. So the header is read and
-checked here by hand, and what a config makes torch allocate is counted against what the file holds.
+only after it has read the file, and it needs torch or numpy, which `info` must not import. So the header is parsed and
+checked here, and what torch allocates for a config is counted against what the file holds.
 
 A safetensors file begins with the length of its header (8 bytes, little endian) and the header, a JSON object that
 gives each tensor's dtype, shape and place. Ours holds one metadata key, "iqametrics", whose value is again JSON:
@@ -37,13 +37,13 @@ METADATA_KEY = "iqametrics"
 FORMAT = 1
 # The header of the largest model here has some 50 kB; a hostile one claims to be gigabytes long.
 MAX_HEADER_BYTES = 8 * 2**20
-# Ten times the largest model here. A file of holes costs its maker nothing and would take all memory of its reader.
+# Ten times the largest model here. A sparse file costs its maker nothing and would take all memory of its reader.
 MAX_FILE_BYTES = 4 * 2**30
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
 # No tensor here has more than five dimensions; the product of a million huge ones would take hours.
 _MAX_DIMENSIONS = 16
 _MAX_SIDE = 2**48
-# Metadata are a record, two or three levels deep; whoever walks them later must not run out of stack.
+# Metadata are two or three levels deep; later code that walks them must not run out of stack.
 _MAX_DEPTH = 16
 _MAX_NAME = 100
 _NAMES_SHOWN = 4
@@ -57,9 +57,9 @@ class Place:
 
     Attributes:
         dtype: One of `ITEM_BYTES`.
-        shape: Its sides.
-        begin: Number of its first byte, counted from the beginning of the file.
-        end: Number of the byte after its last.
+        shape: Its shape.
+        begin: Offset of its first byte in the file.
+        end: Offset of the byte after its last.
     """
 
     dtype: str
@@ -85,7 +85,7 @@ _OPTIONAL: dict[str, tuple[type, ...]] = {
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read what a checkpoint says of itself.
+    """Read a checkpoint's metadata.
 
     Args:
         path: A .safetensors file written by `save_checkpoint`.
@@ -94,16 +94,16 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         The fields listed at the top of this module.
 
     Raises:
-        WeightsError: The file is missing, damaged, no safetensors file or no checkpoint of this package.
+        WeightsError: If the file is missing, damaged, no safetensors file or no checkpoint of this package.
     """
     return read_head(path)[0]
 
 
 def read_head(path: str | Path) -> tuple[dict[str, Any], dict[str, Place]]:
-    """Read what a checkpoint says of itself, and where its tensors lie.
+    """Read a checkpoint's metadata and the places of its tensors.
 
     Raises:
-        WeightsError: As for `read_metadata`.
+        WeightsError: If `read_metadata` would refuse the file.
     """
     return parse_head(*_read_start(path), str(path))
 
@@ -112,22 +112,22 @@ def read_sizes(path: str | Path) -> dict[str, int]:
     """Count the elements of each tensor of a safetensors file, ours or not, without reading the tensors.
 
     Raises:
-        WeightsError: The file is missing or damaged, or is no safetensors file.
+        WeightsError: If the file is missing or damaged, or is no safetensors file.
     """
     start, size = _read_start(path)
     return {name: math.prod(place.shape) for name, place in parse_places(start, str(path), size).items()}
 
 
 def parse_places(start: bytes, source: str, size: int | None = None) -> dict[str, Place]:
-    """Give where the tensors of a safetensors file lie, ours or not.
+    """Return the places of the tensors in a safetensors file, ours or not.
 
     Args:
         start: The first bytes of the file, with the whole header.
-        source: What to call the file in an error message.
+        source: Name of the file in error messages.
         size: Size of the whole file in bytes; None where `start` is all of it.
 
     Raises:
-        WeightsError: It is damaged, or no safetensors file.
+        WeightsError: If it is damaged, or no safetensors file.
     """
     size = len(start) if size is None else size
     end = 8 + _header_length(start[:8], size, source)
@@ -137,7 +137,7 @@ def parse_places(start: bytes, source: str, size: int | None = None) -> dict[str
 
 
 def shown(names: Iterable[str], limit: int = _NAMES_SHOWN) -> str:
-    """List the first names of a damaged or hostile file so that they stay short and on one line."""
+    """List the first few names of a damaged or hostile file, short and on one line."""
     texts = [
         name if name.isprintable() and len(name) <= _LONGEST_SHOWN else repr(name[:_LONGEST_SHOWN]) for name in names
     ]
@@ -146,7 +146,7 @@ def shown(names: Iterable[str], limit: int = _NAMES_SHOWN) -> str:
 
 
 def one_line(text: object, limit: int = _LONGEST_REASON) -> str:
-    """Make a short printable line of a reason in which words of a hostile file may stand."""
+    """Make a short printable line of a reason that may quote a hostile file."""
     words = " ".join(str(text).split())
     return "".join(character if character.isprintable() else "?" for character in words[:limit])
 
@@ -154,7 +154,7 @@ def one_line(text: object, limit: int = _LONGEST_REASON) -> str:
 def _read_start(path: str | Path) -> tuple[bytes, int]:
     """Read the header, with the 8 bytes before it, and the size of the file."""
     try:
-        # Opening a pipe would wait for whoever writes to it, and a device has no end.
+        # Opening a pipe would wait for a writer, and a device has no end.
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise WeightsError(f"{path}: cannot be read (not a regular file); give the path of a .safetensors file")
         with Path(path).open("rb") as file:
@@ -168,15 +168,15 @@ def _read_start(path: str | Path) -> tuple[bytes, int]:
 
 
 def parse_head(start: bytes, size: int, source: str) -> tuple[dict[str, Any], dict[str, Place]]:
-    """Check the header of a checkpoint; give its metadata, and where its tensors lie.
+    """Check the header of a checkpoint; return its metadata and the places of its tensors.
 
     Args:
         start: The first bytes of the file, with the whole header.
         size: Size of the whole file in bytes.
-        source: What to call the file in an error message.
+        source: Name of the file in error messages.
 
     Raises:
-        WeightsError: As for `read_metadata`.
+        WeightsError: If `read_metadata` would refuse the file.
     """
     length = _header_length(start[:8], size, source)
     if size > MAX_FILE_BYTES:
@@ -198,7 +198,7 @@ def check_metadata(metadata: dict[str, Any], source: str) -> None:
     """Check that the fields of a checkpoint's metadata are there and of the right type.
 
     Raises:
-        WeightsError: One is missing, unknown or of another type.
+        WeightsError: If one is missing, unknown or of another type.
     """
     unknown = sorted(set(metadata) - set(_FIELDS) - set(_OPTIONAL))
     missing = sorted(set(_FIELDS) - set(metadata))
@@ -214,7 +214,7 @@ def check_metadata(metadata: dict[str, Any], source: str) -> None:
             "update iqametrics"
         )
     for name in ("metric", "tag"):
-        # Both stand in messages, in tables and in names like "metric.tag".
+        # Both appear in messages, tables and names like "metric.tag".
         if not _is_short(metadata[name]) or "/" in metadata[name]:
             raise WeightsError(f"{source}: {name} of its metadata is no name; get it anew")
     backbone = metadata["backbone"]
@@ -223,12 +223,12 @@ def check_metadata(metadata: dict[str, Any], source: str) -> None:
 
 
 def _is_short(value: object) -> bool:
-    """Whether a value can stand in a message: a name, on one line."""
+    """Tell whether a value can stand in a message: a name, on one line."""
     return isinstance(value, str) and 0 < len(value) <= _MAX_NAME and value.isprintable()
 
 
 def _header_length(start: bytes, size: int, source: str) -> int:
-    """Read the length of the header and check it against the size of the file, before so much is read."""
+    """Read the length of the header, and check it against the file's size before the header is read."""
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > size - 8:
         if start[:2] == b"PK" or start[:1] == b"\x80":
@@ -257,11 +257,11 @@ def _reason(error: Exception) -> str:
 
 
 class _DamagedJsonError(ValueError):
-    """JSON that Python would read but that no writer of ours makes."""
+    """JSON that Python reads but that this package never writes."""
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its pairs; two readers may differ in which of two equal keys they take."""
+    """Make a dict of a JSON object's pairs; equal keys are refused, since readers differ in which they take."""
     values = dict(pairs)
     if len(values) != len(pairs):
         raise _DamagedJsonError("a key stands twice")
@@ -311,11 +311,11 @@ def _places(table: Mapping[str, Any], data_begin: int, size: int, source: str) -
 
 
 def counted_building(budget: int, source: str) -> AbstractContextManager[Any]:
-    """Count what torch allocates, and initialise no parameter, since they are filled later.
+    """Count what torch allocates, and skip the initialisation of parameters, which are filled later.
 
     Args:
         budget: Number of elements that may be allocated in all.
-        source: What to call the checkpoint in an error message.
+        source: Name of the checkpoint in error messages.
 
     Returns:
         A context, in which a WeightsError is raised as soon as the budget is spent.

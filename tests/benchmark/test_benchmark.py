@@ -18,6 +18,7 @@ from PIL import Image
 
 from iqametrics import registry
 from iqametrics.benchmark.jobs import SCORES, Executor, read_scores
+from iqametrics.benchmark.lines import judge
 from iqametrics.benchmark.plan import (
     Job,
     Target,
@@ -31,7 +32,7 @@ from iqametrics.benchmark.plan import (
     unfilled_rows,
 )
 from iqametrics.benchmark.render import render
-from iqametrics.benchmark.report import judge, make_report
+from iqametrics.benchmark.report import make_report
 from iqametrics.benchmark.run import job_folder, open_run, planned_jobs, read_plan, run_jobs
 from iqametrics.benchmark.sources import read_sources
 from iqametrics.benchmark.tables import AVERAGE, list_tables, paper_table

@@ -188,7 +188,7 @@ class TestScore:
         assert status == 130
         assert err == "iqametrics: interrupted\n"
         text = path.read_text()
-        assert list(tmp_path.iterdir()) == [path]
+        assert sorted(tmp_path.iterdir()) == [path, tmp_path / "scores.journal"]
         assert "a2.png" in text
         assert "a10.png" not in text
         if form == "json":
@@ -201,7 +201,7 @@ class TestScore:
         with pytest.raises(ZeroDivisionError):
             run("score", "dist", *NR, "--output", path)
         assert path.read_text() == "old"
-        assert list(tmp_path.iterdir()) == [path]
+        assert sorted(tmp_path.iterdir()) == [path, tmp_path / "scores.journal"]
 
     def test_names_that_would_upset_a_terminal_or_json(self, run, tmp_path):
         names = ["new\nline.png", "esc\x1b[31m.png", 'comma, "quote".png', "ünïcödé.png"]

@@ -127,7 +127,7 @@ class TestFolders:
         assert out.splitlines()[2].startswith("a.png,,fake-nr.tiny,")
 
     def test_order_is_that_of_the_whole_list(self, tmp_path):
-        names = ["b.png", "a10.png", "a2.png", "a2/z.png", "a10/y.png", "B.png", "a02.png", "a2.heic"]
+        names = ["b.png", "a10.png", "a2.png", "a2/z.png", "a10/y.png", "B.png", "a02.png", "a2.psd"]
         for name in names:
             picture(tmp_path / name)
         flat = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path, recursive=True)]

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import fake_cli
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import wait_for
 
 from iqametrics.cli.output import CsvWriter
 from iqametrics.gate.baseline import read_baseline
@@ -175,14 +175,3 @@ class TestEnd:
         line = "trap '' HUP; \"$@\" & kill -HUP $!; wait $!"
         done = shell(line, tmp_path, *SCORE, "a.png")
         assert done.returncode == 0
-
-
-def wait_for(path: Path, *, lines: int) -> None:
-    """Wait until a file has so many lines; the processes' own timeouts end a test that waits in vain."""
-    import time
-
-    for _ in range(600):
-        if path.exists() and path.read_bytes().count(b"\n") >= lines:
-            return
-        time.sleep(0.1)
-    pytest.fail(f"{path} has not {lines} lines after a minute")

@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from iqametrics.benchmark.lines import Line
 from iqametrics.benchmark.render import render
-from iqametrics.benchmark.report import Line, Report
+from iqametrics.benchmark.report import Report
 from iqametrics.cli.main import main
 from iqametrics.common.markup import html_text, latex, markdown, plain, spreadsheet
 from iqametrics.publishing.card import card

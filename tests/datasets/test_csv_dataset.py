@@ -2,7 +2,7 @@
 
 import pytest
 
-from iqametrics.datasets.csv_dataset import read_csv_dataset
+from iqametrics.datasets.csv_dataset import read_csv_dataset, read_csv_opinions
 from iqametrics.datasets.sample import Sample
 from iqametrics.errors import DataError
 
@@ -142,3 +142,37 @@ def test_spread_is_brought_to_the_scale_of_the_scores(folder):
     assert [sample.mos_std for sample in read_csv_dataset(path, mos_range=(5, 1))] == [0.2, None]
     with pytest.raises(DataError, match=r"line 2: mos_std -1 is below 0"):
         read_csv_dataset(write(folder, "image,mos,mos_std\na.png,3,-1\n"), mos_range=(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image;mos\na.png;0,5\n", "line 1: the columns are separated by semicolons"),
+        ("image\tmos\na.png\t0.5\n", "line 1: the columns are separated by tabs"),
+        ("name|image|mos\nx|a.png|0.5\n", "line 1: the columns are separated by bars"),
+        ("sep=;\nimage;mos\na.png;0,5\n", "no column image or mos"),
+        ("image,mos\na.png,0,5\n", r"line 2: 3 cells where the header has 2 \('0', '5'\); a number takes a point"),
+        (
+            'image,mos\na.png,"0,5"\n',
+            "line 2: mos '0,5' is not a number; write a plain number such as 3.5, without unit",
+        ),
+        ("image,mos\nc, d.png,0.5\n", "a name that holds one stands in quotes"),
+        ("image,mos\nx\\\\a.png,0.5\n", r"x\\\\a\.png is written with backslashes, .*; write x//a\.png"),
+        (
+            "image,mos,reference\na.png,1,sub\\ref.png\n",
+            r"sub\\ref\.png is written with backslashes, .*; write sub/ref",
+        ),
+    ],
+)
+def test_what_another_country_or_system_writes(folder, text, words):
+    for read in (read_csv_dataset, read_csv_opinions):
+        with pytest.raises(DataError, match=words) as caught:
+            read(write(folder, text))
+        assert "\n" not in str(caught.value)
+
+
+def test_names_keep_their_line_ends(folder):
+    for name in ("x\r.png", "y\r\nz.png"):
+        (folder / name).write_bytes(b"")
+    samples = read_csv_dataset(write(folder, 'image,mos\r\n"x\r.png",0.5\r\n"y\r\nz.png",1\r\n'))
+    assert [sample.image.name for sample in samples] == ["x\r.png", "y\r\nz.png"]

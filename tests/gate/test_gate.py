@@ -110,7 +110,7 @@ class TestBaseline:
     def test_missing_or_binary(self, tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
             read_baseline(tmp_path / "none")
-        (tmp_path / "b").write_bytes(b"\xff\xfe\xfd")
+        (tmp_path / "b").write_bytes(b"\xff\xfe\0")
         with pytest.raises(DataError, match="not a text file"):
             read_baseline(tmp_path / "b")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from training_fake import write_dataset
 
 from iqametrics.datasets.sample import LIQE_CLASSES, Sample
-from iqametrics.errors import DataError
-from iqametrics.training.checks import check_references
+from iqametrics.errors import DataError, RecipeError
+from iqametrics.training.checks import check_ranked, check_references
 from iqametrics.training.data import (
     RunImage,
     epoch_steps,
@@ -219,3 +219,40 @@ def test_files_are_named_once():
     reference = Path("r.png")
     items = [RunImage(sample(i, reference=reference)) for i in range(3)]
     assert [str(path) for path in image_files(items)] == ["0.png", "r.png", "1.png", "2.png"]
+
+
+def test_versions_of_one_image_are_drawn_together(tmp_path):
+    """They follow one another with the same crop and flips, all or none where they are drawn every second epoch."""
+    scored = [RunImage(sample(i)) for i in range(40)]
+    versions = [RunImage(sample(i), source=1, weight=0.5, chain=(i // 5, i % 5 - 1)) for i in range(100)]
+    views = epoch_views([*scored, *versions], TrainTable(), epoch=3)
+    places = [number for number, view in enumerate(views) if view.item >= 40]
+    images: dict[int, list] = {}
+    for number in places:
+        images.setdefault((views[number].item - 40) // 5, []).append(number)
+    assert 4 < len(images) < 16
+    for numbers in images.values():
+        assert numbers == list(range(numbers[0], numbers[0] + 5))
+        assert len({(views[n].top, views[n].left, views[n].flip_h, views[n].flip_v) for n in numbers}) == 1
+    assert [view for view in views if view.item < 40] == epoch_views(scored, TrainTable(), epoch=3)
+
+
+def test_ranked_data(tmp_path):
+    for folder in ("main", "more"):
+        (tmp_path / folder).mkdir()
+    write_dataset(tmp_path / "main", 16)
+    write_dataset(tmp_path / "more", 4)
+    rows = (tmp_path / "more" / "data.csv").read_text().splitlines()
+    names = [row.split(",")[0] for row in rows[1:]]
+    text = ["image,mos,group,distortion", f"{names[0]},1,a,", f"{names[1]},0.8,a,blur", f"{names[2]},0.5,b,blur"]
+    (tmp_path / "more" / "order.csv").write_text("\n".join(text))
+    data = {"csv": "main/data.csv", "extra": [{"csv": "more/order.csv", "ranked": True}]}
+    made = recipe(tmp_path, data=data, split={"by": "column"}, train={"crop": 32, "selection": "last"})
+    chains = [item.chain for item in load_data(made).train if item.source == 1]
+    assert chains == [(0, -1), (0, 0), (1, 0)]
+    with pytest.raises(RecipeError, match=r"ranked.*model\.loss\.order_weight"):
+        check_ranked(made, learns_order=False)
+    check_ranked(made, learns_order=True)
+    (tmp_path / "more" / "order.csv").write_text(f"image,mos\n{names[0]},1\n")
+    with pytest.raises(DataError, match="has no group"):
+        load_data(made)

@@ -109,7 +109,8 @@ def test_the_papers_models_are_the_defaults_but_for_what_their_lineage_does(name
         model["mode"] = config.mode
     assert type(config).from_dict(model) == dataclasses.replace(config, **LINEAGE[name])
     ablations = {"information_branch", "weight_branch", "text_anchors", "use_pda", "use_pdr", "use_ana", "use_ppa"}
-    assert config.to_dict().keys() - model.keys() <= ablations | {"frozen_levels", "standardise_levels"}
+    ours = {"frozen_levels", "standardise_levels", "frozen_pooling", "relative"}
+    assert config.to_dict().keys() - model.keys() <= ablations | ours
 
 
 @pytest.mark.parametrize("name", [name for name in list_recipes() if name.startswith("paper/")])
