@@ -97,7 +97,7 @@ def test_list_and_info(capsys):
     assert listed[5]["official_split"] == {"train": 7058, "validation": 1000, "test": 2015}
     assert [
         row["name"] for row in json.loads(run(capsys, "datasets", "list", "--mode", "nr", "--format", "json")[1])
-    ] == [*("clive", "koniq10k", "spaq", "flive", "biq2021")]
+    ] == [*("clive", "koniq10k", "spaq", "flive", "biq2021", "bid")]
     for name in list_datasets():
         status, out, _ = run(capsys, "datasets", "info", name)
         assert status == 0
