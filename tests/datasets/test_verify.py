@@ -102,7 +102,7 @@ def test_list_and_info(capsys):
         status, out, _ = run(capsys, "datasets", "info", name)
         assert status == 0
         assert dataset_spec(name).paper in out
-        assert json.loads(run(capsys, "datasets", "info", name, "--format", "json")[1])["images"] > 700
+        assert json.loads(run(capsys, "datasets", "info", name, "--format", "json")[1])["images"] > 500
     status, _, err = run(capsys, "datasets", "info", "kadid")
     assert (status, err) == (2, "iqametrics: error: unknown dataset 'kadid'; did you mean kadid10k?\n")
 
