@@ -16,11 +16,11 @@ from iqametrics.spec import MetricSpec, Mode
 
 @dataclass(frozen=True)
 class ReferenceFeatures:
-    """What a full-reference metric needs to know of N references, held so that it is computed once.
+    """What a full-reference metric computes of N references, cached so that it is computed once.
 
     Attributes:
         size: Height and width of the references before sizing; distorted images must have the same.
-        levels: Tensors of the method's own meaning, all with N as their first dimension.
+        levels: Tensors whose meaning is the method's, all with N as their first dimension.
     """
 
     size: tuple[int, int]
@@ -35,7 +35,7 @@ class ReferenceFeatures:
         return cls(parts[0].size, tuple(torch.cat(column) for column in columns))
 
     def expand(self, count: int) -> "ReferenceFeatures":
-        """Repeat the features of one reference, without a copy; `count` references stay as they are."""
+        """Repeat the features of one reference, without a copy; `count` references are returned unchanged."""
         return ReferenceFeatures(self.size, tuple(level.expand(count, *level.shape[1:]) for level in self.levels))
 
     @property
@@ -124,7 +124,7 @@ class Metric(nn.Module):
             tag: Name of the checkpoint.
 
         Raises:
-            WeightsError: The config makes no model, or the tensors do not fit it.
+            WeightsError: If the config makes no model, or the tensors do not fit it.
         """
         from iqametrics.weights.checkpoint import build_and_fill
 
@@ -213,7 +213,7 @@ class Metric(nn.Module):
             gradient goes to the references.
 
         Raises:
-            InputError: An image cannot be scored, or its score would not be a finite number; a reference is missing,
+            InputError: If an image cannot be scored, its score would not be a finite number, or a reference is missing,
                 superfluous or of another size.
         """
         with nullcontext() if self.as_loss else torch.no_grad():
@@ -238,7 +238,7 @@ class Metric(nn.Module):
             (N,) scores as the metric means them: higher or lower is better, see `higher_is_better`.
 
         Raises:
-            InputError: As for a call of the metric; also, the metric was made to score.
+            InputError: If a call of the metric would refuse the images, or the metric was made without `as_loss`.
         """
         if not self.as_loss:
             raise InputError(f"{self.name} was made to score; make it with as_loss=True to have gradients")
@@ -252,7 +252,7 @@ class Metric(nn.Module):
             ref: One image.
 
         Raises:
-            InputError: The image cannot be read, there is more than one, or the metric takes no reference.
+            InputError: If the image cannot be read, there is more than one, or the metric takes no reference.
         """
         self._check_mode(has_reference=True)
         images = to_image_list(ref)
@@ -261,10 +261,10 @@ class Metric(nn.Module):
         return self._encode(images)
 
     def checked(self, values: Tensor) -> Tensor:
-        """Return what was computed of N images, (N,), unless one of the values is no finite number.
+        """Return values of N images, (N,), once each is known to be finite.
 
         Raises:
-            InputError: One is NaN or infinite: weights that are each finite can give that, and so can half precision.
+            InputError: If a value is NaN or infinite, which finite weights can cause, and so can half precision.
         """
         finite = values.isfinite()
         if not finite.all():

@@ -74,7 +74,7 @@ def check_output(path: Path | None, option: str) -> None:
     """Refuse an output that cannot be written, before anything slow begins.
 
     Raises:
-        UsageError: It is a folder, lies in none, or has a name that no file can have.
+        UsageError: If it is a folder, lies in none, or has a name that no file can have.
     """
     if path is None:
         return
@@ -128,8 +128,8 @@ def check_metric_name(name: str) -> None:
     """Refuse an unknown metric or a file that is no checkpoint of it, in milliseconds.
 
     Raises:
-        UsageError: There is no such metric or checkpoint.
-        WeightsError: The file is missing, damaged, no checkpoint, or that of another metric.
+        UsageError: If there is no such metric or checkpoint.
+        WeightsError: If the file is missing, damaged, no checkpoint, or that of another metric.
     """
     try:
         check_name(name)

@@ -35,14 +35,14 @@ class ReferenceFolder:
             relative: Path of the image from the folder that was to be scored; its name, where it was given itself.
 
         Raises:
-            InputError: There is none, or there are several.
+            InputError: If there is no partner, or there are several.
         """
         found = self._partner(relative)
         self.used.add(found)
         return found
 
     def unused(self, recursive: bool) -> Iterator[str]:
-        """Give the references that no image went with."""
+        """Return the references that were used for no image."""
         for found in walk_pictures(self.root, recursive):
             if found.kind == "image" and found.path not in self.used:
                 yield found.path
@@ -78,7 +78,7 @@ class ReferenceFolder:
         return here
 
     def _listing(self, folder: str) -> dict[str, list[str]]:
-        """Give the pictures of a folder by their stems."""
+        """Return the pictures of a folder by their stems."""
         if folder not in self._listings:
             stems: dict[str, list[str]] = {}
             for name in sorted(_names(folder)):
@@ -103,7 +103,7 @@ class PassedOver:
             self.first.append(os.path.basename(path))
 
     def counted(self, noun: str) -> str:
-        """Give the number with its noun."""
+        """Return the number with its noun."""
         return f"{self.count} {noun}{'' if self.count == 1 else 's'}"
 
     def __str__(self) -> str:
@@ -124,7 +124,7 @@ class Inputs:
         strict: Whether what would be passed over becomes an image with an error.
 
     Raises:
-        InputError: `ref_dir` is not a folder.
+        InputError: If `ref_dir` is not a folder.
     """
 
     def __init__(

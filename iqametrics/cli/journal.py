@@ -1,9 +1,9 @@
-"""Finished scores on the disk while a run goes, so that a run that is killed loses none and can go on.
+"""Finished scores on the disk during a run, so that a run that is killed loses none and can be resumed.
 
-    FILE.journal    JSON Lines beside the output FILE: each row, what it was made by and from, as soon as it is known
+    FILE.journal    JSON Lines beside the output FILE: each row, with its metric and files, as soon as it is known
 
-A line stands for itself: one that was cut by a crash is left out. A row is taken over where image, reference, metric
-and its weights, precision and kind of device, version, and the size and time of change of both files are the same.
+Lines are independent, and one that was cut by a crash is ignored. A row is reused if image, reference, metric and its
+weights, precision and kind of device, version, and the size and time of change of both files are the same.
 """
 
 import contextlib
@@ -38,12 +38,12 @@ class Journal:
     In memory it takes some hundred bytes for each row that an earlier run left.
 
     Args:
-        path: The file, which is made if it does not exist.
+        path: The file, which is created if it does not exist.
         makers: For each metric, by its name in the rows, a digest of all that its scores depend on besides the images.
-        resume: Whether rows that are there are taken over; otherwise they are thrown away.
+        resume: Whether to reuse its rows; otherwise they are removed.
 
     Raises:
-        DataError: The file cannot be read or written.
+        DataError: If the file cannot be read or written.
     """
 
     def __init__(self, path: Path, makers: Mapping[str, str], *, resume: bool) -> None:
@@ -61,8 +61,8 @@ class Journal:
 
         Args:
             item: The image.
-            stamps: Of the image and its reference.
-            modes: For each metric whether it is "fr" or "nr".
+            stamps: Size and time of change of the image and its reference.
+            modes: Mode of each metric, "fr" or "nr".
         """
         places = []
         for metric, mode in modes.items():
@@ -82,7 +82,7 @@ class Journal:
         return Row(record["image"], record["reference"], record["metric"], record["score"])
 
     def add(self, row: "Row", stamps: _Stamps) -> None:
-        """Write a row; one with an error is tried anew next time, and not written."""
+        """Write a row, unless it has an error: such an image is tried again next time."""
         if row.score is None:
             return
         of_reference = stamps[1] if row.reference is not None else None
@@ -135,7 +135,7 @@ def _line(stream: Any) -> bytes:
 
 
 def journal_path(output: Path) -> Path:
-    """Name the journal of an output: by a digest where its name leaves no room for the suffix."""
+    """Name the journal of an output, by a digest if the output's name is too long for a suffix."""
     name = output.name + _SUFFIX
     if len(os.fsencode(name)) > _MOST_BYTES_OF_A_NAME:
         name = f"{output.name[:24]}.{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:8]}{_SUFFIX}"
@@ -143,10 +143,10 @@ def journal_path(output: Path) -> Path:
 
 
 def check_resume(output: Path | None, option: str, *, resume: bool) -> None:
-    """Refuse `--resume` where there is nothing to go on with.
+    """Refuse `--resume` where there is nothing to resume.
 
     Raises:
-        UsageError: No output file is named, or it is a device or a pipe.
+        UsageError: If no output file is named, or it is a device or a pipe.
     """
     if resume and (output is None or is_in_place(output)):
         raise UsageError(f"--resume goes on with a file that was begun; give {option} FILE")
@@ -154,12 +154,12 @@ def check_resume(output: Path | None, option: str, *, resume: bool) -> None:
 
 @contextmanager
 def open_journal(output: Path | None, metrics: "Sequence[Metric]", *, resume: bool) -> "Iterator[Journal | None]":
-    """Open the journal of an output; where the block ends well and `resume` is not set, it is removed.
+    """Open the journal of an output; it is removed if the block ends without an error and `resume` is not set.
 
     Args:
         output: The file; None, or a device, for one that has no journal.
         metrics: The metrics.
-        resume: Whether to take over what is there, and to leave the journal for a next time.
+        resume: Whether to reuse its rows, and to keep the journal for the next time.
     """
     if output is None or is_in_place(output):
         yield None
@@ -182,7 +182,7 @@ def with_journal(
     items: "Iterable[Item]",
     score: "Callable[[Iterable[Item]], Iterator[Row]]",
 ) -> "Iterator[Row]":
-    """Score items that a journal has no rows of, and give all rows in the order of the items.
+    """Score the items that a journal has no rows of, and yield all rows in the order of the items.
 
     Args:
         journal: The journal; None scores all.
@@ -194,7 +194,7 @@ def with_journal(
         yield from score(items)
         return
     modes = {metric.full_name: metric.mode for metric in metrics}
-    # What comes next: places of kept rows, or the stamps of an image that is being scored.
+    # In order: places of kept rows, or the stamps of images that are being scored.
     plan: deque[list[int] | _Stamps] = deque()
 
     def fresh() -> "Iterator[Item]":

@@ -1,4 +1,4 @@
-"""Rows to a table, CSV, JSON or JSON lines, on stdout or into a file that is there whole or not at all."""
+"""Rows to a table, CSV, JSON or JSON lines, on stdout or, written atomically, into a file."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ _BOLD, _RED, _YELLOW, _PLAIN = "\033[1m", "\033[31m", "\033[33m", "\033[0m"
 
 
 class RowWriter(Protocol):
-    """Takes rows one by one; `finish` writes what is still missing."""
+    """Takes rows one by one; `finish` writes the rest."""
 
     def write(self, row: Record) -> None:
         """Take a row."""
@@ -36,7 +36,7 @@ class RowWriter(Protocol):
 
 
 class TableWriter:
-    """Aligned columns, known only when all rows are; a column without any value is left out."""
+    """Aligned columns, whose widths need all rows; a column without any value is left out."""
 
     def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
         self.stream = stream
@@ -80,7 +80,7 @@ class CsvWriter:
         self.stream.write(line.getvalue().removesuffix("\r\n") + "\n")
 
     def finish(self) -> None:
-        """Nothing is missing."""
+        """Do nothing: each row was written at once."""
 
 
 class JsonlWriter:
@@ -95,7 +95,7 @@ class JsonlWriter:
         self.stream.flush()
 
     def finish(self) -> None:
-        """Nothing is missing."""
+        """Do nothing: each row was written at once."""
 
 
 class JsonWriter:
@@ -127,7 +127,7 @@ _WRITERS: dict[str, Callable[[TextIO, Sequence[str]], RowWriter]] = {
 
 @contextmanager
 def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None) -> Iterator[RowWriter]:
-    """Open an output for rows; what was written is kept and well-formed also after an interrupt (Ctrl-C).
+    """Open an output for rows; after an interrupt (Ctrl-C) the rows so far are kept, in a well-formed file.
 
     Args:
         format_name: One of `FORMATS` or `GATE_FORMATS`.
@@ -135,7 +135,7 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
         path: The file; None for stdout.
 
     Raises:
-        DataError: The file cannot be written.
+        DataError: If the file cannot be written.
     """
     interrupt: KeyboardInterrupt | None = None
     with ExitStack() as until_in_place:
@@ -154,7 +154,7 @@ def open_rows(format_name: str, columns: Sequence[str], path: Path | None = None
 
 
 class _WholeRows:
-    """Writes each row whole, whatever signal comes meanwhile. On stdout, whose reader may pause, it would not end."""
+    """Writes each row completely, whatever signal comes meanwhile; not for stdout, whose reader may pause."""
 
     def __init__(self, writer: RowWriter) -> None:
         self.writer = writer
@@ -169,27 +169,27 @@ class _WholeRows:
 
 @contextmanager
 def open_text(path: Path | None) -> Iterator[TextIO]:
-    """Open stdout, or a file that is there whole or not at all.
+    """Open stdout, or a file that is written atomically.
 
     Raises:
-        DataError: The file cannot be written.
+        DataError: If the file cannot be written.
     """
     if path is None:
-        # A closed stdout is told before anything is scored.
+        # A closed stdout is reported before anything is scored.
         sys.stdout.write("")
         yield sys.stdout
         return
     with open_atomic(path, error=DataError) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
         yield text
-        # Not closed with the wrapper: the stream has still to be put in its place.
+        # Not closed with the wrapper, since the stream must still replace its target.
         text.detach()
 
 
 def no_formula(value: object, column: str) -> object:
-    """Change a text that a spreadsheet would run as a formula, as `=cmd|...` in a file's name.
+    """Change a text that a spreadsheet would run as a formula, such as `=cmd|...` in a file's name.
 
-    A path gets `./` in front, with which it is still a path to the same file, every other text an apostrophe.
+    A path gets `./` in front, which leaves it a path to the same file; any other text gets an apostrophe.
 
     >>> no_formula("=1+1.png", "image"), no_formula("-x: is damaged", "error"), no_formula(-0.5, "score")
     ('./=1+1.png', "'-x: is damaged", -0.5)
@@ -206,5 +206,5 @@ def _cell(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Write line breaks and escape sequences, which a file's name or a checkpoint may hold, as what they are."""
+    """Escape line breaks and control characters, which a file's name or a checkpoint may have."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -177,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def judged(rows: "Iterator[Row]", gate: Gate, order: "RowOrder") -> "Iterator[Judged]":
-    """Give rows with why they fail: as they come where that can be, else when all are known, also after Ctrl-C."""
+    """Yield rows with why they fail, one by one if possible, else when all are known, also after Ctrl-C."""
     if not (order.needs_all or gate.needs_all):
         for row in rows:
             yield row, gate.judge(row)
@@ -242,7 +242,7 @@ def check_metrics(names: Sequence[str], command: str) -> list[AskedMetric]:
     """Refuse unknown metrics, in milliseconds.
 
     Raises:
-        UsageError: There is none, or one is not known.
+        UsageError: If there is no metric, or one is not known.
     """
     if not names:
         raise UsageError(f'give --metric NAME, or metric = ["NAME"] under [{command}] of iqametrics.toml')

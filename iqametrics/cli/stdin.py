@@ -14,10 +14,10 @@ _MAGIC = re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|P[1-7fF]\s|\x
 
 
 def read_paths(stream: TextIO) -> Iterator[str]:
-    """Read paths, one a line, without the empty lines; a list may be endless and is read as it is needed.
+    """Read paths, one a line, without the empty lines; the list may be endless, since it is read as it is needed.
 
     Raises:
-        InputError: What comes is no list of paths.
+        InputError: If the input is not a list of paths.
     """
     for number, line in enumerate(_lines(stream)):
         if (number == 0 and _is_picture(line)) or b"\0" in line or len(line) >= _LONGEST_LINE:
@@ -34,7 +34,7 @@ def read_picture(stream: TextIO) -> bytes:
     """Read the bytes of one picture.
 
     Raises:
-        InputError: There are none, or more than `MOST_BYTES`.
+        InputError: If there are no bytes, or more than `MOST_BYTES`.
     """
     content: bytes = stream.buffer.read(MOST_BYTES + 1)
     if not content:
@@ -54,7 +54,7 @@ def _lines(stream: TextIO) -> Iterator[bytes]:
 
 
 def _is_picture(line: bytes) -> bool:
-    """Tell whether a first line is that of a picture (the others have a zero byte in it); a file may be called "P6"."""
+    """Tell whether a first line begins a picture (the others have a zero byte in it); a file may be called "P6"."""
     return _MAGIC.match(line) is not None and not os.path.exists(line.rstrip(b"\r\n"))
 
 

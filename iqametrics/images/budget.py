@@ -10,7 +10,7 @@ memory a pixel, WebP and more than 8 bits a channel. The environment variable `I
 limit, for all. At this limit a picture needs about 1 GB (docs/images.md has the table)."""
 
 MAX_PROFILE_BYTES = 2**24
-"""A colour profile of more bytes than this, unpacked, is not one."""
+"""Bytes of the largest colour profile, unpacked."""
 
 MAX_JPEG_SCANS = 100
 """Encoders write some ten scans; each costs a pass over the whole picture."""
@@ -20,14 +20,14 @@ MAX_SCANNED_PIXELS = 2 * 10**9
 
 
 class CostlyError(ValueError):
-    """A file that would cost more memory or time than a picture of its size may."""
+    """A file that would take more memory or time than a picture of its size may."""
 
 
 def max_pixels() -> int:
     """Return the greatest allowed width times height: `IQAMETRICS_MAX_PIXELS` if set, else `MAX_PIXELS`.
 
     Raises:
-        InputError: The variable does not hold a positive whole number.
+        InputError: If the variable does not hold a positive whole number.
     """
     text = os.environ.get("IQAMETRICS_MAX_PIXELS", "")
     if not text:
@@ -41,13 +41,13 @@ def check_size(width: int, height: int, name: str, *, deep: bool = False) -> Non
     """Refuse a picture without pixels, or with more than are allowed.
 
     Args:
-        width: As the header says.
-        height: Likewise.
+        width: Width that the header states.
+        height: Height that the header states.
         name: What to call the picture in an error message.
         deep: Whether it has more than 8 bits a channel, or is WebP.
 
     Raises:
-        ImageReadError: It has none, or too many.
+        ImageReadError: If it has no pixels, or too many.
     """
     if width < 1 or height < 1:
         raise ImageReadError(f"{name}: has no pixels ({width}x{height}); give at least 1x1")

@@ -27,7 +27,7 @@ def check_tensor(x: Tensor, name: str = "image") -> Tensor:
         (straight through), so that an optimiser can bring such a value back.
 
     Raises:
-        InputError: Not a tensor, or of another shape, dtype or range, or with NaN or infinity in it.
+        InputError: If `x` is not a tensor, has another shape, dtype or range, or contains NaN or infinity.
     """
     if not isinstance(x, Tensor):
         raise InputError(f"{name}: expected a torch.Tensor, got {type(x).__name__}; use read_image for other types")
@@ -35,7 +35,7 @@ def check_tensor(x: Tensor, name: str = "image") -> Tensor:
     if x.dtype == torch.uint8:
         return x.to(torch.float32) / 255
     if x.dtype not in _FLOATS:
-        raise InputError(f"{name}: dtype {x.dtype} has no defined white; give a float tensor in [0, 1], or uint8")
+        raise InputError(f"{name}: white is not defined for dtype {x.dtype}; give a float tensor in [0, 1], or uint8")
     low, high = (float(bound) for bound in torch.aminmax(x.detach()))
     check_range(low, high, name)
     if low < 0 or high > 1:
@@ -52,7 +52,7 @@ def check_pair(dist: Tensor, ref: Tensor, name: str = "image") -> None:
         name: What to call the distorted image in an error message.
 
     Raises:
-        InputError: Height or width differ. Nothing is resized silently: how it is done changes the score.
+        InputError: If height or width differ. Nothing is resized silently, since the way of resizing changes the score.
     """
     check_sizes((dist.shape[-2], dist.shape[-1]), (ref.shape[-2], ref.shape[-1]), name)
 
@@ -76,7 +76,7 @@ def check_array(array: np.ndarray, name: str) -> None:
         name: What to call it in an error message.
 
     Raises:
-        InputError: Another shape, dtype or range, or NaN or infinity.
+        InputError: If the array has another shape, dtype or range, or contains NaN or infinity.
     """
     shape = array.shape
     if 0 in shape:
@@ -90,7 +90,7 @@ def check_array(array: np.ndarray, name: str) -> None:
     if array.dtype.str[1:] in ("u1", "u2"):  # either byte order
         return
     if array.dtype.kind != "f":
-        raise InputError(f"{name}: dtype {array.dtype} has no defined white; give uint8, uint16 or float in [0, 1]")
+        raise InputError(f"{name}: white is not defined for dtype {array.dtype}; give uint8, uint16 or float in [0, 1]")
     check_range(float(array.min()), float(array.max()), name)
 
 
@@ -98,12 +98,12 @@ def check_range(low: float, high: float, name: str) -> None:
     """Check the least and the greatest value of an image in float.
 
     Args:
-        low: Least value; NaN when there is a NaN in the image.
+        low: Least value; NaN if the image contains NaN.
         high: Greatest value, likewise.
         name: What to call it in an error message.
 
     Raises:
-        InputError: NaN, infinity, or more than `RANGE_TOLERANCE` outside [0, 1].
+        InputError: If a value is NaN, infinite, or more than `RANGE_TOLERANCE` outside [0, 1].
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(f"{name}: holds NaN or infinity; remove them, for instance with torch.nan_to_num, first")

@@ -12,16 +12,16 @@ _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
 
 def png_without_texts(stream: IO[bytes]) -> tuple[IO[bytes], bytes]:
-    """Take texts and the colour profile out of a PNG: packed, a few kilobytes of them may unfold to gigabytes.
+    """Remove texts and the colour profile from a PNG, of which a few packed kilobytes may unfold to gigabytes.
 
     Args:
         stream: The file.
 
     Returns:
-        A PNG of the same pixels (`stream` itself where there is nothing to take out), and the profile.
+        A PNG of the same pixels (`stream` itself if it has neither), and the profile.
 
     Raises:
-        CostlyError: The profile is larger than any.
+        CostlyError: If the profile is larger than any real one.
     """
     kept, profile, at, size = [(0, 8)], b"", 8, stream.seek(0, 2)
     while at + 8 <= size:
@@ -53,7 +53,7 @@ def _unpacked_profile(chunk: bytes) -> bytes:
     try:
         profile = unpacker.decompress(rest[1:], MAX_PROFILE_BYTES)
     except zlib.error:
-        return b"damaged"  # as any profile that cannot be used: said in the log, and ignored
+        return b"damaged"  # like any profile that cannot be used: logged and ignored
     if unpacker.unconsumed_tail:
         raise CostlyError(f"a colour profile {name[:20]!r} of more than {MAX_PROFILE_BYTES} bytes")
     return profile
@@ -63,7 +63,7 @@ def gif_frames(stream: IO[bytes]) -> int:
     """Count the frames of a GIF without decoding them, up to `MAX_COUNTED_FRAMES`.
 
     Raises:
-        ValueError: It ends within a frame.
+        ValueError: If the file ends within a frame.
     """
     stream.seek(0)
     head = stream.read(13)
@@ -102,10 +102,10 @@ def _skip_blocks(stream: IO[bytes]) -> None:
 
 
 def webp_size(stream: IO[bytes]) -> tuple[int, int]:
-    """Read width and height of a WebP, whose decoder would make room for them at once.
+    """Read width and height of a WebP, whose decoder would allocate memory for them at once.
 
     Raises:
-        ValueError: It is shorter than its header says, or has no picture in it.
+        ValueError: If the file is shorter than its header says, or has no picture.
     """
     total = stream.seek(0, 2)
     stream.seek(0)

@@ -35,11 +35,11 @@ def decode_stream(stream: IO[bytes], name: str) -> Pixels:
         name: What to call it in an error message.
 
     Returns:
-        Its pixels: EXIF orientation applied; in sRGB once they are converted.
+        Its pixels, with EXIF's orientation applied; in sRGB once they are converted.
 
     Raises:
-        ImageReadError: Not an image, damaged, cut short, of more than one frame, of a kind that is not read, or with
-            more pixels than allowed.
+        ImageReadError: If the file is no image, damaged, cut short, of more than one frame, of a kind that is not read,
+            or has more pixels than allowed.
     """
     with damage_told(name):
         if ImageFile.LOAD_TRUNCATED_IMAGES:
@@ -62,8 +62,8 @@ def decode_stream(stream: IO[bytes], name: str) -> Pixels:
 def decode_image(image: Image.Image, name: str) -> Pixels:
     """Turn a PIL image into pixels; arguments, value and errors as in `decode_stream`.
 
-    An image that Pillow opened and did not decode yet is decoded as its file would be. Of one that is decoded, what
-    Pillow is known to read wrong is refused.
+    An image that Pillow has opened and not yet decoded is decoded as its file would be. One that is decoded is refused
+    if Pillow is known to read its kind wrong.
     """
     with damage_told(name):
         stream = getattr(image, "fp", None)
@@ -90,12 +90,12 @@ def _is_closed(image: Image.Image, stream: Any, waiting: bool) -> bool:
 
 
 def _changed(image: Any) -> bool:
-    """Whether the caller chose another page, or a smaller decoding."""
+    """Tell whether the caller chose another page, or a smaller decoding."""
     return image.tell() != 0 or bool(getattr(image, "_reduce", 0))
 
 
 def _check_loaded(image: Any, name: str) -> None:
-    """Refuse what Pillow has already decoded and may have decoded wrong."""
+    """Refuse an image that Pillow has decoded and may have decoded wrong."""
     remedy = "give its path or bytes instead of the PIL image"
     if image.format == "TIFF":
         tags = getattr(image, "tag_v2", {})
@@ -113,8 +113,8 @@ def _check_loaded(image: Any, name: str) -> None:
 def damage_told(name: str) -> Iterator[None]:
     """Turn what the decoders raise on damaged data into our error.
 
-    That is anything: OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError, KeyError, OverflowError,
-    MemoryError, ... All of them mean that the picture cannot be read whole.
+    These are of any kind: OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError, KeyError,
+    OverflowError, MemoryError, ... All of them mean that the picture cannot be read completely.
     """
     try:
         with pillow_silenced():

@@ -19,7 +19,7 @@ def extra_module(module: str, what: str, name: str) -> ModuleType:
         name: What to call the picture in an error message.
 
     Raises:
-        ImageReadError: It is not installed; the message has the command.
+        ImageReadError: If it is not installed; the message has the command.
     """
     try:
         return importlib.import_module(module)
@@ -61,7 +61,7 @@ def scaled(values: np.ndarray, depth: int) -> np.ndarray:
 
 
 def widened(values: np.ndarray) -> np.ndarray:
-    """Give gray with alpha, (H,W,2), the form of RGB with alpha; others stay as they are."""
+    """Return gray with alpha, (H,W,2), the form of RGB with alpha; others stay as they are."""
     return values[..., [0, 0, 0, 1]] if values.ndim == 3 and values.shape[2] == 2 else values
 
 

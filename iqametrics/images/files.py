@@ -40,8 +40,8 @@ class Found:
     Attributes:
         path: Path that begins with the folder's.
         kind: "image"; "unread" for a picture in a format that is not read; "unlisted" for a folder that cannot be
-            looked into.
-        problem: Why it cannot; empty for pictures.
+            read.
+        problem: Why it cannot be read; empty for pictures.
     """
 
     path: str
@@ -70,15 +70,15 @@ def walk_pictures(folder: str | os.PathLike[str], recursive: bool = False) -> It
 
     A picture is known by its suffix (`IMAGE_SUFFIXES`, `UNREAD_SUFFIXES`, without case); nothing is opened. Names that
     begin with a dot are left out (macOS writes `._photo.jpg` beside `photo.jpg`), and links to folders are not
-    followed. In memory are the names of one folder and of those above it. A folder that cannot be looked into is found
-    as such, and the others are searched.
+    followed. In memory are the names of one folder and of those above it. A folder that cannot be read is yielded as
+    such, and the others are searched.
 
     Args:
         folder: The folder.
         recursive: Whether to go into its subfolders.
 
     Yields:
-        Pictures, and folders that cannot be looked into.
+        Pictures, and folders that cannot be read.
     """
     # Not a recursive function: folders may be nested deeper than Python's stack.
     waiting = [iter([(str(Path(folder)), True)])]
@@ -107,7 +107,7 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
         Paths that begin with `folder`; empty when there is no picture.
 
     Raises:
-        InputError: `folder` is missing or is not a folder; it or a subfolder may not be read.
+        InputError: If `folder` does not exist or is not a folder, or it or a subfolder may not be read.
     """
     return _listed(folder, recursive, "image")
 
@@ -120,10 +120,10 @@ def list_unread(folder: str | os.PathLike[str], recursive: bool = False) -> list
         recursive: Whether to go into its subfolders.
 
     Returns:
-        Paths that begin with `folder`, known by `UNREAD_SUFFIXES`.
+        Paths that begin with `folder` and end with one of `UNREAD_SUFFIXES`.
 
     Raises:
-        InputError: As for `list_images`.
+        InputError: If `list_images` would refuse the folder.
     """
     return _listed(folder, recursive, "unread")
 
@@ -142,7 +142,7 @@ def _listed(folder: str | os.PathLike[str], recursive: bool, kind: str) -> list[
 
 
 def _entries(folder: str, recursive: bool) -> Iterator[tuple[str, bool]]:
-    """Give the pictures and, where they are searched, the subfolders of a folder in natural order."""
+    """Return the pictures and, where they are searched, the subfolders of a folder in natural order."""
     names: list[tuple[str, bool]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -171,6 +171,6 @@ def _name_key(name: str) -> tuple[object, ...]:
 
 
 def _number(digits: str) -> tuple[int, str]:
-    """Order numbers by value: by how many digits, then digit by digit, since int() refuses the longest of them."""
+    """Order numbers by value: by number of digits, then digit by digit, since int() refuses very long ones."""
     significant = digits.lstrip("0")
     return len(significant), significant

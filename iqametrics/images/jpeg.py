@@ -73,8 +73,8 @@ def read_markers(data: bytes) -> Jpeg:
     """Walk through the markers of a file.
 
     Raises:
-        ValueError: A marker is cut short.
-        CostlyError: There are more scans than any encoder writes.
+        ValueError: If a marker is cut short.
+        CostlyError: If there are more scans than any encoder writes.
     """
     jpeg, at = Jpeg(), 2
     while match := _MARKER.search(data, at):
@@ -121,10 +121,10 @@ def _note(jpeg: Jpeg, code: int, body: bytes, at: int, data: bytes) -> None:
 
 
 def check_scans(jpeg: Jpeg, data: bytes) -> None:
-    """Look for parts that are missing, from what the scans say that they code.
+    """Look for missing parts, by what the scans say that they code.
 
     Raises:
-        ValueError: Scans, restart markers or the data of the first scan are missing.
+        ValueError: If scans, restart markers or data of the first scan are missing.
     """
     left = {(component, k): 99 for component in jpeg.sampling for k in range(64 if jpeg.process in _PROGRESSIVE else 1)}
     for scan in jpeg.scans:
@@ -154,7 +154,7 @@ def _check_restarts(jpeg: Jpeg, scan: Scan, data: bytes) -> None:
 
 
 def _check_reach(jpeg: Jpeg, data: bytes) -> None:
-    """See whether the first scan of each component, of several scans, reaches the last row.
+    """Check, in a file of several scans, that the first scan of each component reaches the last row.
 
     It holds the average of each block. Decoded with and without its last bytes, at an eighth of the size, it differs
     in its last blocks only; where the data ended early, it differs from there on.
@@ -175,7 +175,7 @@ def _eighth(data: bytes, jpeg: Jpeg) -> np.ndarray:
 
 
 def _margin(jpeg: Jpeg, scan: Scan, withheld: int) -> int:
-    """Rows that may hang on the last bytes of a scan.
+    """Count the rows that may depend on the last bytes of a scan.
 
     A block takes one bit at least, two where it has more than its average. Eight bytes more may wait in the decoder,
     and rows for their neighbours.
@@ -188,10 +188,10 @@ def _margin(jpeg: Jpeg, scan: Scan, withheld: int) -> int:
 
 
 class WatchedJpeg(io.BytesIO):
-    """The bytes of a JPEG of one scan, read by Pillow, with a look at what is decoded before the last bytes are given.
+    """The bytes of a JPEG of one scan for Pillow, with a check of what is decoded before the last bytes are passed on.
 
     Pillow's decoder takes its data in pieces and writes rows as they are complete. Before it gets the last bytes, all
-    rows but the last few have to be there: a pattern that was laid in the place of one of them has to be gone.
+    rows but the last few must be written: a pattern that was put in the place of one of them must be gone.
 
     Args:
         data: The file.
@@ -206,7 +206,7 @@ class WatchedJpeg(io.BytesIO):
         self._image: Any = None
 
     def watch(self, image: Any) -> None:
-        """Lay the pattern into the memory of an image that was opened from this stream and is not loaded."""
+        """Put the pattern into the memory of an image that was opened from this stream and is not loaded."""
         if not self._watches:
             return
         columns = image.width * len(image.getbands())
@@ -219,7 +219,7 @@ class WatchedJpeg(io.BytesIO):
         self._pattern = self._pixels()
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as usual, but stop before the last bytes of the scan, and look before going on."""
+        """Read as usual, but stop before the last bytes of the scan for the check."""
         if self._image is None:
             return super().read(size)
         left = self._last_bytes_at - self.tell()

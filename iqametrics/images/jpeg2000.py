@@ -9,7 +9,7 @@ _SRGB, _GRAY, _SYCC, _CMYK = 16, 17, 18, 12
 
 @dataclass
 class Jpeg2000:
-    """What a file says of itself.
+    """What the header of a file says.
 
     Attributes:
         width: Pixels in a row.
@@ -19,8 +19,8 @@ class Jpeg2000:
         subsampled: Whether a channel is smaller than the picture.
         colour: Number of the colour space in a .jp2 file; None where it is a profile, or in a bare codestream.
         profile: The ICC profile, empty where there is none.
-        palette: Whether the values are places in a palette.
-        alpha_last: Whether what the file says of its channels is the usual order: colours, then opacity.
+        palette: Whether the values are indices of a palette.
+        alpha_last: Whether its channels are in the usual order, colours before opacity.
     """
 
     width: int = 0
@@ -42,7 +42,7 @@ class Jpeg2000:
 
     @property
     def problem(self) -> str:
-        """Why it is not read though it is intact; empty where it is."""
+        """Why an intact file is not read; empty if it is."""
         if len(self.depths) not in (1, 2, 3, 4):
             return f"{len(self.depths)} channels are not supported"
         if len(set(self.depths)) > 1 or self.depths[0] > 16:
@@ -59,10 +59,10 @@ class Jpeg2000:
 
 
 def read_jpeg2000(data: bytes) -> Jpeg2000:
-    """Read boxes and markers, and see that every tile is there to its end.
+    """Read boxes and markers, and check that every tile is complete.
 
     Raises:
-        ValueError: It is damaged or cut short.
+        ValueError: If the file is damaged or cut short.
     """
     found = Jpeg2000()
     if not data.startswith(_SIGNATURE):

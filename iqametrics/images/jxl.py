@@ -15,7 +15,7 @@ _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 @dataclass(frozen=True)
 class JxlHeader:
-    """What the codestream says first.
+    """What the beginning of the codestream says.
 
     Attributes:
         width: Pixels in a row, before the orientation.
@@ -58,7 +58,7 @@ def read_jxl_header(data: bytes) -> JxlHeader:
     """Read size and depth of a JPEG XL codestream, bare or in a container (ISO/IEC 18181-1, ImageMetadata).
 
     Raises:
-        ValueError: There is no codestream.
+        ValueError: If there is no codestream.
     """
     bits = _Bits((data if data[:2] == b"\xff\x0a" else _codestream(data))[2:64])
     width, height = bits.size()
@@ -83,8 +83,8 @@ def read_jxl_header(data: bytes) -> JxlHeader:
 def open_jxl(data: bytes, name: str) -> Image.Image:
     """Open, and thereby decode, a JPEG XL file with pillow-jxl-plugin.
 
-    The codestream's own orientation is applied; what EXIF says of it besides is only a copy. A JPEG that was repacked
-    comes out as it was, to be turned by its EXIF.
+    The codestream's own orientation is applied, and the one in EXIF is only a copy. A JPEG that was repacked keeps its
+    orientation, to be turned by its EXIF.
     """
     module: Any = extra_module("pillow_jxl", "a JPEG XL picture", name)
     image: Any = module.JpegXLImagePlugin.JXLImageFile(io.BytesIO(data), "")

@@ -28,7 +28,7 @@ class Pixels:
 
     Attributes:
         values: (H,W) gray, (H,W,3) RGB or (H,W,4) RGB with alpha that is not premultiplied; uint8, uint16 or float32.
-        convert: What brings rows of them to sRGB; None where they are in sRGB.
+        convert: Brings rows of them to sRGB; None where they are in sRGB.
     """
 
     values: np.ndarray
@@ -38,7 +38,7 @@ class Pixels:
 def open_as(kind: str, stream: IO[bytes], name: str) -> Image.Image:
     """Read the header of a file with Pillow's plug-in for its format.
 
-    Pillow's own `Image.open` is not used because its size limit is a global of the process and speaks by a warning.
+    Pillow's own `Image.open` is not used because its size limit is global to the process and only warns.
     """
     Image.preinit()
     if kind not in Image.OPEN:
@@ -52,7 +52,7 @@ def open_as(kind: str, stream: IO[bytes], name: str) -> Image.Image:
 
 
 def check_header(image: Image.Image, name: str) -> None:
-    """Refuse what is too large or has several frames before any pixel is decoded."""
+    """Refuse an image that is too large or has several frames before any pixel is decoded."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError(f"{name}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and hides damage; set it to False")
     check_size(*image.size, name, deep=image.mode.startswith(("I", "F")) or is_deep_colour(image))
@@ -70,7 +70,7 @@ def pixels_of(image: Image.Image, name: str, stream: IO[bytes] | None = None, de
     Args:
         image: Opened by Pillow.
         name: What to call it in an error message.
-        stream: Its file, where 16 bits of colour can be got from it by decoding it twice.
+        stream: Its file, if decoding that twice gives 16 bits of colour.
         depth: Bits of a value where Pillow has shifted fewer than 16 to the top of 16.
     """
     if stream is not None and is_deep_colour(image):
@@ -87,7 +87,7 @@ def pixels_of(image: Image.Image, name: str, stream: IO[bytes] | None = None, de
     if image.mode in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"):
         return Pixels(_eight_bit(image, name))
     raise ImageReadError(
-        f"{name}: pixels of Pillow's mode {image.mode!r} have no defined white or colour; "
+        f"{name}: white or colour is not defined for Pillow's mode {image.mode!r}; "
         "save it as 8-bit or 16-bit gray or RGB first"
     )
 
@@ -143,7 +143,7 @@ def _rawmode(tile: Any) -> str:
 
 
 def _with_rawmode(tile: Any, rawmode: str) -> Any:
-    """The same piece of the file to decode, its bytes to be unpacked in another way."""
+    """Return the same piece of the file to decode, its bytes to be unpacked in another way."""
     arguments = rawmode if isinstance(tile[3], str) else (rawmode, *tile[3][1:])
     return type(tile)((*tile[:3], arguments)) if type(tile) is tuple else type(tile)(*tile[:3], arguments)
 
@@ -160,7 +160,7 @@ def _decode_deep_colour(image: Image.Image, stream: IO[bytes], name: str) -> Pix
     """Decode a PNG of 16-bit RGB, RGBA or gray with alpha without loss.
 
     Pillow has no image mode for them and keeps the high byte of each value. Its decoders only need to be told how to
-    unpack the bytes, though: with the byte order turned round, the byte that is kept is the low one. So the file is
+    unpack the bytes, though: with the byte order reversed, the byte that is kept is the low one. So the file is
     decoded twice (gray with alpha once: its two 16-bit values are four 8-bit ones).
     """
     profile = image.info.get("icc_profile")

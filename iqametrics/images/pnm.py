@@ -24,8 +24,8 @@ def read_pnm(stream: IO[bytes], name: str) -> np.ndarray | None:
         bitmaps, which are left to Pillow.
 
     Raises:
-        ValueError: It is damaged or cut short.
-        ImageReadError: It has too many pixels.
+        ValueError: If the file is damaged or cut short.
+        ImageReadError: If the file has too many pixels.
     """
     stream.seek(0)
     head = stream.read(_MAX_HEADER)

@@ -26,9 +26,9 @@ _MODE_OF_SPACE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 def to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
     """Convert an image with an embedded profile to sRGB.
 
-    The rendering intent is relative colorimetric with black point compensation: colours that sRGB has stay what they
-    are, others are clipped. Most embedded profiles are sRGB itself; the pixels are then left as they are, for the
-    conversion would only add rounding.
+    The rendering intent is relative colorimetric with black point compensation: colours within sRGB are kept,
+    others are clipped. Most embedded profiles are sRGB itself; the pixels are then kept, since the conversion would
+    only add rounding.
 
     A profile that cannot be used (damaged, or made for another kind of image) is ignored, as every viewer does, and a
     warning is logged: the picture is scored as people see it.
@@ -61,8 +61,8 @@ def deep_to_srgb(pixels: np.ndarray, profile: bytes, name: str) -> tuple[np.ndar
         name: What to call the image in the warning.
 
     Returns:
-        `pixels` unchanged and what converts them, None where nothing does; or (H,W,3) or (H,W,4) in sRGB, uint8, and
-        None.
+        `pixels` unchanged and the function that converts them, None if they need none; or (H,W,3) or (H,W,4) in sRGB,
+        uint8, and None.
     """
     try:
         shaper = Shaper(profile, pixels)
@@ -81,7 +81,7 @@ def deep_to_srgb(pixels: np.ndarray, profile: bytes, name: str) -> tuple[np.ndar
 
 
 def _probe() -> np.ndarray:
-    """(1,472,3): the 256 grays, then 6x6x6 colours."""
+    """Make probe colours (1,472,3): the 256 grays, then 6x6x6 colours."""
     ramp = np.arange(256, dtype=np.uint8)
     steps = ramp[::51]
     cube = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -96,7 +96,7 @@ def _convert(image: Image.Image, profile: bytes) -> Image.Image:
     space = source.profile.xcolor_space.strip()
     mode = _MODE_OF_SPACE.get(space)
     if mode == "RGB" and image.mode == "L":
-        # Gray pixels with the profile of the colour image that they come from: common, and well defined.
+        # Gray pixels with the profile of their colour image are common, and well defined.
         image = image.convert("RGB")
     if mode != image.mode:
         raise ValueError(f"it is for {space or 'unknown'} images and this one is {image.mode}")

@@ -1,4 +1,4 @@
-"""Libraries that speak by themselves: their lines name no file, so they are switched off while they work."""
+"""Libraries that print messages: these name no file, so they are switched off while the libraries work."""
 
 import contextlib
 import ctypes
@@ -19,9 +19,9 @@ _before: list[tuple[Any, int | None]] = []
 def pillow_silenced() -> Iterator[None]:
     """Ignore the warnings of Pillow's modules, also in other threads.
 
-    They are about metadata (a damaged EXIF record, a text that is too long). Where the caller's filters make errors of
-    warnings, Pillow would stop in the middle and another picture come out. Others' warnings are left alone; so is the
-    list of filters that somebody put in the place of ours meanwhile.
+    They are about metadata (a damaged EXIF record, a text that is too long). If the caller's filters turn warnings
+    into errors, Pillow would stop in the middle and return another picture. Warnings of others are not changed, nor is
+    a list of filters that somebody has set meanwhile.
     """
     with _lock:
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -41,8 +41,8 @@ def pillow_silenced() -> Iterator[None]:
 def libtiff_silenced() -> Iterator[None]:
     """Keep the libtiff that Pillow brings from writing its warnings and errors to stderr, also in other threads.
 
-    What goes wrong is known all the same: Pillow raises. The handlers are put back when the last thread is done. Where
-    libtiff's functions cannot be found (they are hidden on Windows) nothing is done.
+    Errors are known all the same, since Pillow raises them. The handlers are restored when the last thread is done. If
+    libtiff's functions cannot be found (they are hidden on Windows), nothing is done.
     """
     global _active
     with _lock:
@@ -60,7 +60,7 @@ def libtiff_silenced() -> Iterator[None]:
 
 
 def _setters() -> list[Any]:
-    """`TIFFSetErrorHandler` and `TIFFSetWarningHandler` of the very library that Pillow is linked to."""
+    """Find `TIFFSetErrorHandler` and `TIFFSetWarningHandler` of the library that Pillow is linked to."""
     try:
         library = ctypes.CDLL(Image.core.__file__)
         setters = [library.TIFFSetErrorHandler, library.TIFFSetWarningHandler]

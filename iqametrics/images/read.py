@@ -1,4 +1,4 @@
-"""The functions that everything else calls to get at pictures."""
+"""The functions by which everything else reads pictures."""
 
 import io
 import os
@@ -31,18 +31,18 @@ def read_image(source: ImageSource, *, label: str | None = None) -> Tensor:
 
     What happens to each kind of file (CMYK, alpha, 16 bits, ...) is in the table of `docs/images.md`. In short: the
     EXIF orientation is applied, an embedded colour profile is converted to sRGB, alpha is composited on white, 16 bits
-    keep their precision, and what cannot be read whole is refused.
+    keep their precision, and what cannot be read completely is refused.
 
     Args:
         source: A path, the bytes of a file or the file itself, opened to read bytes, a PIL image, an array (see
             `check_array`) or a tensor (see `check_tensor`; one image).
-        label: What to call it in an error message, where the source has no name of its own.
+        label: Name for error messages, if the source has none of its own.
 
     Returns:
         (3,H,W) float32 in [0, 1], sRGB, on the CPU. The gradient of a tensor is kept.
 
     Raises:
-        InputError: The picture cannot be scored; an ImageReadError where it cannot be decoded.
+        InputError: If the picture cannot be scored; an ImageReadError if it cannot be decoded.
 
     Examples:
         >>> read_image(np.full((2, 3), 51, np.uint8))[:, 0, 0]
@@ -76,7 +76,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Read the height and width that `read_image` would give, from the file's header alone.
 
     Raises:
-        ImageReadError: As for `read_image`, as far as the header shows it.
+        ImageReadError: If `read_image` would refuse the file, as far as the header shows it.
     """
     return _from_file(path, str(path), stream_size)
 
@@ -93,7 +93,7 @@ def to_image_list(source: ImageSource | Sequence[ImageSource]) -> list[Tensor]:
         float32); everything else is float32 on the CPU.
 
     Raises:
-        InputError: Nothing was given, or something that `read_image` refuses.
+        InputError: If nothing was given, or something that `read_image` refuses.
     """
     if isinstance(source, Tensor):
         image = check_tensor(source, "tensor")
@@ -117,7 +117,7 @@ def _list_item(item: ImageSource, name: str) -> Tensor:
 
 
 def _own_name(source: object) -> str:
-    """The path of a file, or of the file that a PIL image was opened from; else empty."""
+    """Return the path of a file, or of the file that a PIL image was opened from; else empty."""
     if isinstance(source, str | os.PathLike):
         return str(os.fspath(source))
     name = getattr(source, "filename" if isinstance(source, Image.Image) else "name", "")
@@ -161,7 +161,7 @@ def _why_no_file(path: Path) -> str:
 
 
 def _pixels_to_tensor(pixels: Pixels, name: str) -> Tensor:
-    """(H,W), (H,W,1), (H,W,3) or (H,W,4) -> (3,H,W) float32, in one pass and a few rows at a time.
+    """Turn (H,W), (H,W,1), (H,W,3) or (H,W,4) into (3,H,W) float32, in one pass and a few rows at a time.
 
     Alpha is composited on white, in the encoded (not linear) values: that is what a browser shows on a page.
     """

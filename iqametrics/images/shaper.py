@@ -27,7 +27,7 @@ class Shaper:
         pixels: The pixels that it is for; a gray profile fits gray ones only.
 
     Raises:
-        ValueError: The profile is damaged, works by a table instead, or is for other pixels.
+        ValueError: If the profile is damaged, works by a table instead, or is for other pixels.
     """
 
     def __init__(self, profile: bytes, pixels: np.ndarray) -> None:
@@ -62,13 +62,13 @@ class Shaper:
 
 
 def _encode(linear: np.ndarray) -> np.ndarray:
-    """Linear light to sRGB values (IEC 61966-2-1), both clipped to [0, 1]."""
+    """Bring linear light to sRGB values (IEC 61966-2-1), both clipped to [0, 1]."""
     linear = linear.clip(0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055).clip(0, 1)
 
 
 def _tags(profile: bytes) -> dict[bytes, bytes]:
-    """The tag table of a profile (ICC.1:2022, 7.3): signature -> data."""
+    """Return the tag table of a profile (ICC.1:2022, 7.3): signature -> data."""
     if profile[36:40] != b"acsp":
         raise ValueError("it is not an ICC profile")
     try:
@@ -87,7 +87,7 @@ def _tag(tags: dict[bytes, bytes], name: bytes) -> bytes:
 
 
 def _fixed(data: bytes, offset: int, count: int) -> np.ndarray:
-    """`count` numbers of type s15Fixed16."""
+    """Read `count` numbers of type s15Fixed16."""
     if len(data) < offset + 4 * count:
         raise ValueError("a tag is cut short")
     return np.frombuffer(data, ">i4", count, offset) / 65536
@@ -98,7 +98,7 @@ def _xyz(data: bytes) -> np.ndarray:
 
 
 def _curve(data: bytes) -> np.ndarray:
-    """A tone curve (ICC.1:2022, 10.6 curv and 10.18 para) at each of the 65536 values of a channel."""
+    """Return a tone curve (ICC.1:2022, 10.6 curv and 10.18 para) at each of the 65536 values of a channel."""
     x = np.arange(65536) / 65535
     if data[:4] == b"para":
         return _parametric(x, data)
@@ -116,7 +116,7 @@ def _curve(data: bytes) -> np.ndarray:
 
 
 def _parametric(x: np.ndarray, data: bytes) -> np.ndarray:
-    """Y = (a X + b)^g + e for X >= d, else c X + f, of which the simpler types leave out a part."""
+    """Compute Y = (a X + b)^g + e for X >= d, else c X + f, of which the simpler types leave out a part."""
     (kind,) = struct.unpack_from(">H", data, 8)
     if kind > 4:
         raise ValueError(f"a tone curve is of unknown function type {kind}")

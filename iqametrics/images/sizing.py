@@ -54,7 +54,7 @@ class Sizing:
         """Read what `to_dict` wrote.
 
         Raises:
-            WeightsError: Unknown or missing keys, or sides that make no sense.
+            WeightsError: If a key is unknown or missing, or the sides make no sense.
         """
         try:
             return cls(**values)
@@ -69,10 +69,10 @@ class Sizing:
         return values
 
     def fit(self, height: int, width: int) -> tuple[int, int]:
-        """Give the height and width at which an image of this height and width is looked at.
+        """Return the height and width at which an image of this height and width is looked at.
 
         Raises:
-            InputError: The image is so narrow that it would grow beyond all bounds.
+            InputError: If the image is so narrow that it would grow beyond all bounds.
 
         Examples:
             >>> Sizing(64, 1024).fit(3000, 4000), Sizing(64, 1024).fit(32, 48), Sizing(64).fit(600, 800)

@@ -1,7 +1,7 @@
 """TIFF: its directory, and whether everything that it promises is there.
 
 A TIFF is a directory of tags that say how the pixels are cut into strips or tiles, and where each lies. Decoders fill
-what is missing with black, so that is looked for here, before anything is decoded. `tiff_pixels.py` reads the pixels.
+missing parts with black, so they are looked for here, before anything is decoded. `tiff_pixels.py` reads the pixels.
 """
 
 import struct
@@ -20,7 +20,7 @@ _WANTED = frozenset(
         *(TILE_COUNTS, INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, JPEG_TABLES, ICC_PROFILE),
     ]
 )
-"""Tags on which the pixels depend; damage elsewhere (comments, camera data) is nobody's loss."""
+"""Tags on which the pixels depend; damage elsewhere (comments, camera data) changes no pixel."""
 
 # Size and struct code by type; None for what no wanted tag is made of.
 _TYPES = {1: (1, "B"), 3: (2, "H"), 4: (4, "I"), 7: (1, "B"), 13: (4, "I"), 16: (8, "Q"), 18: (8, "Q")}
@@ -56,10 +56,10 @@ class Tiff:
     pages: int
 
     def one(self, tag: int, default: int | None = None) -> int:
-        """Give the value of a tag that has one.
+        """Return the value of a tag that has one.
 
         Raises:
-            ValueError: It is missing and there is no default, or it is empty.
+            ValueError: If the tag is missing and has no default, or is empty.
         """
         values = self.tags.get(tag, () if default is None else (default,))
         if not values:
@@ -110,7 +110,7 @@ class Tiff:
         return -(-self.segment_shape[1] * (1 if self.planar else self.samples) * self.bits[0] // 8)
 
     def segment_rows(self, segment: Segment) -> int:
-        """Rows that a segment holds."""
+        """Return the number of rows of a segment."""
         rows = self.segment_shape[0]
         return rows if self.tiled else min(rows, self.height - segment.top)
 
@@ -118,7 +118,7 @@ class Tiff:
         """List all strips or tiles.
 
         Raises:
-            ValueError: Some are missing, or do not lie in the file.
+            ValueError: If some are missing, or do not lie in the file.
         """
         rows, columns = self.segment_shape
         if rows < 1 or columns < 1:
@@ -150,7 +150,7 @@ def read_tiff(stream: IO[bytes]) -> Tiff:
     """Read the first directory of a TIFF or BigTIFF and count the others.
 
     Raises:
-        ValueError: It is damaged or cut short.
+        ValueError: If the file is damaged or cut short.
     """
     size = stream.seek(0, 2)
     head = _read(stream, 0, 8)

@@ -26,8 +26,8 @@ class TiffImage:
     Attributes:
         orientation: As EXIF's tag.
         profile: Its ICC profile, empty where there is none.
-        image: 8 bits a channel, as a PIL image; None where it is deeper, or where Pillow is to decode the file.
-        pixels: (H,W), (H,W,3) or (H,W,4), uint16 or float32; None where it is 8 bits.
+        image: PIL image of 8 bits a channel; None if the file is deeper, or Pillow is to decode it.
+        pixels: (H,W), (H,W,3) or (H,W,4), uint16 or float32; None if the file has 8 bits.
     """
 
     orientation: int
@@ -37,11 +37,11 @@ class TiffImage:
 
 
 def read_tiff_image(stream: IO[bytes], name: str) -> TiffImage:
-    """Read a TIFF, or tell by neither image nor pixels that Pillow is to decode it, which has been proven for its kind.
+    """Read a TIFF; without image and pixels if Pillow is to decode it, which is proven right for its kind.
 
     Raises:
-        ImageReadError: It has several pages, too many pixels, or is of a kind that is not read.
-        ValueError: It is damaged or cut short.
+        ImageReadError: If the file has several pages, too many pixels, or is of a kind that is not read.
+        ValueError: If the file is damaged or cut short.
     """
     header = read_tiff(stream)
     deep = max(header.tags.get(tiff.BITS, (1,)), default=1) > 8

@@ -32,10 +32,10 @@ _DEPTHS = {_UNSIGNED: range(1, 17), _FLOAT: (16, 32, 64)}
 
 
 def check_samples(header: Tiff, name: str) -> None:
-    """Refuse what values have no defined white, or what is not read here.
+    """Refuse kinds of values whose white is not defined, or that are not read here.
 
     Raises:
-        ImageReadError: Such a file; the message says that it is the kind of file, not damage.
+        ImageReadError: If the file is of such a kind; the message says that it is not damage.
     """
     formats = set(header.tags.get(tiff.SAMPLE_FORMAT, (_UNSIGNED,))) or {_UNSIGNED}
     kind = _UNSIGNED if formats == {_UNDEFINED} else min(formats)
@@ -80,7 +80,7 @@ def read_samples(header: Tiff, stream: IO[bytes]) -> np.ndarray:
         are in the file.
 
     Raises:
-        ValueError, OSError: The data are damaged.
+        ValueError, OSError: If the data are damaged.
     """
     depth, is_float = header.bits[0], header.tags.get(tiff.SAMPLE_FORMAT, (1,))[0] == _FLOAT
     dtype = np.float32 if is_float else np.uint8 if depth <= 8 else np.uint16
@@ -97,7 +97,7 @@ def read_samples(header: Tiff, stream: IO[bytes]) -> np.ndarray:
 
 
 def _unpacked(header: Tiff, stream: IO[bytes]) -> Iterator[tuple[list[Segment], np.ndarray]]:
-    """Give segments of equal shape with their bytes, (all their rows, bytes of a row), a few megabytes at a time."""
+    """Return segments of equal shape with their bytes, (all their rows, bytes of a row), a few megabytes at a time."""
     group: list[Segment] = []
     segments = header.segments()
     for index, segment in enumerate(segments):
@@ -185,7 +185,7 @@ def _float_unpredicted(packed: np.ndarray, depth: int, step: int) -> np.ndarray:
 
 
 def _values(rows: np.ndarray, header: Tiff, is_float: bool) -> np.ndarray:
-    """(rows, values or packed bytes) -> (rows, columns, channels)."""
+    """Unpack (rows, values or packed bytes) to (rows, columns, channels)."""
     channels = 1 if header.planar else header.samples
     columns, depth = header.segment_shape[1], header.bits[0]
     if is_float:

@@ -1,4 +1,4 @@
-"""From views to batches: crops of stored features, or of images that are read anew."""
+"""From views to batches: crops of cached features, or of images that are read each time."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -19,34 +19,34 @@ from iqametrics.training.data import Portion, RunImage, View
 
 
 class CropSource(Protocol):
-    """Where crops and whole images come from.
+    """A source of crops and whole images.
 
     Attributes:
-        is_trunk_output: whether they are what the trunk gave, and not images.
+        is_trunk_output: Whether they are output of the trunk, and not images.
     """
 
     is_trunk_output: bool
 
     def crop(self, paths: Sequence[Path], views: Sequence[View]) -> list[Tensor]:
-        """Give one crop of each file as a list of tensors (N, C, H, W)."""
+        """Return one crop of each file as a list of tensors (N, C, H, W)."""
 
     def whole(self, paths: Sequence[Path]) -> list[Tensor]:
-        """Give whole files of one size."""
+        """Return whole files of one size."""
 
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width of a file after sizing."""
 
 
 class CachedFeatures:
-    """Crops of stored features, on the grid of 32-pixel cells.
+    """Crops of cached features, on the grid of 32-pixel cells.
 
-    Flips mirror the maps. The features of a mirrored image are nearly, not exactly, that: a stride looks at the even
-    pixels only.
+    Flips mirror the maps. The features of a mirrored image are nearly but not exactly the same, since a stride uses
+    only the even pixels.
 
     Args:
-        cache: built for every image of the run.
-        crop: side of a crop in pixels, a multiple of 32.
-        levels: number of levels that the trunk gives; those not stored are empty tensors.
+        cache: The cache, built for every image of the run.
+        crop: Side of a crop in pixels, a multiple of 32.
+        levels: Number of levels of the trunk; those that are not cached are empty tensors.
     """
 
     is_trunk_output = True
@@ -55,11 +55,11 @@ class CachedFeatures:
         self.cache, self.cells, self.levels = cache, crop // CELL, levels
 
     def crop(self, paths: Sequence[Path], views: Sequence[View]) -> list[Tensor]:
-        """Give crops of trunk features."""
+        """Return crops of trunk features."""
         return self._levels([self._windows(path, view) for path, view in zip(paths, views, strict=True)])
 
     def whole(self, paths: Sequence[Path]) -> list[Tensor]:
-        """Give trunk features of whole images."""
+        """Return trunk features of whole images."""
         return self._levels([self.cache.maps(path) for path in paths])
 
     def size(self, path: Path) -> tuple[int, int]:
@@ -82,8 +82,8 @@ class ImageFiles:
     """Crops of images, read at each step.
 
     Args:
-        sizing: applied to each image first.
-        crop: side of a crop in pixels.
+        sizing: Resizing that is applied to each image first.
+        crop: Side of a crop in pixels.
     """
 
     is_trunk_output = False
@@ -93,11 +93,11 @@ class ImageFiles:
         self._sizes: dict[Path, tuple[int, int]] = {}
 
     def crop(self, paths: Sequence[Path], views: Sequence[View]) -> list[Tensor]:
-        """Give crops of images in [0, 1]."""
+        """Return crops of images in [0, 1]."""
         return [torch.stack([self._crop(path, view) for path, view in zip(paths, views, strict=True)])]
 
     def whole(self, paths: Sequence[Path]) -> list[Tensor]:
-        """Give whole images."""
+        """Return whole images."""
         return [torch.cat([self._read(path) for path in paths])]
 
     def size(self, path: Path) -> tuple[int, int]:
@@ -126,10 +126,10 @@ class Batches:
     """Makes the batches of a run, ahead of time and in order.
 
     Args:
-        source: of crops and whole images.
-        workers: threads.
-        with_reference: whether references are needed.
-        together: how many crops of an image follow one another in training.
+        source: Source of crops and whole images.
+        workers: Number of threads.
+        with_reference: Whether references are needed.
+        together: Number of crops of an image that follow one another in training.
     """
 
     def __init__(self, source: CropSource, *, workers: int, with_reference: bool, together: int = 1) -> None:
@@ -137,7 +137,7 @@ class Batches:
         self.together = together
 
     def training(self, items: Sequence[RunImage], portions: Sequence[Portion]) -> Iterator[Batch]:
-        """Give one batch a portion."""
+        """Yield one batch for each portion."""
 
         def make(portion: Portion) -> Batch:
             chosen = [items[view.item] for view in portion.views]
@@ -152,7 +152,7 @@ class Batches:
         return in_order(make, portions, max(self.workers, 1))
 
     def whole(self, items: Sequence[RunImage], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
-        """Give whole images in batches of one size, with their indices in `items`."""
+        """Yield whole images in batches of one size, with their indices in `items`."""
         by_size: dict[tuple[int, int], list[int]] = {}
         for index, item in enumerate(items):
             by_size.setdefault(self.source.size(item.sample.image), []).append(index)
@@ -190,7 +190,7 @@ def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | No
 
 
 def _chains(items: Sequence[RunImage]) -> Tensor | None:
-    """Give which images are versions of which; None where no one is."""
+    """Return which images are versions of which; None if there are no versions."""
     if all(item.chain is None for item in items):
         return None
     return torch.tensor([item.chain or UNCHAINED for item in items], dtype=torch.int64)

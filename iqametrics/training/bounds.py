@@ -1,4 +1,4 @@
-"""The greatest values of a recipe: a slip of the keyboard should not end in a full memory or a run of years."""
+"""Largest values in a recipe, so that a typing error does not lead to a full memory or a run of years."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ def check_bounds(recipe: "Recipe") -> None:
     """Refuse a recipe with a value beyond its bound.
 
     Raises:
-        RecipeError: There is one.
+        RecipeError: If there is such a value.
     """
     for name, most in _MOST.items():
         value = getattr(recipe.train, name)

@@ -295,7 +295,7 @@ def _entry(values: Sequence[Any], levels: int) -> Entry:
     """Read an entry of the index.
 
     Raises:
-        ValueError, TypeError: It is none.
+        ValueError, TypeError: If it is not an entry.
     """
     size, offsets, shapes, *rest = values
     checksums = rest[0] if rest else []

@@ -67,8 +67,8 @@ def check_ranked(recipe: Recipe, *, learns_order: bool) -> None:
     """
     if not learns_order and any(extra.ranked for extra in recipe.data.extra):
         raise RecipeError(
-            f"data.extra.ranked = true: the loss of {recipe.metric.name} compares no ranks as it stands; for BPCLIP "
-            "set model.loss.order_weight, for others leave these data out"
+            f"data.extra.ranked = true: the loss of {recipe.metric.name} compares no ranks as it stands; "
+            "set model.loss.order_weight where the method has it, else leave these data out"
         )
 
 

@@ -1,7 +1,7 @@
-"""Which images are trained on and which are held out, and which crop of which image stands in which step.
+"""Which images are trained on and which are held out, and which crop of which image comes in which step.
 
 Order, crops and flips are digests of (seed, epoch, image, view): no random state is kept, so any step of any epoch can
-be made again, on any machine and with any version of any library.
+be repeated, on any machine and with any version of any library.
 """
 
 import hashlib
@@ -31,10 +31,10 @@ class RunImage:
     """One image of a run.
 
     Attributes:
-        sample: the image and its score.
-        source: number of its CSV or dataset, 0 for the main one.
-        weight: how often it is drawn, relative to the main one's images.
-        chain: row of `iqametrics.ranking.order_loss`'s `chains` where `mos` is a rank among versions of one image.
+        sample: The image and its score.
+        source: Number of its CSV or dataset, 0 for the main one.
+        weight: How often it is drawn, relative to the main images.
+        chain: Row of `iqametrics.ranking.order_loss`'s `chains` where `mos` is a rank among versions of one image.
     """
 
     sample: Sample
@@ -53,7 +53,7 @@ class RunImage:
 
     @property
     def scenes(self) -> list[float]:
-        """1 for each of `SCENES` that the image shows, else 0; all 0 where its scenes are unknown."""
+        """Whether the image shows each of `SCENES`, as 1 or 0; all 0 where its scenes are unknown."""
         return [float(scene in self.sample.scenes) for scene in SCENES]
 
 
@@ -62,10 +62,10 @@ class RunData:
     """The three parts of a run.
 
     Attributes:
-        train: the images that are trained on.
-        validation: may be empty where no epoch is selected by it.
-        test: may be empty where no epoch is selected by it.
-        digests: SHA-256 of what the datasets by name hold; a CSV is a file and known by its own.
+        train: The images that are trained on.
+        validation: The validation images; may be empty if no epoch is selected by them.
+        test: The test images; may be empty if no epoch is selected by them.
+        digests: SHA-256 of the images and scores of each dataset given by name; a CSV has its file's.
     """
 
     train: list[RunImage]
@@ -84,12 +84,12 @@ class View:
     """One training crop.
 
     Attributes:
-        item: index into the training part.
-        top: vertical position, in [0, 1) of the free room.
-        left: horizontal position likewise.
-        flip_h: whether it is mirrored left to right.
-        flip_v: whether it is turned upside down.
-        seed: of what the loss draws at random for it.
+        item: Index into the training part.
+        top: Vertical position, in [0, 1) of the range that the crop may move in.
+        left: Horizontal position, likewise.
+        flip_h: Whether it is flipped horizontally.
+        flip_v: Whether it is flipped vertically.
+        seed: Seed of what the loss draws at random for it.
     """
 
     item: int
@@ -102,11 +102,11 @@ class View:
 
 @dataclass(frozen=True)
 class Portion:
-    """What one process computes at a time: its share of a step, or of one of the parts that a step is cut into.
+    """What one process computes at a time: its share of a step, or of one part of a step.
 
     Attributes:
-        views: the crops.
-        counts: how many crops each process has at that time; empty where there is one process.
+        views: The crops.
+        counts: Number of crops of each process at that time; empty if there is only one process.
     """
 
     views: Sequence[View]
@@ -114,13 +114,13 @@ class Portion:
 
 
 def load_data(recipe: Recipe) -> RunData:
-    """Read the CSV files and datasets and deal the main one's images to the parts.
+    """Read the CSV files and datasets, and split the main images into parts.
 
-    Images of the further ones join the training part, unless they, or their references, are held out; files are told
-    apart by their paths.
+    Further images join the training part, unless they or their references are held out; files are identified by their
+    paths.
 
     Raises:
-        DataError: no or unusable data; a part without images; scores that are all equal.
+        DataError: If data are missing or unusable, a part has no images, or all scores are equal.
     """
     images, *further = recipe.images
     main = _read(images, "data")
@@ -143,10 +143,10 @@ def load_data(recipe: Recipe) -> RunData:
 
 
 def _chains(samples: Sequence[Sample]) -> list[tuple[int, int] | None]:
-    """Number which image each is a version of, and by which kind of damage.
+    """Number the image that each is a version of, and its kind of damage.
 
     Raises:
-        DataError: one does not say which image it is a version of.
+        DataError: If an image does not say of which image it is a version.
     """
     for sample in samples:
         if sample.group is None:
@@ -162,7 +162,7 @@ def _read(images: LabelledImages, where: str) -> list[Sample]:
 
 
 def _digest(samples: Sequence[Sample], images: LabelledImages) -> str:
-    """SHA-256 of what a dataset says: names from its root, and scores."""
+    """Compute the SHA-256 of a dataset's names, from its root on, and scores."""
     rows = [[images.name_of(sample.image), images.name_of(sample.reference), sample.mos] for sample in samples]
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
@@ -170,10 +170,10 @@ def _digest(samples: Sequence[Sample], images: LabelledImages) -> str:
 def split_samples(
     samples: Sequence[Sample], split: SplitTable
 ) -> tuple[list[RunImage], list[RunImage], list[RunImage]]:
-    """Deal samples to training, validation and test part as the recipe's [split] says.
+    """Split samples into training, validation and test parts as the recipe's [split] says.
 
     Raises:
-        DataError: what the split goes by is not in the data, or too few groups.
+        DataError: If the data lack what the split goes by, or there are too few groups.
     """
     if split.by == "column":
         parts = _column_parts(samples)
@@ -183,7 +183,7 @@ def split_samples(
         groups = group_keys(samples, split.by)
         if split.by == "near-duplicates":
             groups = with_known_groups(samples, groups)
-        # By the groups just found: looking for near-duplicates reads every image.
+        # By the groups just found, since looking for near-duplicates reads every image.
         grouped = [Sample(s.image, None, s.mos, group=group) for s, group in zip(samples, groups, strict=True)]
         shares = Shares(1 - split.validation - split.test, split.validation, split.test)
         parts = random_parts(grouped, seed=split.seed, shares=shares)
@@ -194,9 +194,9 @@ def split_samples(
 
 
 def with_known_groups(samples: Sequence[Sample], groups: Sequence[str]) -> list[str]:
-    """Join groups of look-alikes that share a reference or a group: strong distortions of one image look nothing alike.
+    """Join groups of near-duplicates that share a reference or a group, since strong distortions of an image differ.
 
-    A joined group has the name of its first image's. Images without reference and group stay as they are.
+    A joined group has the name of its first image's group. Images without reference and group stay in their groups.
     """
     leader: dict[str, str] = {}
 
@@ -216,7 +216,7 @@ def with_known_groups(samples: Sequence[Sample], groups: Sequence[str]) -> list[
 
 
 def _column_parts(samples: Sequence[Sample]) -> Parts:
-    """Deal by the CSV's column, in which every row must name a part."""
+    """Split by the CSV's column, in which every row must name a part."""
     indices: list[list[int]] = [[], [], []]
     for index, sample in enumerate(samples):
         part = _PARTS.get((sample.split or "").lower())
@@ -229,7 +229,7 @@ def _column_parts(samples: Sequence[Sample]) -> Parts:
 
 
 def epoch_steps(items: Sequence[RunImage], train: TrainTable, epoch: int) -> list[Sequence[View]]:
-    """Give the crops of each step of an epoch: of one pass, or of as many steps as the recipe says."""
+    """Return the crops of each step of an epoch: of one pass, or of as many steps as the recipe says."""
     together = train.crops_together
     views = epoch_views(items, train, epoch)
     if train.steps_per_epoch:
@@ -244,15 +244,15 @@ def epoch_steps(items: Sequence[RunImage], train: TrainTable, epoch: int) -> lis
 def step_views(views: Sequence[View], batch_size: int, together: int = 1) -> list[Sequence[View]]:
     """Cut an epoch into steps whose sizes differ by at most one image.
 
-    So no step is left with a handful of images, whose batch statistics or pairs would be worthless.
+    So no step has only a few images, whose batch statistics or pairs would be worthless.
     """
     return _cut(views, -(-len(views) // (batch_size * together)), together)
 
 
 def epoch_views(items: Sequence[RunImage], train: TrainTable, epoch: int) -> list[View]:
-    """Give the crops of one pass over the images in their order.
+    """Return the crops of one pass over the images in their order.
 
-    An image of weight w is drawn `views` times w a pass; what is left of a whole number is drawn by chance. With
+    An image of weight w is drawn `views` times w in a pass, on average: the fraction is a probability. With
     `views_together`, it is drawn w times with `views` crops that follow one another.
     """
     together = train.crops_together
@@ -269,7 +269,7 @@ def epoch_views(items: Sequence[RunImage], train: TrainTable, epoch: int) -> lis
 
 
 def _draw_name(index: int, item: RunImage) -> str:
-    """Name what is drawn for an item: versions of one image share place, crop and flips, for a step compares them."""
+    """Return the name that seeds an item's draws: versions of one image share it, so that a step can compare them."""
     return str(index) if item.chain is None else f"{item.source} chain {item.chain[0]}"
 
 
@@ -289,13 +289,13 @@ def _view(train: TrainTable, epoch: int, index: int, number: int, name: str) -> 
 
 
 def portions(views: Sequence[View], *, accumulate: int, processes: int, rank: int, together: int = 1) -> list[Portion]:
-    """Cut a step into parts that follow one another, and give this process's share of each.
+    """Cut a step into parts, computed one after the other, and return this process's share of each.
 
     Sizes differ by at most one image, among the parts and among the shares. Every process has an image in every part,
     so a small step has fewer parts. `together` crops of one image are never cut apart.
 
     Raises:
-        TrainingError: there are more processes than images.
+        TrainingError: If there are more processes than images.
     """
     images = len(views) // together
     if images < processes:
@@ -316,17 +316,17 @@ def _cut(views: Sequence[View], pieces: int, together: int) -> list[Sequence[Vie
 
 
 def draw_seed(*parts: int) -> int:
-    """Give a seed for torch's generators, 63 bits, from a few numbers."""
+    """Return a seed for torch's generators, 63 bits, from a few numbers."""
     text = "/".join(map(str, ("draws", *parts)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def image_files(items: Sequence[RunImage]) -> list[Path]:
-    """Give every image and reference file once, in order."""
+    """Return every image and reference file once, in order."""
     files = (path for item in items for path in (item.sample.image, item.sample.reference) if path is not None)
     return list(dict.fromkeys(files))
 
 
 def _unit(digest: bytes) -> float:
-    """Eight bytes as a number in [0, 1), exact in a double."""
+    """Read eight bytes as a number in [0, 1), exact in a double."""
     return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)

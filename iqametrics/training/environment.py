@@ -25,9 +25,9 @@ def this_session(inputs: Sequence[str], digests: Mapping[str, str], *, processes
     """Describe what runs here and now.
 
     Args:
-        inputs: the files that the run is made from, which are known by their digests.
-        digests: what else it is made from, each with its digest.
-        processes: how many train together.
+        inputs: Files that the run is made from; the record has their digests.
+        digests: Digests of all else that it is made from, by name.
+        processes: Number of processes that train together.
     """
     commit = _git("rev-parse", "HEAD")
     return {
@@ -50,13 +50,13 @@ def this_session(inputs: Sequence[str], digests: Mapping[str, str], *, processes
 
 
 def earlier_sessions(folder: Path) -> list[dict[str, Any]]:
-    """Read the sessions of the run in a folder, the first one first; none if there is no record."""
+    """Read the sessions of the run in a folder, in order; an empty list if there is no record."""
     path = folder / _FILE
     if not path.exists():
         return []
     try:
         content = json.loads(read_text(path, error=TrainingError))
-        # Before there was a list, the file was the record of one session.
+        # In older runs the file is the record of one session.
         sessions = list(content["sessions"]) if "sessions" in content else [content]
         if not (sessions and all(isinstance(session.get("inputs"), dict) for session in sessions)):
             raise ValueError("it tells of no input files")
@@ -71,7 +71,7 @@ def write_sessions(folder: Path, sessions: Sequence[dict[str, Any]]) -> None:
     """Write the record of all sessions.
 
     Raises:
-        TrainingError: it cannot be written.
+        TrainingError: If it cannot be written.
     """
     write_run_file(folder / _FILE, json.dumps({"sessions": list(sessions)}, indent=1))
 
@@ -80,7 +80,7 @@ def check_inputs(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> N
     """Make sure that a resumed run finds the data and starting weights that it was begun with.
 
     Raises:
-        TrainingError: a file has another digest.
+        TrainingError: If a file has another digest.
     """
     known = before["inputs"]
     changed = sorted(name for name, digest in now["inputs"].items() if known.get(name) != digest)
@@ -91,16 +91,16 @@ def check_inputs(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> N
 
 
 def checkpoint_record(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Give what a checkpoint says of the sessions: all of the first one, and where the later ones stood."""
+    """Return what a checkpoint records of the sessions: the first one, and commit, date and hardware of later ones."""
     first, *later = sessions
     place = ("commit", "changed_since_commit", "date", "hardware")
-    # A record from before there was a list does not say whether the source tree was changed.
+    # An older record does not say whether the source tree was changed.
     record = {name: first.get(name) for name in ("inputs", *place)}
     return record | {"resumed": [{name: session.get(name) for name in place} for session in later]}
 
 
 def _digests(files: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of files by their names, without the folders, which are no one else's business."""
+    """Compute the SHA-256 of files, by their names; the record has no folders, which are private."""
     digests: dict[str, str] = {}
     for file in files:
         name = Path(file).name
@@ -117,7 +117,7 @@ def _version(package: str) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the source tree; None where the package is not run from one."""
+    """Ask git about the source tree; None where the package does not run from one."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603

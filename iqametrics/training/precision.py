@@ -12,18 +12,18 @@ _SMALLEST_SCALE = 2.0**-10
 
 
 class Precision:
-    """How a step's forward pass is computed, and how its gradient is kept from underflowing.
+    """The type of a step's forward pass, and what keeps its gradient from underflowing.
 
-    float16 has few small numbers, so its loss is multiplied by a scale before the backward pass and the gradient is
-    divided by it again. A gradient that overflows skips its step and halves the scale; 2000 good ones in a row double
-    it (torch's GradScaler).
+    float16 has few small numbers, so the loss is multiplied by a scale before the backward pass and the gradient
+    divided by it afterwards. If a gradient overflows, its step is skipped and the scale halved; 2000 steps in a row
+    without overflow double it (torch's GradScaler).
 
     Args:
-        amp: the recipe's `train.amp`.
-        device: where the steps are computed.
+        amp: The recipe's `train.amp`.
+        device: Device of the steps.
 
     Raises:
-        RecipeError: the device cannot compute in this type.
+        RecipeError: If the device cannot compute in this type.
     """
 
     def __init__(self, amp: Literal["none", "bfloat16", "float16"], device: torch.device) -> None:
@@ -33,7 +33,7 @@ class Precision:
             self._try()
 
     def autocast(self) -> torch.autocast:
-        """Give the context of a forward pass."""
+        """Return the context of a forward pass."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
     @property
@@ -42,7 +42,7 @@ class Precision:
         return self.scaler.is_enabled() and self.scaler.get_scale() < _SMALLEST_SCALE
 
     def _try(self) -> None:
-        """Take a small step as networks do, since devices know what they cannot do only when they are asked."""
+        """Try a small step, since only that shows what a device cannot do."""
         images = torch.ones(1, 3, 4, 4, device=self.device)
         try:
             layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 1)).to(self.device)

@@ -36,14 +36,14 @@ class MetricTable:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesTable:
-    """Images and their scores: a CSV file or one of the datasets that the package knows, one of the two.
+    """Images and their scores: a CSV file, or one of the datasets that the package knows.
 
     Attributes:
-        csv: `image,mos[,reference,kind,level,distortion,split,group,mos_std]`.
-        dataset: name of a dataset, see `iqametrics datasets list`.
-        root: folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
-        mos_range: (worst, best) of the scores, mapped onto (0, 1); none takes them as they are.
-        labels_file: file with distortion and scenes of the images, see `iqametrics.datasets.image_labels`; empty for
+        csv: CSV file with the columns `image,mos[,reference,kind,level,distortion,split,group,mos_std]`.
+        dataset: Name of a dataset, see `iqametrics datasets list`.
+        root: Folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
+        mos_range: (worst, best) of the scores, mapped onto (0, 1); None for scores that lie in [0, 1].
+        labels_file: File with distortion and scenes of the images, see `iqametrics.datasets.image_labels`; empty for
             what the dataset has.
     """
 
@@ -65,8 +65,8 @@ class ExtraData(ImagesTable):
     """Further images that join the training part, never the held-out ones.
 
     Attributes:
-        weight: how often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
-        ranked: whether these are versions of images that nobody has scored: `mos` is then a rank that is compared
+        weight: How often its images are drawn, relative to the main CSV's; 0.5 draws each every second epoch.
+        ranked: Whether these are versions of images that nobody has scored. `mos` is then a rank, which is compared
             within a `group`, and there among images of one `distortion` and with those of none.
     """
 
@@ -76,10 +76,10 @@ class ExtraData(ImagesTable):
 
 @dataclass(frozen=True, kw_only=True)
 class DataTable(ImagesTable):
-    """The main images, which are dealt to training, validation and test part.
+    """The main images, which are split into training, validation and test parts.
 
     Attributes:
-        extra: further images, `[[data.extra]]`.
+        extra: Further images, `[[data.extra]]`.
     """
 
     extra: tuple[ExtraData, ...] = ()
@@ -90,13 +90,13 @@ class SplitTable:
     """Which images are held out.
 
     Attributes:
-        validation: share of the validation part, in [0, 1).
-        test: share of a test part that no decision sees, in [0, 1).
-        by: what stays on one side: near-duplicate images, all versions of one reference, all images of one distortion
-            type, each image for itself, what the CSV's `split` column says (train, validation, test), or the
-            dataset's own split ("official"; where it has no validation part, `validation` is taken from its training
-            part).
-        seed: another seed deals the groups differently.
+        validation: Share of the validation part, in [0, 1).
+        test: Share of a test part that no decision sees, in [0, 1).
+        by: Which images are never separated: near-duplicates, all versions of one reference, all images of one
+            distortion type, or none ("image"); or whose split is taken: that of the CSV's `split` column (train,
+            validation, test), or the dataset's own ("official"; where it has no validation part, `validation` is taken
+            from its training part).
+        seed: Seed of the random split.
     """
 
     validation: float = 0.1
@@ -110,40 +110,40 @@ class TrainTable:
     """How the model is trained.
 
     Attributes:
-        epochs: passes over the training part.
-        batch_size: crops a step, or with `views_together` images; batches of an epoch differ by at most one in size.
-        steps_per_epoch: steps of an epoch, from as many passes over the training part as they need, or a part of one;
+        epochs: Passes over the training part.
+        batch_size: Crops a step, or images with `views_together`; batches of an epoch differ by at most one in size.
+        steps_per_epoch: Steps of an epoch, from as many passes over the training part as they need, or a part of one;
             0 for one pass.
-        lr: peak learning rate of the head.
-        backbone_lr: peak learning rate of the backbone's trainable stages; none takes `lr`.
-        weight_decay: AdamW's, on matrices and kernels only.
+        lr: Peak learning rate of the head.
+        backbone_lr: Peak learning rate of the backbone's trainable stages; none takes `lr`.
+        weight_decay: Weight decay of AdamW, on matrices and kernels only.
         optimizer: "adamw".
         schedule: "cosine" (linear warm-up, then cosine to 0), "one-cycle" (cosine up from lr/25, cosine down to
             nearly 0), "cosine-annealing" (the closed form of PyTorch's CosineAnnealingLR, an epoch at a time, which
             climbs again after `t_max`), "step" (times `step_factor` every `step_epochs`) or "constant".
-        warmup: share of the steps spent climbing ("cosine", "one-cycle").
-        warmup_epochs: epochs of "step" that climb linearly, an epoch at a time, before its drops.
-        warmup_start: factor of the learning rate in the first of them.
-        t_max: half period of "cosine-annealing" in epochs.
-        step_epochs: epochs between drops of "step".
-        step_factor: factor of one drop.
-        crop: side of the training crops in pixels; a multiple of 32 where features are cached.
-        views: crops of each image an epoch.
-        views_together: whether the crops of an image stand in one step, one after the other, so that an objective
-            that can may judge the image by all of them.
-        flips: any of "h", "v": flips with probability one half.
-        grad_clip: largest gradient norm; 0 for no clipping.
-        ema: decay of the moving average of the weights that is validated and shipped; 0 for none.
-        selection: which epoch is shipped: the "last", the one with the best validation SRCC, or the one with the best
-            test SRCC, which is how some published code chooses and makes the test figure too good.
-        seed: of initial weights, order, crops and whatever the loss draws.
-        validate_every: epochs between validations (the last epoch is always validated).
-        save_every: steps between saved states inside an epoch; 0 saves at the end of epochs only.
-        eval_batch_size: whole images at a time in validation.
-        amp: precision of the forward pass: "none" (float32), "bfloat16", or "float16" with a loss scaler.
-        accumulate: parts that a batch is cut into, one forward and backward pass each, to save memory.
+        warmup: Share of the steps in which the learning rate rises ("cosine", "one-cycle").
+        warmup_epochs: Epochs of "step" in which the learning rate rises, an epoch at a time, before its drops.
+        warmup_start: Factor of the learning rate in the first of them.
+        t_max: Half period of "cosine-annealing" in epochs.
+        step_epochs: Epochs between drops of "step".
+        step_factor: Factor of one drop.
+        crop: Side of the training crops in pixels; a multiple of 32 where features are cached.
+        views: Crops of each image an epoch.
+        views_together: Whether the crops of an image follow one another in one step, so that an objective that can
+            may judge the image by all of them.
+        flips: Any of "h", "v": flips with probability one half.
+        grad_clip: Largest gradient norm; 0 for no clipping.
+        ema: Decay of the moving average of the weights that is validated and kept; 0 for none.
+        selection: Which epoch is kept: the "last", the one with the best validation SRCC, or the one with the best
+            test SRCC, as some published code does, which makes the test result too good.
+        seed: Seed of initial weights, order, crops and whatever the loss draws.
+        validate_every: Epochs between validations (the last epoch is always validated).
+        save_every: Steps between saved states inside an epoch; 0 saves at the end of epochs only.
+        eval_batch_size: Whole images at a time in validation.
+        amp: Precision of the forward pass: "none" (float32), "bfloat16", or "float16" with a loss scaler.
+        accumulate: Number of parts of a batch, one forward and backward pass each, to save memory.
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
-        workers: threads that prepare batches.
+        workers: Threads that prepare batches.
     """
 
     epochs: int = 10
@@ -184,12 +184,12 @@ class TrainTable:
 
 @dataclass(frozen=True, kw_only=True)
 class SizingTable:
-    """What happens to an image's size before anything else, in training and in the shipped metric alike.
+    """The resizing of every image before anything else, in training and in the finished metric alike.
 
     Attributes:
-        min_side: images whose shorter side is less are scaled up to it; 0 takes the training crop's side.
-        max_side: images whose longer side is more are scaled down to it; 0 for no cap.
-        short_side: every image is scaled so that its shorter side has this length, before the other two; 0 for none.
+        min_side: Images with a shorter side below this are scaled up to it; 0 for the side of the training crops.
+        max_side: Images with a longer side above this are scaled down to it; 0 for no limit.
+        short_side: Every image is scaled so that its shorter side has this length, before the other two; 0 for none.
     """
 
     min_side: int = 0
@@ -199,12 +199,12 @@ class SizingTable:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheTable:
-    """Where the features of the frozen levels are kept.
+    """The cache of the features of the frozen levels.
 
     Attributes:
-        enabled: whether they are computed once and read back, instead of at each step.
+        enabled: Whether they are computed once and then read, instead of at each step.
         dtype: "float16" or "float32" on the disk.
-        folder: parent of the caches; empty for `cache` beside the run's folder.
+        folder: Parent of the caches; empty for `cache` beside the run's folder.
     """
 
     enabled: bool = False
@@ -214,11 +214,11 @@ class CacheTable:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputTable:
-    """What the checkpoint says about itself.
+    """Metadata and format of the checkpoint.
 
     Attributes:
-        licence: terms of the weights.
-        sources: data and starting weights, one line each.
+        licence: Terms of the weights.
+        sources: Data and starting weights, one line each.
         dtype: "float32" or "float16" in the file.
     """
 
@@ -229,11 +229,11 @@ class OutputTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole training run; see the tables' classes.
+    """A whole training run; each table has a class of its own.
 
-    `model` are fields of the method's config; `init` the files that training starts from, by what they are for, each a
-    path, the name of a bundled file or of a starting weight, or, for "teacher", the path of a recipe; `teacher` tables
-    that are laid over that recipe.
+    `model` holds fields of the method's config. `init` holds the files that training starts from, by their purpose:
+    each a path, the name of a bundled file or of a starting weight, or, for "teacher", the path of a recipe. `teacher`
+    holds changes of that recipe.
     """
 
     metric: MetricTable
@@ -254,11 +254,11 @@ class Recipe:
 
     @property
     def min_side(self) -> int:
-        """Shorter side that every image has at least."""
+        """Least length of an image's shorter side."""
         return self.sizing.min_side or self.train.crop
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain tables, without the values that are None."""
+        """Return plain tables, without the values that are None."""
         return {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
 
 
@@ -266,13 +266,14 @@ def read_recipe(name: str | Path, overrides: Sequence[str] = (), data: Mapping[s
     """Read a recipe.
 
     Args:
-        name: the path of a TOML file, or the name of a recipe of the package (see `find_recipe`).
-        overrides: `table.key=value` each (or deeper), the value in TOML or, where that fails, a string. Relative paths
-            start from the recipe's folder, those of a recipe given by name from the working folder.
-        data: what replaces the recipe's table [data], with absolute paths; None keeps it.
+        name: The path of a TOML file, or the name of a recipe of the package (see `find_recipe`).
+        overrides: Changes of the form `table.key=value` (or deeper), the value in TOML or, where that fails, a string.
+            Relative paths start from the recipe's folder, or for a recipe given by name from the working folder.
+        data: Replacement of the recipe's table [data], with absolute paths; None keeps it.
 
     Raises:
-        RecipeError: no such file, not TOML, an unknown table or key, a value of the wrong type or out of range.
+        RecipeError: If there is no such file, it is not TOML, a table or key is unknown, or a value is of the wrong
+            type or out of range.
     """
     path = find_recipe(name)
     base = path.resolve().parent if path == Path(name) else Path.cwd()
@@ -286,7 +287,7 @@ def parse_recipe(tables: Mapping[str, Any], base: Path) -> Recipe:
     """Build a recipe from tables; relative paths are made absolute from `base`.
 
     Raises:
-        RecipeError: as for `read_recipe`.
+        RecipeError: If a table or key is unknown, or a value is of the wrong type or out of range.
     """
     recipe = read_fields(Recipe, locate(tables, base), "recipe", error=RecipeError, top=True)
     _check(recipe)
@@ -314,7 +315,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check_tag(tag: str) -> None:
-    """Refuse now what the checkpoint's metadata could not hold when all is trained."""
+    """Refuse a tag that the checkpoint's metadata could not hold, before anything is trained."""
     if not tag.isprintable() or "/" in tag or len(tag) > 100:
         raise RecipeError(f"metric.tag = {tag[:100]!r} is no name; give a word such as 'mine'")
 
@@ -342,25 +343,25 @@ def _check(recipe: Recipe) -> None:
     for name in ("lr", "step_factor"):
         _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "give a number above 0")
     for name in ("ema", "warmup", "warmup_start"):
-        _require(0 <= getattr(train, name) < 1, f"train.{name}", getattr(train, name), "give 0 up to, but not, 1")
+        _require(0 <= getattr(train, name) < 1, f"train.{name}", getattr(train, name), "give 0 or more, below 1")
     for name in ("validation", "test"):
-        _require(0 <= getattr(split, name) < 1, f"split.{name}", getattr(split, name), "give 0 up to, but not, 1")
+        _require(0 <= getattr(split, name) < 1, f"split.{name}", getattr(split, name), "give 0 or more, below 1")
     held_out = split.validation + split.test
-    _require(held_out < 1, "split.validation + split.test", f"{held_out:g}", "leave something to train on")
+    _require(held_out < 1, "split.validation + split.test", f"{held_out:g}", "their sum must be below 1")
     if split.by not in ("column", "official") and not split.validation and train.selection == "best-val":
-        raise RecipeError("split.validation = 0 leaves nothing to select by; give a share or train.selection = 'last'")
+        raise RecipeError("split.validation = 0 leaves no image to choose by; give a share or train.selection = 'last'")
     for number, extra in enumerate(recipe.data.extra):
         _require(extra.weight > 0, f"data.extra[{number}].weight", extra.weight, "give a number above 0")
     for side in ("min_side", "max_side", "short_side"):
         value = getattr(recipe.sizing, side)
         _require(value >= 0, f"sizing.{side}", value, "give 0 or more")
-    _require(recipe.min_side >= train.crop, "sizing.min_side", recipe.min_side, "it must hold a crop (train.crop)")
+    _require(recipe.min_side >= train.crop, "sizing.min_side", recipe.min_side, "it must not be less than train.crop")
     if recipe.cache.enabled:
         _require(train.crop % CELL == 0, "train.crop", train.crop, f"cached crops are multiples of {CELL}")
 
 
 def _check_data(data: DataTable) -> None:
-    """Each set of images comes from a CSV or from a dataset, one of the two."""
+    """Check that each table names a CSV or a dataset, and not both."""
     tables: dict[str, ImagesTable] = {"data": data}
     tables |= {f"data.extra[{number}]": extra for number, extra in enumerate(data.extra)}
     for where, table in tables.items():
@@ -383,12 +384,12 @@ def _check_init(recipe: Recipe) -> None:
             hint = did_you_mean(key, _INIT_PATHS) or f"known are {', '.join(_INIT_PATHS)}"
             raise RecipeError(f"init: unknown key {key!r}; {hint}")
     if recipe.teacher and not is_recipe(recipe.init.get("teacher", "")):
-        raise RecipeError("[teacher] changes a teacher's recipe, but init.teacher is none; leave it out")
+        raise RecipeError("[teacher] changes a teacher's recipe, but init.teacher names none; leave the table out")
     own = recipe.teacher.get("data")
     if "split" in recipe.teacher and not (isinstance(own, Mapping) and {"csv", "dataset"} & own.keys()):
         raise RecipeError(
-            "teacher.split: on the student's images the teacher is split as the student is, or it would be trained on "
-            "what the student is tested on; leave it out"
+            "teacher.split: the teacher's images are split like the student's, or it would be trained on what the "
+            "student is tested on; leave it out"
         )
 
 

@@ -41,11 +41,11 @@ def find_recipe(name: str | Path) -> Path:
     """Find a recipe by its path or by its name.
 
     Args:
-        name: the path of a file, the name of a method's recipe (`list_recipes`), or that of a metric alone, which means
-            the recipe at lite size.
+        name: The path of a file, the name of a method's recipe (`list_recipes`), or the name of a metric, which means
+            its recipe at lite size.
 
     Raises:
-        RecipeError: there is none.
+        RecipeError: If there is no such recipe.
 
     >>> find_recipe("bpclip-nr") == find_recipe("lite/bpclip-nr")
     True
@@ -62,7 +62,7 @@ def find_recipe(name: str | Path) -> Path:
 
 
 def recipe_header(path: Path) -> dict[str, str]:
-    """Read the comment that opens a recipe: Paper, Data, Cost, Result and Command, those that are there."""
+    """Read the comment that opens a recipe: those of Paper, Data, Cost, Result and Command that it has."""
     header: dict[str, str] = {}
     key = ""
     for line in _read(path).splitlines():
@@ -81,18 +81,18 @@ def read_tables(path: Path) -> dict[str, Any]:
     """Read a recipe's tables with those that it extends, every relative path made absolute.
 
     Raises:
-        RecipeError: no such file, not TOML, files that extend each other in a circle.
+        RecipeError: If there is no such file, it is not TOML, or files extend each other in a circle.
     """
     return _extended(path, ())
 
 
 def apply_overrides(tables: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Give tables with single values changed: `table.key=value` each (or deeper).
+    """Return tables with single values changed: `table.key=value` each (or deeper).
 
-    A value is TOML or, where that fails, a string; its relative paths stay as they are.
+    A value is TOML or, where that fails, a string; relative paths in it stay relative.
 
     Raises:
-        RecipeError: one is not of that form.
+        RecipeError: If a change is not of that form.
 
     >>> apply_overrides({"train": {"lr": 1.0}}, ["train.epochs=3", "split.by=image"])
     {'train': {'lr': 1.0, 'epochs': 3}, 'split': {'by': 'image'}}
@@ -103,7 +103,7 @@ def apply_overrides(tables: Mapping[str, Any], overrides: Sequence[str]) -> dict
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Give tables with changes laid over them, key by key; lists and plain values are replaced.
+    """Return tables with changes laid over them, key by key; lists and plain values are replaced.
 
     >>> merge({"train": {"lr": 1.0, "flips": ["h"]}}, {"train": {"flips": []}, "split": {"seed": 1}})
     {'train': {'lr': 1.0, 'flips': []}, 'split': {'seed': 1}}
@@ -121,11 +121,11 @@ def changes_for_images(path: Path, images: LabelledImages, *, tag: str) -> list[
     Args:
         path: Path of the recipe.
         images: Images in place of the recipe's own.
-        tag: What to call the checkpoint, if the recipe calls it by its own dataset; "" for the name of the run.
+        tag: Tag of the checkpoint, if the recipe's tag is the name of its own dataset; "" for the name of the run.
 
     Returns:
-        `table.key=value` each: what the checkpoint is called, if the recipe calls it by its own dataset, and a split
-        that keeps distorted versions of one reference together where there are references, and bursts where none are.
+        Changes of the form `table.key=value`: the checkpoint's tag, if the recipe's is the name of its own dataset, and
+        a split that keeps the distorted versions of a reference together, or bursts where there are no references.
 
     Raises:
         DataError: If there is no dataset of that name.
@@ -136,14 +136,14 @@ def changes_for_images(path: Path, images: LabelledImages, *, tag: str) -> list[
     changes = [f"metric.tag={json.dumps(tag)}"] if meant not in (None, "", tag) else []
     if images.mode == "fr" and by != "reference":
         changes.append("split.by=reference")
-    # A dataset without references cannot be split by them; in photographs that nobody knows, bursts must be expected.
+    # A dataset without references cannot be split by them; unknown photographs may contain bursts.
     if (images.mode == "nr" and by == "reference") or (images.mode is None and meant and by == "image"):
         changes.append("split.by=near-duplicates")
     return changes
 
 
 def locate(tables: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """Make the relative paths of a recipe's tables absolute; a value of the wrong type stays, to be refused later."""
+    """Make the relative paths in a recipe's tables absolute; a value of the wrong type is refused later."""
     located = dict(tables)
     if isinstance(data := tables.get("data"), Mapping):
         located["data"] = _located(data, base, _DATA_PATHS)
@@ -162,12 +162,12 @@ def locate(tables: Mapping[str, Any], base: Path) -> dict[str, Any]:
 
 
 def is_recipe(value: str) -> bool:
-    """Whether an `[init]` value is the path of a recipe."""
+    """Tell whether an `[init]` value is the path of a recipe."""
     return value.endswith(RECIPE_SUFFIX)
 
 
 def is_path(value: str) -> bool:
-    """Whether an `[init]` value is a file's path, and not the name of a bundled file or a starting weight."""
+    """Tell whether an `[init]` value is a file's path, and not the name of a bundled file or a starting weight."""
     return "/" in value or "\\" in value or value.endswith(".safetensors") or is_recipe(value)
 
 
@@ -177,7 +177,7 @@ def _located(table: Mapping[str, Any], base: Path, names: Sequence[str]) -> dict
 
 
 def _extended(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
-    """Read a file over the files that it extends; `below` are those that led to it."""
+    """Read a file merged over the files that it extends; `below` are the files that extend it."""
     here = path.resolve()
     if here in below:
         chain = " -> ".join(file.name for file in (*below[below.index(here) :], here))
@@ -201,7 +201,7 @@ def _read(path: Path) -> str:
 
 
 def _override(override: str, tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the tables that hold the one value of an override."""
+    """Return tables with the single value of an override."""
     name, equals, text = override.partition("=")
     parts = name.strip().split(".")
     if not equals or len(parts) < 2 or not all(parts):

@@ -38,18 +38,18 @@ def train_repeats(recipe: Recipe, output: Path | str, *, splits: int = 10, resum
     """Train a recipe on several random splits.
 
     Args:
-        recipe: with a test part; its `split.seed` is replaced by 0 up to `splits` - 1.
-        output: folder of the runs and of the summary.
-        splits: how many.
-        resume: go on with what is in the folder: finished splits stay, a begun one goes on.
+        recipe: A recipe with a test part; its `split.seed` is replaced by 0 to `splits` - 1.
+        output: Folder of the runs and of the summary.
+        splits: Number of splits.
+        resume: Whether to continue what is in the folder: finished splits are kept, an unfinished one goes on.
 
     Returns:
         The path of the summary.
 
     Raises:
-        RecipeError: the split is not a random one, or there is no test part; otherwise as for `train`.
-        TrainingError: the folder holds runs already; otherwise as for `train`.
-        KeyboardInterrupt: Ctrl-C; the message says how to go on.
+        RecipeError: If the split is not a random one, there is no test part, or `train` would refuse the recipe.
+        TrainingError: If the folder holds runs already, or a run fails as in `train`.
+        KeyboardInterrupt: If Ctrl-C is pressed; the message says how to go on.
     """
     _check(recipe, splits)
     folder = Path(output)
@@ -74,8 +74,8 @@ def write_summary(folder: Path, runs: list[dict[str, Any]]) -> Path:
     """Write summary.json and summary.csv.
 
     Args:
-        folder: where.
-        runs: what each split's results.json holds, in the order of the splits.
+        folder: Folder to write to.
+        runs: Contents of each split's results.json, in the order of the splits.
 
     Returns:
         The path of summary.json.
@@ -124,7 +124,7 @@ def _read_results(run: Path) -> dict[str, Any]:
 
 
 def _over_splits(results: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give mean, deviation and values of each figure; None where a split has none."""
+    """Return mean, deviation and values of each figure; None where a split has none."""
     over: dict[str, Any] = {}
     for name in results[0]:
         values = [result.get(name) for result in results]

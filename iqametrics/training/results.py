@@ -22,7 +22,7 @@ PREDICTIONS = "predictions.csv"
 def measure_part(
     images: LabelledImages, part: list[RunImage], scores: npt.NDArray[np.float64]
 ) -> dict[str, int | float | bool | None]:
-    """Give the agreement of scores with the opinions on a held-out part of the run's main images."""
+    """Measure the agreement of scores with opinions on a held-out part of the run's main images."""
     samples = [item.sample for item in part]
     return measure(scores.tolist(), [sample.mos for sample in samples], groups=images.interval_groups(samples))
 
@@ -31,7 +31,7 @@ def write_predictions(folder: Path, recipe: Recipe, data: RunData, scores: dict[
     """Write `predictions.csv`: image,reference,part,group,mos,score of every held-out image.
 
     Raises:
-        TrainingError: it cannot be written.
+        TrainingError: If it cannot be written.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -49,12 +49,12 @@ def write_results(folder: Path, metadata: dict[str, Any], seconds: float) -> Non
     """Write `results.json`: the figures and what they depend on, from the checkpoint's own record.
 
     Args:
-        folder: of the run.
-        metadata: of the checkpoint.
-        seconds: time that the epochs took, validation included.
+        folder: Folder of the run.
+        metadata: Metadata of the checkpoint.
+        seconds: Time that the epochs took, validation included.
 
     Raises:
-        TrainingError: it cannot be written.
+        TrainingError: If it cannot be written.
     """
     training = metadata["training"]
     record = {

@@ -1,7 +1,7 @@
 """The state of a run on the disk: everything that the rest of the run depends on, in one safetensors file.
 
-Random numbers are no part of it, since each step's are derived from the seed and the step's number. Frozen weights are
-no part of it either: they come from the recipe's starting files, whose digests are compared.
+It has no random state, since the random numbers of a step are derived from the seed and the step's number. It has no
+frozen weights either: these come from the recipe's starting files, whose digests are compared.
 """
 
 import dataclasses
@@ -31,24 +31,24 @@ _KEY, _CHECKSUM = "iqametrics-run", "iqametrics-checksum"
 write_run_file = partial(
     write_file, error=TrainingError, remedy="the last good state is kept, make room and use --resume"
 )
-"""Writes a file of a run, so that it is there whole or not at all."""
+"""Writes a file of a run atomically."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """How far a run has come.
 
     Attributes:
-        epoch: number of the running epoch, from 0; equal to the recipe's epochs when all are done.
-        step_in_epoch: steps of it that are done.
-        step: steps done in the whole run.
-        sums: loss and its parts, summed over the images of the running epoch.
-        images: images of the running epoch that are done.
-        seconds: time spent in the running epoch before the last interruption.
-        best_epoch: epoch with the best validation SRCC, -1 for none yet.
-        best_srcc: that SRCC.
-        history: one row an epoch.
-        scaler: state of the loss scaler of float16, empty for none.
+        epoch: Number of the running epoch, from 0; equal to the recipe's epochs when all are done.
+        step_in_epoch: Steps of that epoch that are done.
+        step: Steps done in the whole run.
+        sums: Loss and its parts, summed over the images of the running epoch.
+        images: Images of the running epoch that are done.
+        seconds: Time spent in the running epoch before the last interruption.
+        best_epoch: Epoch with the best validation SRCC, -1 for none yet.
+        best_srcc: That SRCC.
+        history: One row an epoch.
+        scaler: State of the loss scaler of float16, empty for none.
     """
 
     epoch: int = 0
@@ -74,13 +74,12 @@ class Progress:
 class Average:
     """Moving average of the trainable parameters, and of the running statistics of BatchNorm.
 
-    The statistics are averaged with the same weights as the parameters, so that they are those of the networks that
-    the average is of, in the same proportions. (Exactly right would be to measure them anew with the averaged
-    parameters, which costs a pass over the training part at each validation.)
+    The statistics are averaged with the same weights as the parameters. (Computing them again with the averaged
+    parameters would be exact, but takes a pass over the training part at each validation.)
 
     Args:
-        module: whose parameters and statistics are averaged, as it stands before the first step.
-        decay: weight of the past; the first steps use (1 + step) / (10 + step) where that is less.
+        module: The module whose parameters and statistics are averaged, before its first step.
+        decay: Weight of the past; the first steps use (1 + step) / (10 + step) if that is less.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -104,7 +103,7 @@ class Average:
 
 
 def averaged(module: nn.Module) -> dict[str, Tensor]:
-    """Trainable parameters and running means and variances that training moves, by name."""
+    """Return the trainable parameters, and the running means and variances that training changes, by name."""
     tensors: dict[str, Tensor] = dict(trainable(module))
     for prefix, child in module.named_modules():
         if isinstance(child, _BatchNorm) and not isinstance(child, FrozenBatchNorm2d):
@@ -114,12 +113,12 @@ def averaged(module: nn.Module) -> dict[str, Tensor]:
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters with a gradient, by name."""
+    """Return the parameters with a gradient, by name."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def learned_state(module: nn.Module) -> dict[str, Tensor]:
-    """Trainable parameters and all stored buffers, by name: what training may have changed."""
+    """Return all that training may have changed, by name: trainable parameters and stored buffers."""
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     return {name: tensor.detach() for name, tensor in module.state_dict().items() if name not in frozen}
 
@@ -132,17 +131,17 @@ def save_state(
     optimizer: torch.optim.Optimizer | None = None,
     average: Average | None = None,
 ) -> None:
-    """Write a state atomically; without optimiser and average it holds weights only.
+    """Write a state atomically; without optimiser and average, it has only weights.
 
     Raises:
-        TrainingError: it cannot be written; an older state under that name survives.
+        TrainingError: If it cannot be written; an older state under that name is kept.
     """
     tensors = {f"objective.{name}": tensor for name, tensor in learned_state(module).items()}
     if optimizer is not None:
         tensors |= {f"optimizer.{name}": tensor for name, tensor in _optimizer_tensors(module, optimizer).items()}
     if average is not None:
         tensors |= {f"average.{name}": tensor for name, tensor in average.values.items()}
-    # safetensors refuses tensors that share memory; tied weights are the same tensor under two names.
+    # safetensors refuses tensors that share memory, and tied weights are one tensor under two names.
     stored = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     text = json.dumps(dataclasses.asdict(progress))
     write_run_file(path, to_bytes(stored, metadata={_KEY: text, _CHECKSUM: _checksum(text, stored)}))
@@ -155,10 +154,10 @@ def load_state(
     optimizer: torch.optim.Optimizer | None = None,
     average: Average | None = None,
 ) -> Progress:
-    """Read back what `save_state` wrote, into the same objects.
+    """Read a state that `save_state` wrote into the same objects.
 
     Raises:
-        TrainingError: the file is damaged or of another model.
+        TrainingError: If the file is damaged or of another model.
     """
     try:
         with safe_open(path, framework="pt") as stream:
@@ -190,7 +189,7 @@ def load_state(
 
 
 def _progress(text: str) -> Progress:
-    """Read where a run stands; a value of another type than its field's is an error."""
+    """Read the progress of a run; a value of another type than its field's is an error."""
     progress = Progress(**json.loads(text))
     for name, default in dataclasses.asdict(Progress()).items():
         value = getattr(progress, name)
@@ -201,16 +200,16 @@ def _progress(text: str) -> Progress:
 
 
 def _check_plausible(progress: Progress) -> None:
-    """Refuse what no run writes, such as epoch -1.
+    """Refuse a progress that no run writes, such as epoch -1.
 
     Raises:
-        ValueError: It is impossible.
+        ValueError: If a value is impossible.
     """
     for name in ("epoch", "step_in_epoch", "step", "images", "seconds"):
         if not 0 <= getattr(progress, name) < math.inf:
             raise ValueError(f"{name} is {getattr(progress, name)}")
     if len(progress.history) != progress.epoch:
-        raise ValueError(f"epoch is {progress.epoch}, and {len(progress.history)} epochs are told of")
+        raise ValueError(f"epoch is {progress.epoch}, and {len(progress.history)} epochs are recorded")
     if not -1 <= progress.best_epoch <= progress.epoch:
         raise ValueError(f"best_epoch is {progress.best_epoch} in epoch {progress.epoch}")
     for table in (progress.sums, progress.scaler, *progress.history):
@@ -220,7 +219,7 @@ def _check_plausible(progress: Progress) -> None:
 
 
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """Digest a state, so that a flipped bit is not taken for a weight."""
+    """Compute the digest of a state, so that a flipped bit is not taken for a weight."""
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -74,21 +74,21 @@ def train(
     """Train as a recipe says and write a checkpoint.
 
     Args:
-        recipe_path: the TOML file, or the name of a recipe of the package.
+        recipe_path: The TOML file, or the name of a recipe of the package.
         overrides: `table.key=value` each.
-        output: folder of the run; `runs/` and the recipe's name, below the working folder, if None.
-        resume: go on with the run in `output`; one that has not saved anything yet starts from its beginning, and one
-            that is finished stays as it is.
+        output: Folder of the run; `runs/` and the recipe's name, below the working folder, if None.
+        resume: Whether to continue the run in `output`; one that has not saved anything yet starts from its beginning,
+            and a finished one is kept.
 
     Returns:
         The folder of the run.
 
     Raises:
-        RecipeError: the recipe has an unknown key or an impossible value, or is not that of the run to resume.
-        DataError: data that are missing or cannot be trained on.
-        WeightsError: a starting file that is missing or does not fit.
-        TrainingError: the folder holds a run already; a loss that is not finite; a full disk.
-        KeyboardInterrupt: Ctrl-C; the message says how to go on.
+        RecipeError: If the recipe has an unknown key or an impossible value, or is not that of the run to resume.
+        DataError: If data are missing or cannot be trained on.
+        WeightsError: If a starting file is missing or does not fit.
+        TrainingError: If the folder holds a run already, a loss is not finite, or the disk is full.
+        KeyboardInterrupt: If Ctrl-C is pressed; the message says how to go on.
     """
     folder = Path(output) if output is not None else Path("runs") / Path(recipe_path).stem
     return train_recipe(read_recipe(recipe_path, overrides), folder, resume=resume)
@@ -110,7 +110,7 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, held: contextlib.ExitStac
     if ranks.first:
         _check_not_busy(folder)
     _check_folder(folder, recipe, resume=resume)
-    # First of all: a wrong folder should not be told after a download, or after the hours that a teacher takes.
+    # Before anything is downloaded, and before a teacher is trained for hours, so that wrong data are reported at once.
     data = load_data(recipe)
     if len(data.train) * recipe.train.views > _MOST_VIEWS:
         raise RecipeError(
@@ -198,7 +198,7 @@ def _open_folder(folder: Path, recipe: Recipe, sessions: Sequence[dict[str, Any]
 
 
 def is_finished(folder: Path, recipe: Recipe) -> bool:
-    """Whether a folder holds a finished run of a recipe, whose checkpoint describes itself as the recipe now says."""
+    """Tell whether a folder holds a finished run of a recipe, its checkpoint's metadata being up to date."""
     done = (folder / RESULTS).is_file() and (folder / CHECKPOINT).is_file()
     if not done:
         return False
@@ -235,7 +235,7 @@ def _check_folder(folder: Path, recipe: Recipe, *, resume: bool) -> None:
 
 
 def _sessions(folder: Path, now: dict[str, Any], *, resume: bool) -> list[dict[str, Any]]:
-    """Give the records of the run's sessions with this one; a run that has saved nothing yet begins with it."""
+    """Return the records of the run's sessions with this one; a run that has saved nothing yet begins with it."""
     before = earlier_sessions(folder) if resume and (folder / LAST).exists() else []
     if before:
         check_inputs(folder, before[0], now)
@@ -320,7 +320,7 @@ def _metadata(
     results: dict[str, Any],
     epoch: int,
 ) -> dict[str, Any]:
-    """Give what the checkpoint says of itself, without the backbone it refers to."""
+    """Return what the checkpoint says of itself, without the backbone it refers to."""
     return {
         "metric": recipe.metric.name,
         "tag": tag,

@@ -15,28 +15,25 @@ CHECKPOINT, RESULTS, TEACHER = "checkpoint.safetensors", "results.json", "teache
 _SHARED_TRAIN = ("seed", "device", "workers", "amp")
 
 TrainFunction = Callable[[Recipe, Path], Path]
-"""What trains a recipe into a folder, or goes on with it."""
+"""A function that trains a recipe into a folder, or continues a run there."""
 
 
 def starting_files(recipe: Recipe, folder: Path, train: TrainFunction) -> dict[str, str]:
-    """Give the path of each file that the recipe's [init] names.
+    """Return the paths of the files that the recipe's [init] names, by key.
 
     Args:
-        recipe: the run.
-        folder: of the run; a teacher that is given as a recipe is trained in its subfolder `teacher`.
-        train: trains the teacher, or goes on with it.
-
-    Returns:
-        A path by key.
+        recipe: Recipe of the run.
+        folder: Folder of the run; a teacher that is given as a recipe is trained in its subfolder `teacher`.
+        train: Trains the teacher, or continues its training.
 
     Raises:
-        RecipeError: a value is neither a file, a bundled file, nor a starting weight.
-        WeightsError: a starting weight that cannot be fetched, or is not what it should be.
+        RecipeError: If a value is neither a file, a bundled file, nor a starting weight.
+        WeightsError: If a starting weight cannot be fetched, or its bytes are not those expected.
     """
     recipes = [key for key, value in recipe.init.items() if is_recipe(value)]
     if wrong := [key for key in recipes if key != "teacher"]:
         raise RecipeError(f"init.{wrong[0]} = {recipe.init[wrong[0]]!r}: only init.teacher may be a recipe")
-    # Files first: a missing one should not be told after the hours that a teacher takes.
+    # Files first, so that a missing one is reported before a teacher is trained for hours.
     files = {key: starting_path(value) for key, value in recipe.init.items() if key not in recipes}
     if recipes:
         trained = train(teacher_recipe(recipe, folder), folder / TEACHER)
@@ -45,11 +42,11 @@ def starting_files(recipe: Recipe, folder: Path, train: TrainFunction) -> dict[s
 
 
 def starting_path(value: str) -> str:
-    """Give the path of one starting file; a bare word names a bundled file or a starting weight.
+    """Return the path of one starting file; a bare word names a bundled file or a starting weight.
 
     Raises:
-        RecipeError: there is none.
-        WeightsError: it cannot be fetched, or is not what it should be.
+        RecipeError: If there is no such file.
+        WeightsError: If it cannot be fetched, or its bytes are not those expected.
     """
     if is_path(value):
         if not Path(value).is_file():
@@ -72,11 +69,11 @@ def teacher_recipe(recipe: Recipe, folder: Path) -> Recipe:
     """Make the recipe of the teacher of a student's run.
 
     Images, split, sizing, seed, device, workers and precision are the student's, so that the teacher sees none of the
-    images that the student is tested on. Everything else is the teacher's own, with what the student's table
-    [teacher] changes in it.
+    images that the student is tested on. All else is from the teacher's recipe, changed by the student's table
+    [teacher].
 
     Raises:
-        RecipeError: the teacher's recipe cannot be read or has an impossible value.
+        RecipeError: If the teacher's recipe cannot be read or has an impossible value.
     """
     student: dict[str, Any] = recipe.to_dict()
     cache = recipe.cache.folder or str(folder.resolve().parent / "cache")

@@ -48,27 +48,27 @@ FR = ("--metric", "fake-fr.lite", "--ref-dir", "ref")
 
 class TestNothingIsPassedOver:
     def test_formats_that_are_not_read_are_told(self, run, tmp_path):
-        for name in ("IMG_1.HEIC", "raw.cr2"):
+        for name in ("IMG_1.PSD", "raw.cr2"):
             (tmp_path / "out" / name).write_bytes(b"x")
         status, out, err = run("score", "out", *NR)
         assert (status, len(out.splitlines())) == (0, 4)
-        assert err == "iqametrics: note: 2 files of formats that are not read passed over: IMG_1.HEIC, raw.cr2\n"
+        assert err == "iqametrics: note: 2 files of formats that are not read passed over: IMG_1.PSD, raw.cr2\n"
         assert run("score", "out", *NR, "--quiet")[2] == ""
 
     def test_and_are_errors_when_strict(self, run, tmp_path):
-        (tmp_path / "out" / "IMG_1.HEIC").write_bytes(b"x")
+        (tmp_path / "out" / "IMG_1.PSD").write_bytes(b"x")
         status, out, err = run("score", "out", *NR, "--strict", "--format", "json")
         assert status == 1
         assert [row["score"] is None for row in json.loads(out)] == [False, False, False, True]
-        assert "HEIC files are not read" in json.loads(out)[3]["error"]
+        assert "PSD files are not read" in json.loads(out)[3]["error"]
         assert "note" not in err
 
     def test_a_folder_of_nothing_else_names_them(self, run, tmp_path):
         (tmp_path / "phone").mkdir()
-        (tmp_path / "phone" / "IMG_1.HEIC").write_bytes(b"x")
+        (tmp_path / "phone" / "IMG_1.PSD").write_bytes(b"x")
         status, _, err = run("score", "phone", *NR)
         assert status == 1
-        assert "phone: holds no image that can be read (IMG_1.HEIC cannot)" in err
+        assert "phone: holds no image that can be read (IMG_1.PSD cannot)" in err
 
     def test_references_without_an_image(self, run, tmp_path):
         (tmp_path / "out" / "b.png").unlink()

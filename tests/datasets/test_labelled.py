@@ -417,4 +417,4 @@ def test_shares_that_leave_nothing_are_told_by_their_sum(tmp_path, capsys):
     (tmp_path / "tiny.toml").write_text(TINY.format(data='csv = "data.csv"', mode="nr", by="image"))
     shares = ["--set", "split.validation=0.9", "--set", "split.test=0.9"]
     assert main(["train", str(tmp_path / "tiny.toml"), *shares]) == 1
-    assert "split.validation + split.test = 1.8: leave something to train on" in capsys.readouterr().err
+    assert "split.validation + split.test = 1.8: their sum must be below 1" in capsys.readouterr().err

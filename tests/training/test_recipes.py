@@ -184,7 +184,7 @@ def test_a_teacher_follows_its_student(tmp_path):
         teacher_recipe(read_recipe("lite/pfd-iqa", ["teacher.train.epoch=2"], {"csv": "/a.csv"}), tmp_path)
     with pytest.raises(RecipeError, match=r"teacher\.split: .* trained on what the student is tested on"):
         read_recipe("lite/pfd-iqa", ["teacher.split.seed=1"], {"csv": "/a.csv"})
-    with pytest.raises(RecipeError, match=r"\[teacher\] changes a teacher's recipe, but init\.teacher is none"):
+    with pytest.raises(RecipeError, match=r"\[teacher\] changes a teacher's recipe, but init\.teacher names none"):
         read_recipe("lite/bpclip-nr", ["teacher.train.epochs=2"], {"csv": "/a.csv"})
 
 

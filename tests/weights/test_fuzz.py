@@ -363,7 +363,7 @@ def state(tmp_path):
     optimizer.step()
     average = Average(model, 0.9)
     path = tmp_path / "last.safetensors"
-    save_state(path, model, Progress(epoch=1), optimizer=optimizer, average=average)
+    save_state(path, model, Progress(epoch=1, history=[{"epoch": 1.0}]), optimizer=optimizer, average=average)
     return path, model, {"optimizer": optimizer, "average": average}
 
 

@@ -30,17 +30,17 @@ class ToyObjective(Objective):
             raise RecipeError(f"[model]: {error}; known are scales and hidden") from error
 
     def trunk(self, images: Tensor) -> list[Tensor]:
-        """Nothing is frozen: give the images themselves."""
+        """Return the images themselves, since nothing is frozen."""
         return [images]
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give what is minimised, and its parts for the history."""
+        """Return the value to minimise, and its parts for the history."""
         mse = F.mse_loss(self.model(batch.dist[0]), batch.mos)
         return mse, {"mse": mse.detach()}
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
-        """Give scores (N,) of whole images, as the metric does."""
+        """Return scores (N,) of whole images, as the metric does."""
         return self.model(batch.dist[0])
 
     def initialise(self, statistics: Statistics) -> None:
@@ -48,5 +48,5 @@ class ToyObjective(Objective):
         torch.nn.init.constant_(self.model.out.bias, statistics.mos_mean)
 
     def config(self) -> dict[str, Any]:
-        """Give what `ToyMetric.build` reads back."""
+        """Return what `ToyMetric.build` reads back."""
         return dict(self.model.config)
