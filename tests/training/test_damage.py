@@ -121,11 +121,16 @@ class TestState:
         path, read = state
         content = path.read_bytes()
         generator = np.random.default_rng(0)
-        assert read().epoch == 1
+        good = read()
+        header = 8 + int.from_bytes(content[:8], "little")
         for position in generator.integers(8, len(content), 60):
             damaged = bytearray(content)
             damaged[position] ^= 1 << int(generator.integers(8))
             path.write_bytes(damaged)
+            if position < header and b"iqametrics-checksum" not in damaged[:header]:
+                # A flip in the checksum's own name: the state is read as one from before checksums, and is whole.
+                assert read() == good
+                continue
             with pytest.raises(TrainingError, match=r"is no readable state|is the state of another model"):
                 read()
 
