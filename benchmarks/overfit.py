@@ -44,9 +44,10 @@ from iqametrics.nn.text_features import read_text_features
 from iqametrics.objective import Batch, Objective, Statistics
 from iqametrics.pfd_iqa.config import PfdIqaConfig
 from iqametrics.pfd_iqa.model import PfdIqa
-from iqametrics.pfd_iqa.objective import PfdIqaObjective, PfdTeacherObjective
+from iqametrics.pfd_iqa.objective import PfdIqaObjective
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, distortion_prompts, quality_prompts
 from iqametrics.pfd_iqa.teacher import PfdTeacher, TeacherOutput
+from iqametrics.pfd_iqa.teacher_objective import PfdTeacherObjective
 from iqametrics.training.environment import this_session
 from iqametrics.training.loop import step_seed
 from iqametrics.training.recipe import read_recipe

@@ -37,6 +37,9 @@ class Batch:
             spread over processes.
         chains: (N, 2) int64, as `iqametrics.ranking.order_loss` takes them, where the batch holds versions of images
             that nobody has scored: their `mos` is a rank. None where every image has an opinion score.
+        scenes: (N, 9), 1 for each of LIQE's nine scenes that an image shows, else 0; a row of zeros where they are
+            unknown, None where they are not needed.
+        views: Number of crops of one image that follow one another, everywhere in the batch.
     """
 
     dist: list[Tensor]
@@ -48,6 +51,8 @@ class Batch:
     seeds: Tensor | None = None
     counts: tuple[int, ...] = ()
     chains: Tensor | None = None
+    scenes: Tensor | None = None
+    views: int = 1
 
     def __len__(self) -> int:
         return len(self.mos)
@@ -64,6 +69,7 @@ class Batch:
             keys=self.keys[rows],
             seeds=None if self.seeds is None else self.seeds[rows],
             chains=None if self.chains is None else self.chains[rows],
+            scenes=None if self.scenes is None else self.scenes[rows],
         )
 
     def generators(self) -> list[torch.Generator]:
@@ -112,6 +118,7 @@ class Batch:
             distortion=self.distortion.to(device),
             source=self.source.to(device),
             chains=None if self.chains is None else self.chains.to(device),
+            scenes=None if self.scenes is None else self.scenes.to(device),
         )
 
 
@@ -193,6 +200,9 @@ class Objective(nn.Module):
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
         """Return the maps (N, C_i, H_i, W_i) whose channel statistics `initialise` receives."""
         return [level for level in trunk if level.numel()]
+
+    def begin_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Prepare for an epoch; `history` has a row of figures of each epoch before, "train_NAME" for a part's mean."""
 
     def initialise(self, statistics: Statistics) -> None:
         """Set what depends on the training data; called once, before the first step of a fresh run."""
@@ -277,13 +287,13 @@ def parameter_groups(
 
 
 def read_loss(cls: type[_Loss], values: Any) -> _Loss:
-    """Read the weights of a loss's parts, a dataclass of floats, from the table `model.loss` of a recipe.
+    """Read the weights of a loss's parts and its choices, a dataclass, from the table `model.loss` of a recipe.
 
     Raises:
         RecipeError: If a key is unknown, or a weight is no number or negative.
     """
     loss = read_fields(cls, values, "model.loss", error=RecipeError)
     for name in values:
-        if getattr(loss, name) < 0:
+        if isinstance(value := getattr(loss, name), int | float) and value < 0:
             raise RecipeError(f"model.loss.{name} = {values[name]} is no weight; give a number from 0 up")
     return loss

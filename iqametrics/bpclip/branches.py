@@ -5,12 +5,36 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from iqametrics.bpclip.config import BpclipConfig
-from iqametrics.nn.attention import MultiHeadAttention
+from iqametrics.nn.attention import Mlp, MultiHeadAttention
 from iqametrics.nn.levels import LEVELS
+
+
+class FeedForward(nn.Module):
+    """x + MLP(LayerNorm(x)): the second half of a transformer's block, which eq. 4 and 5 do not print.
+
+    Args:
+        config: The model's config.
+    """
+
+    def __init__(self, config: BpclipConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width)
+        self.mlp = Mlp(config.width, config.feed_forward * config.width, "gelu")
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (N, L, D) to (N, L, D)."""
+        return tokens + self.dropout(self.mlp(self.norm(tokens)))
+
+
+def _feed_forward(config: BpclipConfig) -> nn.Module:
+    return FeedForward(config) if config.feed_forward else nn.Identity()
 
 
 class CrossAttentionBlock(nn.Module):
     """MSCA of eq. 4: Attn(W_q Q, W_k G_{i+1}, W_v G_{i+1}) + Q, with LayerNorm on the query and on the memory first.
+
+    A `FeedForward` follows where the config has one.
 
     Args:
         config: The model's config.
@@ -21,14 +45,17 @@ class CrossAttentionBlock(nn.Module):
         self.query_norm = nn.LayerNorm(config.width)
         self.memory_norm = nn.LayerNorm(config.width)
         self.attention = MultiHeadAttention(config.width, config.heads, dropout=config.dropout)
+        self.feed_forward = _feed_forward(config)
 
     def forward(self, query: Tensor, memory: Tensor) -> Tensor:
         """Map the query (N, L, D) and the next level's tokens (N, L, D) to G'_i, (N, L, D)."""
-        return self.attention(self.query_norm(query), self.memory_norm(memory)) + query
+        return self.feed_forward(self.attention(self.query_norm(query), self.memory_norm(memory)) + query)
 
 
 class SelfAttentionBlock(nn.Module):
     """SA of eq. 5: Attn(W_q G_i, W_k G_i, W_v G_i) + G_i, with LayerNorm first.
+
+    A `FeedForward` follows where the config has one.
 
     Args:
         config: The model's config.
@@ -38,10 +65,11 @@ class SelfAttentionBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
         self.attention = MultiHeadAttention(config.width, config.heads, dropout=config.dropout)
+        self.feed_forward = _feed_forward(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map G_i, (N, L, D), to G''_i, (N, L, D)."""
-        return self.attention(self.norm(tokens)) + tokens
+        return self.feed_forward(self.attention(self.norm(tokens)) + tokens)
 
 
 class NormedMlp(nn.Sequential):

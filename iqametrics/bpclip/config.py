@@ -11,7 +11,7 @@ from iqametrics.spec import Mode
 
 NrGate = Literal["linear", "gelu"]
 Propagation = Literal["equation", "progressive"]
-Similarity = Literal["softmax", "cosine", "scaled_cosine"]
+Similarity = Literal["softmax", "pairs", "cosine", "scaled_cosine"]
 
 _CHOICES = {
     "mode": get_args(Mode),
@@ -44,13 +44,16 @@ class BpclipConfig:
         position_size: Length of the learnable height and width encodings, in tokens.
         propagation: Query of the information branch: G_i ("equation", eq. 4 as printed) or G_i + G'_{i-1}
             ("progressive", the text's bottom-up propagation).
+        feed_forward: Width of a feed-forward part after the attention of both branches, as a multiple of D; 0 for
+            none, as eq. 4 and 5 print it. TOPIQ's blocks have 4.
         dropout: Probability of dropping an attention weight in training.
         information_branch: False for the ablation without MSCA: the weight branch's tokens are used as they are.
         weight_branch: False for the ablation without SA: the information branch's tokens are not weighted.
         text_anchors: False for the ablation without CLIP's texts: the score is regressed from the features x_i.
         text_width: Width C_t of the text space.
         n_anchors: Number K of text anchors.
-        similarity: Softmax over the anchors of tau * cosine (Figure 1), the plain cosine (eq. 8), or tau * cosine.
+        similarity: Softmax over the anchors of tau * cosine (Figure 1), softmax within each antonym pair (as CLIP-IQA
+            does), the plain cosine (eq. 8), or tau * cosine.
         logit_scale: Initial value of tau.
         similarity_norm: Whether a LayerNorm precedes the score MLP.
         score_hidden: Hidden width of the score MLP.
@@ -75,6 +78,7 @@ class BpclipConfig:
     standardise_levels: bool = False
     position_size: int = 32
     propagation: Propagation = "equation"
+    feed_forward: int = 0
     dropout: float = 0.1
     information_branch: bool = True
     weight_branch: bool = True
@@ -101,6 +105,11 @@ class BpclipConfig:
                 f"pixel_mean = {self.pixel_mean}, pixel_std = {self.pixel_std} do not normalise RGB; "
                 "give three numbers each, deviations above 0"
             )
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.similarity == "pairs" and self.n_anchors % 2:
+            raise RecipeError(f"n_anchors = {self.n_anchors} cannot be paired; give an even number")
         if self.frozen_pooling and (self.mode == "fr" or self.frozen_levels < LEVELS):
             raise RecipeError(
                 f"frozen_pooling = true needs mode = 'nr' and frozen_levels = {LEVELS}: a gate that sees a pair, or "
@@ -132,6 +141,7 @@ _SIZES = (
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     **{name: (lambda value: value >= 1, "a whole number from 1 up") for name in _SIZES},
     "frozen_levels": (lambda value: 0 <= value <= LEVELS, f"0 to {LEVELS}"),
+    "feed_forward": (lambda value: value >= 0, "0 or more"),
     "dropout": (lambda value: 0 <= value < 1, "a probability below 1"),
     "logit_scale": (lambda value: value > 0, "a number above 0"),
 }

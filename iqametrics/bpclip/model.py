@@ -19,6 +19,7 @@ from iqametrics.bpclip.pooling import GatedLocalPooling, PositionEncoding
 from iqametrics.errors import InputError
 from iqametrics.nn.backbones import LevelStandardiser, build_backbone
 from iqametrics.nn.levels import LEVELS
+from iqametrics.nn.precision import without_autocast, working_dtype
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class BpclipEncoding:
 class TextSimilarity(nn.Module):
     """Similarity of image features to the text anchors, eq. 8 and Figure 1.
 
-    "softmax": softmax over the anchors of tau * cos(x_i, y_k), the default; "scaled_cosine": tau * cos(x_i, y_k);
+    "softmax": softmax over the anchors of tau * cos(x_i, y_k), the default; "pairs": softmax over the two anchors of
+    each antonym pair, which stand side by side; "scaled_cosine": tau * cos(x_i, y_k);
     "cosine": cos(x_i, y_k), eq. 8 alone. tau is learnable and stored as its logarithm.
 
     Args:
@@ -61,11 +63,18 @@ class TextSimilarity(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features x_i, (N, n - 1, C_t), to similarities s_i, (N, n - 1, K)."""
-        similarities = F.normalize(features, dim=-1) @ F.normalize(self.anchors, dim=-1).T
-        if self.log_tau is None:
-            return similarities
-        similarities = self.log_tau.exp() * similarities
-        return similarities.softmax(dim=-1) if self.kind == "softmax" else similarities
+        working = working_dtype(features, self.anchors)
+        # Half precision would be wrong by a quarter in 100 times a cosine.
+        with without_autocast(features):
+            anchors = F.normalize(self.anchors.to(working), dim=-1)
+            similarities = F.normalize(features.to(working), dim=-1) @ anchors.T
+            if self.log_tau is not None:
+                similarities = self.log_tau.exp() * similarities
+            if self.kind == "softmax":
+                similarities = similarities.softmax(dim=-1)
+            if self.kind == "pairs":
+                similarities = similarities.unflatten(-1, (-1, 2)).softmax(dim=-1).flatten(-2)
+        return similarities.to(torch.promote_types(features.dtype, self.anchors.dtype))
 
 
 class ScoreMlp(nn.Module):

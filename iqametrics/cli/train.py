@@ -70,6 +70,13 @@ def _add_data_options(group: Any) -> None:
         metavar=("WORST", "BEST"),
         help="what the CSV's scores range over, e.g. 1 5, or 100 0 for a DMOS (default: 0 1)",
     )
+    group.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="distortion and scenes of each image, for PFD-IQA's teacher; of live, csiq, kadid10k, clive, koniq10k and "
+        "bid they come with the package",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -153,6 +160,7 @@ def _data(args: argparse.Namespace, path: Path) -> tuple[dict[str, Any] | None, 
         dataset=args.dataset or "",
         root=str(args.root.resolve()) if args.root else "",
         mos_range=tuple(args.mos_range) if args.mos_range else None,
+        labels_file=str(args.labels.resolve()) if args.labels else "",
     )
     if args.csv or args.dataset:
         # The usual folder of a run is called after the recipe, and so perhaps by a dataset that is not seen now.

@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from iqametrics.common.suggest import did_you_mean
-from iqametrics.datasets import biq2021, clive, csiq, flive, kadid10k, koniq10k, live, spaq, tid2013
+from iqametrics.datasets import bid, biq2021, clive, csiq, flive, kadid10k, koniq10k, live, spaq, tid2013
+from iqametrics.datasets.image_labels import LABELS_FILE, PACKAGED, packaged_labels, read_image_labels, with_labels
 from iqametrics.datasets.made import made_labels as made_labels  # where docs/datasets.md says that it is
 from iqametrics.datasets.release import DatasetSpec, Release
 from iqametrics.datasets.sample import Sample
@@ -19,7 +20,8 @@ from iqametrics.errors import DataError
 from iqametrics.plugins import leave_out, load_plugins
 
 _SPECS = {
-    module.SPEC.name: module.SPEC for module in (live, csiq, tid2013, kadid10k, clive, koniq10k, spaq, flive, biq2021)
+    module.SPEC.name: module.SPEC
+    for module in (live, csiq, tid2013, kadid10k, clive, koniq10k, spaq, flive, biq2021, bid)
 }
 _NAMED_AT_MOST = 3
 
@@ -69,7 +71,8 @@ def load_dataset(
     Returns:
         Samples in the order of the score file. `mos` is in [0, 1], higher is better, by the documented range. `split`
         is filled where the folder has an official split. `group` is None, since the reference's name tells which images
-        belong together.
+        belong together. `distortion`, `liqe_class` and `scenes` of a photograph
+        are those that LIQE's authors gave it.
 
     Raises:
         DataError: If there is no such dataset, folder or score file, the score file is damaged, or images are missing.
@@ -79,7 +82,8 @@ def load_dataset(
     variants = ["default", *spec.score_variants]
     if scores not in (None, *variants):
         raise DataError(f"{name} has no scores called {scores!r}; choose one of {', '.join(variants)}")
-    samples = spec.reader(Release(root), scores or "default")
+    release = Release(root)
+    samples = _labelled(spec.reader(release, scores or "default"), spec, release)
     if not samples:
         raise DataError(f"{root}: the score file of {name} lists no image; is it complete?")
     _refuse_twins(samples, name, root)
@@ -91,6 +95,14 @@ def load_dataset(
                 f"see what is there with: iqametrics datasets verify {name} --root {root}"
             )
     return samples
+
+
+def _labelled(samples: list[Sample], spec: DatasetSpec, release: Release) -> list[Sample]:
+    """Add distortion and scenes from the file beside the release or, where there is none, from the package's."""
+    own = release.find(LABELS_FILE) if spec.labels else None
+    if own is not None:
+        return with_labels(samples, read_image_labels(own), replace=True)
+    return with_labels(samples, packaged_labels(spec.name)) if spec.name in PACKAGED else samples
 
 
 def missing_files(samples: Sequence[Sample]) -> tuple[list[Path], int]:

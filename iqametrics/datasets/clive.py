@@ -53,5 +53,6 @@ SPEC = DatasetSpec(
     url="https://live.ece.utexas.edu/research/ChallengeDB/index.html",
     layout=("Images/NAME (.bmp and .JPG)", "Data/AllImages_release.mat, AllMOS_release.mat, AllStdDev_release.mat"),
     traps=("1,169 entries; the first 7 trained the observers and are left out",),
+    labels="distortion and scenes by LIQE's authors, in the package; labels.tsv in the root takes their place",
     reader=read,
 )

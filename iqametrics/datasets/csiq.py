@@ -95,5 +95,6 @@ SPEC = DatasetSpec(
         "csiq.DMOS.xlsx or csiq.beta.xlsx (needs the extra [datasets]), else csiq_label.txt",
     ),
     traps=("DMOS falls with quality",),
+    labels="scenes by LIQE's authors, in the package; labels.tsv in the root takes their place",
     reader=read,
 )

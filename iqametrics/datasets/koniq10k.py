@@ -55,5 +55,6 @@ SPEC = DatasetSpec(
         f"{_WITH_SETS} (official split), else {_WITHOUT_SETS} (no split)",
     ),
     traps=('"MOS" is the z-score 0..100 in one score file and the mean 1..5 in the other; both give the z-score here',),
+    labels="distortion and scenes by LIQE's authors, in the package; labels.tsv in the root takes their place",
     reader=read,
 )

@@ -31,6 +31,7 @@ class LabelledImages:
         mos_range: (worst, best) of a CSV's scores.
         labels: One of `LABELS` where it is stated; "" for what `label_kind` finds.
         images: File with the names of the images, or references, to keep, one a line; "" for all.
+        labels_file: File with distortion and scenes of the images, see `image_labels`; "" for what the dataset has.
     """
 
     csv: str = ""
@@ -39,6 +40,7 @@ class LabelledImages:
     mos_range: tuple[float, float] | None = None
     labels: str = ""
     images: str = ""
+    labels_file: str = ""
 
     @property
     def title(self) -> str:
@@ -102,7 +104,20 @@ class LabelledImages:
             from iqametrics.datasets.catalogue import load_dataset
 
             samples = load_dataset(self.dataset, self.root)
+        if self.labels_file:
+            samples = self._with_own_labels(samples)
         return _kept(samples, Path(self.images)) if self.images else samples
+
+    def _with_own_labels(self, samples: list[Sample]) -> list[Sample]:
+        from iqametrics.datasets.image_labels import read_image_labels, with_labels
+
+        labelled = with_labels(samples, read_image_labels(self.labels_file), replace=True)
+        if all(before is after for before, after in zip(samples, labelled, strict=True)):
+            raise DataError(
+                f"{self.labels_file}: names none of the images of {self.title}; give their file names in its column "
+                "image"
+            )
+        return labelled
 
     def choose(self, split: str = "all") -> "ChosenImages":
         """Read the images of a split with their opinion scores on the scale on which they are kept.
@@ -197,6 +212,7 @@ class LabelledImages:
     def to_table(self) -> dict[str, Any]:
         """Return the table [data] of a recipe for these images."""
         table: dict[str, Any] = {"csv": self.csv, "dataset": self.dataset, "root": self.root}
+        table |= {"labels_file": self.labels_file}
         table = {key: value for key, value in table.items() if value}
         return table | ({"mos_range": list(self.mos_range)} if self.mos_range else {})
 

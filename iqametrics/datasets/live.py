@@ -80,5 +80,6 @@ SPEC = DatasetSpec(
         "DMOS falls with quality; MOS here is 1 - (DMOS + 5)/120, a fixed range: the realigned scores have none",
         "982 entries, of which 203 are copies of references and left out",
     ),
+    labels="scenes by LIQE's authors, in the package; labels.tsv in the root takes their place",
     reader=read,
 )

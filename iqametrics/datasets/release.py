@@ -41,6 +41,7 @@ class DatasetSpec:
         url: Where the dataset is distributed.
         layout: Accepted files and folders, one line each.
         traps: Common mistakes with this dataset, one line each.
+        labels: Where distortion and scenes of each image are named, or None if they are not.
         reader: Function of a `Release` and the name of the scores that returns the samples, in the score file's order.
     """
 
@@ -58,6 +59,7 @@ class DatasetSpec:
     url: str
     layout: tuple[str, ...]
     traps: tuple[str, ...] = ()
+    labels: str | None = None
     reader: Callable[["Release", str], list[Sample]]
 
     @property
@@ -82,6 +84,7 @@ class DatasetSpec:
             "url": self.url,
             "layout": list(self.layout),
             "traps": list(self.traps),
+            "labels": self.labels,
         }
 
 
@@ -271,6 +274,20 @@ def read_xlsx(path: Path, columns: Sequence[str], sheet: str | None = None) -> l
         DataError: If the file cannot be read, or has no such sheet or header.
         MissingExtraError: If openpyxl is not installed.
     """
+    return _below_header(path, read_sheet(path, sheet), columns)
+
+
+def read_sheet(path: Path, sheet: str | None = None) -> list[tuple[Any, ...]]:
+    """Read the cells of a sheet, row by row.
+
+    Args:
+        path: The workbook.
+        sheet: Name of the sheet; None for the first.
+
+    Raises:
+        DataError: If the file cannot be read, or has no such sheet.
+        MissingExtraError: If openpyxl is not installed.
+    """
     try:
         import openpyxl
     except ImportError as error:
@@ -293,7 +310,7 @@ def read_xlsx(path: Path, columns: Sequence[str], sheet: str | None = None) -> l
         raise DataError(f"{path}: not a readable .xlsx file ({_short(error)}); download it again") from error
     if wanted not in names:
         raise DataError(f"{path}: no sheet {sheet} among {names}; is this the original score file?")
-    return _below_header(path, table, columns)
+    return table
 
 
 def _below_header(path: Path, table: list[Any], columns: Sequence[str]) -> list[tuple[int, dict[str, Any]]]:

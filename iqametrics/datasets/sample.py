@@ -27,13 +27,15 @@ class Sample:
         image: File of the image.
         reference: File of its reference, or None.
         mos: Mean opinion score in [0, 1], where 1 is best.
-        distortion: The dataset's own name of the distortion type, if known.
+        distortion: The dataset's own name of the distortion type, if known; of a photograph the one that LIQE's
+            authors gave it.
         level: Level of the distortion, if known.
         group: Group of images that must stay on one side of a split, such as a scene or a burst.
         kind: Number of the distortion type, in KADID-10k's order or among this package's further types, if it has one.
         split: Part of the dataset's own split, if it has one ("train", "validation", "test").
         mos_std: Standard deviation of the opinions behind `mos`, on the scale of `mos`, if the dataset gives it.
         liqe_class: The one of LIQE's eleven distortion names that covers the type, if known.
+        scenes: Up to three of LIQE's nine names of scenes, if known.
     """
 
     image: Path
@@ -46,3 +48,4 @@ class Sample:
     split: str | None = None
     mos_std: float | None = None
     liqe_class: str | None = None
+    scenes: tuple[str, ...] = ()

@@ -44,6 +44,6 @@ SPEC = DatasetSpec(
         f"Annotations/{_WORKBOOK} or the same file in the root (needs the extra [datasets]), "
         "else names_and_mos.csv with its columns Image name,MOS",
     ),
-    traps=("photographs of up to many megapixels; papers scale the shorter side (BPCLIP and PFD-IQA: 448)",),
+    traps=("photographs of up to many megapixels; papers scale the shorter side (BPCLIP: 448)",),
     reader=read,
 )

@@ -52,6 +52,15 @@ def sampling_times(start: int, steps: int) -> list[int]:
     return [start * (steps - k) // steps for k in range(steps)]
 
 
+def half_grid_times(timesteps: int, steps: int) -> list[int]:
+    """Return the lower half of a grid of 2 `steps` time steps over `timesteps`, down to 0.
+
+    >>> half_grid_times(1000, 5)
+    [400, 300, 200, 100, 0]
+    """
+    return [timesteps // (2 * steps) * k for k in reversed(range(steps))]
+
+
 def ddim_step(noisy: Tensor, noise: Tensor, alpha_bar: Tensor, next_alpha_bar: Tensor) -> Tensor:
     """Go from one noise level to the next, deterministically (eta = 0).
 

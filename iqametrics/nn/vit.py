@@ -5,7 +5,7 @@ ViT", ECCV 2022; Radford et al., "Learning Transferable Visual Models From Natur
 Parameter names are timm's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,10 @@ CLIP_VIT_B16 = VitConfig(
     output_dim=512,
 )
 """The image tower of OpenAI's CLIP ViT-B/16, open_clip's `ViT-B-16-quickgelu`."""
+
+
+CLIP_VIT_B32 = replace(CLIP_VIT_B16, patch_size=32)
+"""The image tower of OpenAI's CLIP ViT-B/32, open_clip's `ViT-B-32-quickgelu`."""
 
 
 class VisionTransformer(nn.Module):

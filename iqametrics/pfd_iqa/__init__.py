@@ -28,7 +28,7 @@ METHOD = Method(
     metrics=SPECS,
     objectives={
         "pfd-iqa": "iqametrics.pfd_iqa.objective:PfdIqaObjective",
-        "pfd-teacher": "iqametrics.pfd_iqa.objective:PfdTeacherObjective",
+        "pfd-teacher": "iqametrics.pfd_iqa.teacher_objective:PfdTeacherObjective",
     },
     recipes=Path(__file__).parent / "recipes",
     tables=TABLES,

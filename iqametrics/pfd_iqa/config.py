@@ -11,18 +11,33 @@ from iqametrics.nn.levels import CELL, LEVELS
 CropSpace = Literal["image", "feature"]
 Norm = Literal["batch", "group"]
 Alignment = Literal["equation", "variance_preserving"]
+TimeGrid = Literal["start", "half"]
+GammaHead = Literal["sigmoid", "softmax"]
+TimeEmbedding = Literal["sinusoid", "table"]
+CropAverage = Literal["probabilities", "logits"]
+TextTower = Literal["frozen", "trained"]
 
 ENCODER_WIDTHS: Mapping[str, int | None] = {
     "deit3_small_patch16_224": 384,
     "clip_vit_b16": 512,
+    "clip_vit_b32": 512,
     "efficientnet_lite0": None,
 }
 """The encoders and the width of their map; None where a projection gives any width, as for "timm/NAME"."""
+
+TIME_TABLE = 1280
+"""Entries of a learned table of time steps, as many as DiffKD's has."""
 
 _CHOICES = {
     "crop_space": get_args(CropSpace),
     "norm": get_args(Norm),
     "alignment": get_args(Alignment),
+    "time_grid": get_args(TimeGrid),
+    "gamma_head": get_args(GammaHead),
+    "time_embedding": get_args(TimeEmbedding),
+    "denoiser_norm": get_args(Norm),
+    "crop_average": get_args(CropAverage),
+    "text_tower": get_args(TextTower),
 }
 _Config = TypeVar("_Config", bound="EncoderConfig")
 
@@ -129,7 +144,16 @@ class PfdIqaConfig(EncoderConfig):
         norm: BatchNorm (paper) or GroupNorm between the convolutions of a reconstructor, eq. 2.
         alignment: How eq. 10 mixes: gamma and 1 - gamma ("equation"), or gamma and sqrt(1 - gamma^2).
         timesteps: Length T of the noise schedule.
-        start_step: Time step t0 at which denoising starts.
+        start_step: Time step t0 at which denoising starts, where `time_grid` is "start".
+        time_grid: Time steps of DDIM: from `start_step` down, evenly spaced, never 0 ("start"), or the lower half of a
+            grid of 2 S steps, 0 included ("half", as in DiffKD).
+        gamma_head: How gamma of eq. 10 is predicted: one output and a sigmoid, or two and a softmax (DiffKD).
+        gamma_reduction: Divisor of the width inside gamma's bottleneck; DiffKD's is 8.
+        time_embedding: How the time step enters the denoiser: sinusoids through an MLP, or a learned table of
+            `TIME_TABLE` entries (DiffKD).
+        denoiser_norm: Norm of the bottlenecks of denoiser and gamma: GroupNorm before each convolution, or BatchNorm
+            after each, also after the denoiser's last ("batch", DiffKD).
+        feature_projection: Whether F_0 passes a 1x1 convolution and a BatchNorm before the feature loss (DiffKD).
         sampling_steps: Number S of DDIM steps.
         beta_start: First variance of the linear schedule.
         beta_end: Last variance of the linear schedule.
@@ -151,6 +175,12 @@ class PfdIqaConfig(EncoderConfig):
     alignment: Alignment = "equation"
     timesteps: int = 1000
     start_step: int = 500
+    time_grid: TimeGrid = "start"
+    gamma_head: GammaHead = "sigmoid"
+    gamma_reduction: int = 4
+    time_embedding: TimeEmbedding = "sinusoid"
+    denoiser_norm: Norm = "group"
+    feature_projection: bool = False
     sampling_steps: int = 5
     beta_start: float = 1e-4
     beta_end: float = 0.02
@@ -176,11 +206,7 @@ class PfdIqaConfig(EncoderConfig):
                 raise RecipeError(
                     f"{width} = {getattr(self, width)} is not divisible by {heads} = {getattr(self, heads)}; change one"
                 )
-        if not self.sampling_steps <= self.start_step < self.timesteps:
-            raise RecipeError(
-                f"start_step = {self.start_step} must lie from sampling_steps = {self.sampling_steps} up to, "
-                f"but not including, timesteps = {self.timesteps}"
-            )
+        self._check_times()
         denoisings = self.n_crops * self.n_samples * self.sampling_steps
         if denoisings > _MAXIMUM_DENOISINGS:
             raise RecipeError(
@@ -192,23 +218,48 @@ class PfdIqaConfig(EncoderConfig):
                 f"beta_start = {self.beta_start}, beta_end = {self.beta_end}: give 0 < beta_start <= beta_end < 1"
             )
 
+    def _check_times(self) -> None:
+        if not self.sampling_steps <= self.start_step < self.timesteps:
+            raise RecipeError(
+                f"start_step = {self.start_step} must lie from sampling_steps = {self.sampling_steps} up to, "
+                f"but not including, timesteps = {self.timesteps}"
+            )
+        if self.time_grid == "half" and 2 * self.sampling_steps > self.timesteps:
+            raise RecipeError(
+                f"time_grid = 'half' has no {self.sampling_steps} steps in half of timesteps = {self.timesteps}; "
+                "lower sampling_steps"
+            )
+        if self.time_embedding == "table" and self.timesteps > TIME_TABLE:
+            raise RecipeError(
+                f"time_embedding = 'table' has {TIME_TABLE} entries, not {self.timesteps}; lower timesteps"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PfdTeacherConfig(EncoderConfig):
     """Everything but the weights that determines the function `PfdTeacher` computes.
 
-    The defaults are the paper's: CLIP ViT-B/16 with CLIP's pixel statistics, and fifteen windows in testing.
+    The encoder is the paper's, CLIP ViT-B/16 with CLIP's pixel statistics.
+
+    Attributes:
+        scenes: Whether the prompts name one of LIQE's nine scenes too: 495 prompts in place of 55.
+        crop_average: What is averaged over the crops of an image: their probabilities, or their logits before the
+            softmax, as in LIQE. In training it matters where `train.views_together` keeps an image's crops together.
+        text_tower: Whether CLIP's text tower is trained too, as in LIQE, or the prompts stay what it made of them.
     """
 
     encoder: str = "clip_vit_b16"
     pixel_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     pixel_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     n_crops: int = 15
+    scenes: bool = False
+    crop_average: CropAverage = "probabilities"
+    text_tower: TextTower = "frozen"
 
 
 _MINIMUM = {
     **dict.fromkeys(("text_width", "grid", "crop_size", "n_crops", "encoder_width", "n_samples"), 1),
-    **dict.fromkeys(("timesteps", "sampling_steps", "denoiser_heads", "decoder_heads", "panel"), 1),
+    **dict.fromkeys(("timesteps", "sampling_steps", "denoiser_heads", "decoder_heads", "panel", "gamma_reduction"), 1),
     "frozen_levels": 0,
     "seed": 0,
 }

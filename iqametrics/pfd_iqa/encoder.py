@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from iqametrics.nn.backbone import Backbone
 from iqametrics.nn.backbones import build_backbone, divisors, load_backbone
 from iqametrics.nn.levels import LEVELS
-from iqametrics.nn.vit import CLIP_VIT_B16, DEIT3_SMALL, VisionTransformer
+from iqametrics.nn.vit import CLIP_VIT_B16, CLIP_VIT_B32, DEIT3_SMALL, VisionTransformer
 from iqametrics.pfd_iqa.config import EncoderConfig
 from iqametrics.pfd_iqa.windows import window_positions
 
-_TRANSFORMERS = {"deit3_small_patch16_224": DEIT3_SMALL, "clip_vit_b16": CLIP_VIT_B16}
+_TRANSFORMERS = {
+    "deit3_small_patch16_224": DEIT3_SMALL,
+    "clip_vit_b16": CLIP_VIT_B16,
+    "clip_vit_b32": CLIP_VIT_B32,
+}
 
 
 class WindowEncoder(nn.Module):
@@ -82,8 +86,8 @@ class WindowEncoder(nn.Module):
             # Imported here: the readers of foreign files bring CLIP's tokenizer, which scoring can do without.
             from iqametrics.nn.upstream import load_clip_visual, load_deit3
 
-            loaders = {"deit3_small_patch16_224": load_deit3, "clip_vit_b16": load_clip_visual}
-            loaders[self.config.encoder](self.backbone, path)
+            load = load_deit3 if self.config.encoder == "deit3_small_patch16_224" else load_clip_visual
+            load(self.backbone, path)
         else:
             load_backbone(self.backbone, path)
 
@@ -147,7 +151,11 @@ class WindowEncoder(nn.Module):
             Class token (N, D) and map (N, D, grid, grid).
         """
         if isinstance(self.backbone, VisionTransformer):
-            return self.backbone(self._normalise(window))
+            class_token, features = self.backbone(self._normalise(window))
+            if features.shape[-1] != self.config.grid:
+                # Patches of 32 pixels, on the grid of the student's cells of 16.
+                features = F.interpolate(features, size=(self.config.grid,) * 2, mode="bilinear")
+            return class_token, features
         cells = self._cells([window]) if self.config.crop_space == "image" else window
         features = self.project(cells)
         return features.mean(dim=(2, 3)), features

@@ -5,6 +5,7 @@ Assessment via Vision-Language Correspondence" (LIQE), CVPR 2023, equations 6 to
 """
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -60,6 +61,45 @@ def distortion_fidelity(probabilities: Tensor, distortion: Tensor) -> Tensor:
         return probabilities.sum() * 0.0
     true = probabilities[known].gather(1, distortion[known, None])[:, 0]
     return (1.0 - (true + _EPSILON).sqrt()).mean()
+
+
+def scene_fidelity(probabilities: Tensor, scenes: Tensor) -> Tensor:
+    """Compute the fidelity loss on the scenes, each of which an image may show or not, where they are known.
+
+    Args:
+        probabilities: p_s, (N, 9).
+        scenes: (N, 9), 1 for each scene that an image shows, else 0; a row of zeros where they are unknown.
+
+    Returns:
+        A scalar, the mean over scenes and images of known scenes; 0 if there are none.
+    """
+    probabilities, known = _full_precision(probabilities), scenes.sum(dim=1) > 0
+    if not known.any():
+        return probabilities.sum() * 0.0
+    return fidelity(scenes[known].to(probabilities.dtype), probabilities[known]).mean()
+
+
+def dynamic_weights(history: Sequence[Mapping[str, float]], names: Sequence[str], *, temperature: float) -> list[float]:
+    """Compute the weights of losses for the next epoch, larger for one that has fallen less: K softmax(r / T).
+
+    r is the mean loss of the last epoch over that of the one before; the weights are 1 in the first two epochs.
+
+    Source: Liu et al., "End-to-End Multi-Task Learning with Attention", CVPR 2019, equation 7.
+
+    Args:
+        history: One row an epoch, whose "train_NAME" is the mean of a loss.
+        names: Names of the K losses.
+        temperature: T; the larger, the more equal the weights.
+    """
+    if len(history) < 2:
+        return [1.0] * len(names)
+    last, before = ([row.get(f"train_{name}", math.nan) for name in names] for row in (history[-1], history[-2]))
+    ratios = [new / old if old else math.nan for new, old in zip(last, before, strict=True)]
+    if not all(map(math.isfinite, ratios)):
+        return [1.0] * len(names)
+    highest = max(ratios)
+    powers = [math.exp((ratio - highest) / temperature) for ratio in ratios]
+    return [len(names) * power / sum(powers) for power in powers]
 
 
 def _full_precision(values: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""What PFD-IQA's student and teacher minimise."""
+"""What PFD-IQA's student minimises, and what its objective shares with the teacher's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,9 @@ from iqametrics.nn.text_features import read_text_features
 from iqametrics.objective import Batch, Objective, Statistics, check_init, draw_each, read_loss, require_backbone
 from iqametrics.pfd_iqa.config import EncoderConfig, PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.encoder import WindowEncoder
-from iqametrics.pfd_iqa.losses import distortion_fidelity, pairwise_fidelity
 from iqametrics.pfd_iqa.model import PfdIqa, PfdOutput
 from iqametrics.pfd_iqa.priors import channel_mask, prior_divergence
-from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES, distortion_prompts, joint_prompts, quality_prompts
+from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES, distortion_prompts, quality_prompts
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.weights.checkpoint import build_and_fill, load_checkpoint
 
@@ -31,24 +30,16 @@ class PfdLossConfig:
         kl_weight: Weight lambda_1 of L_KL.
         ldm_weight: Weight lambda_2 of L_ldm.
         fea_weight: Weight lambda_3 of L_fea.
+        regression: Loss on the score: L1, as in eq. 13, or SmoothL1, quadratic below 1 (DEIQT).
+        label_scale: Factor of both score and opinion score in that loss; DEIQT's labels range to about 100, against
+            which the other weights of eq. 13 are a hundred times smaller.
     """
 
     kl_weight: float = 0.5
     ldm_weight: float = 1.0
     fea_weight: float = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherLossConfig:
-    """Weights of the parts of the teacher's loss.
-
-    Attributes:
-        quality_weight: Weight of the pairwise fidelity loss on quality.
-        distortion_weight: Weight of the fidelity loss on the type of distortion.
-    """
-
-    quality_weight: float = 1.0
-    distortion_weight: float = 1.0
+    regression: Literal["l1", "smooth_l1"] = "l1"
+    label_scale: float = 1.0
 
 
 class Draws(NamedTuple):
@@ -134,13 +125,13 @@ class PfdIqaObjective(WindowObjective):
             WeightsError: If a file cannot be read or does not fit.
         """
         check_init(init, ("backbone", "anchors", "teacher"))
-        values, loss = _split_loss(model, PfdLossConfig)
+        values, loss = split_loss(model, PfdLossConfig)
         student = PfdIqa(PfdIqaConfig.from_dict(values))
         require_backbone(init, student.config.frozen_levels)
         if "backbone" in init:
             student.load_encoder(init["backbone"])
         if student.config.use_pda:
-            _require_prompts(init, "give the file that weights/make_anchors.py writes, or model.use_pda = false")
+            require_prompts(init, "give the file that weights/make_anchors.py writes, or model.use_pda = false")
             width = student.config.text_width
             shapes = {"distortion_prompts": (len(DISTORTIONS), width), "quality_prompts": (len(QUALITIES), width)}
             prompts = {"distortion_prompts": distortion_prompts(), "quality_prompts": quality_prompts()}
@@ -158,7 +149,9 @@ class PfdIqaObjective(WindowObjective):
         draws = self._draw(batch)
         mask = draws.mask if self.training else None
         output = self.model.head(batch.dist, noise=draws.noise, mask=mask)
-        parts = {"l1": F.l1_loss(output.score.to(batch.mos.dtype), batch.mos)}
+        distance = F.l1_loss if self.weights.regression == "l1" else F.smooth_l1_loss
+        scale = self.weights.label_scale
+        parts = {"l1": distance(scale * output.score.to(batch.mos.dtype), scale * batch.mos)}
         total = parts["l1"]
         for name, value in self._teacher_parts(batch, output, draws).items():
             parts[name] = value
@@ -196,7 +189,7 @@ class PfdIqaObjective(WindowObjective):
             parts["ldm"] = self.model.refinement.trajectory_loss(
                 target.features, condition, times=draws.times, noise=draws.trajectory
             )
-            parts["fea"] = F.mse_loss(output.refined.to(target.features.dtype), target.features)
+            parts["fea"] = self.model.refinement.feature_loss(output.refined, target.features)
         return parts
 
     @torch.no_grad()
@@ -204,66 +197,6 @@ class PfdIqaObjective(WindowObjective):
         """Score whole images by all their windows: (N,)."""
         self.model.eval()
         return self.model.score_samples(batch.dist).mean(dim=1)
-
-
-class PfdTeacherObjective(WindowObjective):
-    """The teacher's loss, LIQE's: fidelity of the order of pairs, and of the type of distortion.
-
-    Args:
-        model: The teacher.
-        loss: Weights of the parts.
-    """
-
-    model: PfdTeacher
-
-    def __init__(self, model: PfdTeacher, loss: TeacherLossConfig | None = None) -> None:
-        super().__init__(model)
-        self.weights = loss or TeacherLossConfig()
-
-    @classmethod
-    def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "PfdTeacherObjective":
-        """Build from a recipe.
-
-        Args:
-            metric_name: "pfd-teacher".
-            model: Fields of `PfdTeacherConfig`, and optionally a table `loss` with fields of `TeacherLossConfig`.
-            init: `anchors`, a safetensors file with a tensor "joint_prompts" (55, C_t), or open_clip's file of a CLIP
-                model, and `backbone`, a safetensors file of the encoder, needed where levels are frozen. For CLIP
-                ViT-B/16 both are the same file.
-
-        Raises:
-            RecipeError: If a key or a value is not known or impossible, or a starting file is needed and not given.
-            WeightsError: If a file cannot be read or does not fit.
-        """
-        check_init(init, ("backbone", "anchors"))
-        values, loss = _split_loss(model, TeacherLossConfig)
-        teacher = PfdTeacher(PfdTeacherConfig.from_dict(values))
-        require_backbone(init, teacher.config.frozen_levels)
-        _require_prompts(init, "give the file that weights/make_anchors.py writes")
-        if "backbone" in init:
-            teacher.load_encoder(init["backbone"])
-        shape = (len(DISTORTIONS) * len(QUALITIES), teacher.config.text_width)
-        found = read_text_features(init["anchors"], {"joint_prompts": shape}, {"joint_prompts": joint_prompts()})
-        teacher.set_prompts(found["joint_prompts"])
-        return cls(teacher, loss)
-
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a batch of windows, and its parts without their weights."""
-        output = self.model.head(batch.dist)
-        quality, mos, source = (batch.gather(values) for values in (output.quality, batch.mos, batch.source))
-        probabilities, distortion = batch.gather(output.distortion_probs), batch.gather(batch.distortion)
-        parts = {
-            "quality": batch.of_all(pairwise_fidelity(quality, mos, source)),
-            "distortion": batch.of_all(distortion_fidelity(probabilities, distortion)),
-        }
-        total = self.weights.quality_weight * parts["quality"]
-        return total + self.weights.distortion_weight * parts["distortion"], parts
-
-    @torch.no_grad()
-    def predict(self, batch: Batch) -> Tensor:
-        """Predict the quality of whole images, (N,), with levels 1..5 mapped to [0, 1]."""
-        self.model.eval()
-        return (self.model.quality(batch.dist) - 1.0) / (len(QUALITIES) - 1)
 
 
 def needed_levels(config: EncoderConfig) -> tuple[int, ...] | None:
@@ -317,7 +250,7 @@ def _same_frozen_part(student: PfdIqa, teacher: PfdTeacher) -> bool:
     )
 
 
-def _split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[str, Any], Any]:
+def split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[str, Any], Any]:
     """Split a recipe's [model] into its other fields and its table `loss`.
 
     Raises:
@@ -328,6 +261,11 @@ def _split_loss(model: Mapping[str, Any], loss_class: type[Any]) -> tuple[dict[s
     return values, loss
 
 
-def _require_prompts(init: Mapping[str, str], remedy: str) -> None:
+def require_prompts(init: Mapping[str, str], remedy: str) -> None:
+    """Refuse to compare with prompts that nothing was loaded into.
+
+    Raises:
+        RecipeError: If the recipe's [init] names no anchors.
+    """
     if "anchors" not in init:
         raise RecipeError(f"init.anchors is missing: every prompt's embedding would be zero; {remedy}")

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iqametrics.nn.precision import without_autocast, working_dtype
 from iqametrics.pfd_iqa.config import Norm
 
 
@@ -91,11 +92,14 @@ def prompt_logits(prior: Tensor, prompts: Tensor, *, scale: float) -> Tensor:
 def scaled_cosines(vectors: Tensor, prompts: Tensor, *, scale: float) -> Tensor:
     """Compute `scale` times the cosine of vectors (N, C_t) with prompts (K, C_t): (N, K); 0 for a vector of zeros.
 
-    Half precision is computed in float32: the eps that keeps 0/0 away would be 0 in float16.
+    Half precision is computed in float32, also under autocast: the eps that keeps 0/0 away would be 0 in float16. The
+    result is rounded to half precision only where vectors and prompts both are in it.
     """
-    working = torch.promote_types(vectors.dtype, torch.float32)
-    unit = F.normalize(vectors.to(working), dim=1)
-    return (scale * unit @ F.normalize(prompts.to(working), dim=1).T).to(vectors.dtype)
+    working = working_dtype(vectors, prompts)
+    with without_autocast(vectors):
+        unit = F.normalize(vectors.to(working), dim=1)
+        cosines = scale * unit @ F.normalize(prompts.to(working), dim=1).T
+    return cosines.to(torch.promote_types(vectors.dtype, prompts.dtype))
 
 
 def prior_divergence(target: Tensor, logits: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ two lists; the PFD-IQA paper, section 3.2, for their use.
     'a photo with blur artifacts, which is of poor quality'
 """
 
+from iqametrics.datasets.image_labels import SCENES
 from iqametrics.datasets.sample import LIQE_CLASSES
 
 DISTORTIONS = LIQE_CLASSES
@@ -21,6 +22,8 @@ DISTORTION_TEMPLATE = "a photo with {distortion} artifacts."
 QUALITY_TEMPLATE = "a photo with {quality} quality."
 JOINT_TEMPLATE = "a photo with {distortion} artifacts, which is of {quality} quality"
 
+SCENE_TEMPLATE = "a photo of a {scene} with {distortion} artifacts, which is of {quality} quality"
+
 
 def distortion_prompts() -> list[str]:
     """Return the 11 sentences T_d, in the order of `DISTORTIONS`."""
@@ -32,10 +35,17 @@ def quality_prompts() -> list[str]:
     return [QUALITY_TEMPLATE.format(quality=quality) for quality in QUALITIES]
 
 
-def joint_prompts() -> list[str]:
-    """Return the teacher's 55 sentences; distortion d and quality q are at index 5 d + q."""
+def joint_prompts(*, scenes: bool = False) -> list[str]:
+    """Return the teacher's sentences: 55, or with LIQE's scenes 495.
+
+    Scene s, distortion d and quality q are at index 55 s + 5 d + q.
+    """
+    templates = [JOINT_TEMPLATE]
+    if scenes:
+        templates = [SCENE_TEMPLATE.replace("{scene}", scene) for scene in SCENES]
     return [
-        JOINT_TEMPLATE.format(distortion=distortion, quality=quality)
+        template.format(distortion=distortion, quality=quality)
+        for template in templates
         for distortion in DISTORTIONS
         for quality in QUALITIES
     ]

@@ -5,8 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.nn.attention import MultiHeadAttention
-from iqametrics.nn.diffusion import ddim_sample, linear_alpha_bars, q_sample, sampling_times, timestep_embedding
-from iqametrics.pfd_iqa.config import Alignment, PfdIqaConfig
+from iqametrics.nn.diffusion import (
+    ddim_sample,
+    half_grid_times,
+    linear_alpha_bars,
+    q_sample,
+    sampling_times,
+    timestep_embedding,
+)
+from iqametrics.pfd_iqa.config import TIME_TABLE, Alignment, GammaHead, Norm, PfdIqaConfig, TimeEmbedding
 from iqametrics.pfd_iqa.priors import group_norm
 
 _REDUCTION = 4
@@ -19,12 +26,13 @@ class BottleneckBlock(nn.Module):
     a ReLU here, since the noise that passes through has both signs.
 
     Args:
-        width: Channels of input and output; a quarter of them inside.
+        width: Channels of input and output.
+        reduction: Divisor of the width inside.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, reduction: int = _REDUCTION) -> None:
         super().__init__()
-        inner = max(width // _REDUCTION, 1)
+        inner = max(width // reduction, 1)
         self.norm1, self.conv1 = group_norm(width), nn.Conv2d(width, inner, kernel_size=1)
         self.norm2, self.conv2 = group_norm(inner), nn.Conv2d(inner, inner, kernel_size=3, padding=1)
         self.norm3, self.conv3 = group_norm(inner), nn.Conv2d(inner, width, kernel_size=1)
@@ -34,6 +42,33 @@ class BottleneckBlock(nn.Module):
         out = self.conv1(F.relu(self.norm1(x)))
         out = self.conv2(F.relu(self.norm2(out)))
         return x + self.conv3(F.relu(self.norm3(out)))
+
+
+class BatchNormBottleneck(nn.Module):
+    """Residual bottleneck, 1x1, 3x3, 1x1, each followed by BatchNorm, with a ReLU after the first two.
+
+    Source: Huang et al., "Knowledge Diffusion for Distillation" (DiffKD), NeurIPS 2023.
+
+    Args:
+        width: Channels of input and output.
+        reduction: Divisor of the width inside.
+    """
+
+    def __init__(self, width: int, reduction: int = _REDUCTION) -> None:
+        super().__init__()
+        inner = max(width // reduction, 1)
+        self.conv1, self.norm1 = nn.Conv2d(width, inner, kernel_size=1), nn.BatchNorm2d(inner)
+        self.conv2, self.norm2 = nn.Conv2d(inner, inner, kernel_size=3, padding=1), nn.BatchNorm2d(inner)
+        self.conv3, self.norm3 = nn.Conv2d(inner, width, kernel_size=1), nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to (N, C, h, w)."""
+        out = F.relu(self.norm1(self.conv1(x)))
+        out = F.relu(self.norm2(self.conv2(out)))
+        return x + self.norm3(self.conv3(out))
+
+
+_BOTTLENECKS = {"group": BottleneckBlock, "batch": BatchNormBottleneck}
 
 
 class TextCrossAttention(nn.Module):
@@ -88,23 +123,36 @@ def folded_attention(attention: MultiHeadAttention, queries: Tensor, memory: Ten
 class NoiseAlignment(nn.Module):
     """Adaptive noise-level alignment (ANA), equation 10: F_t = gamma F_h + (1 - gamma) eps.
 
-    gamma = sigmoid(linear(mean over cells(bottleneck(F_h)))), one value for each sample.
+    gamma = sigmoid(linear(mean over cells(bottleneck(F_h)))), one value for each sample; with `head = "softmax"` the
+    linear layer has two outputs, and gamma is the first of their softmax.
 
     Args:
         width: Channels of F_h.
         alignment: "equation" as printed; "variance_preserving" takes sqrt(1 - gamma^2) for the noise, so that F_t can
             be a point of the trajectory of equation 8.
+        head: "sigmoid" or "softmax".
+        norm: Norm of the bottleneck.
+        reduction: Divisor of the width inside the bottleneck.
     """
 
-    def __init__(self, width: int, alignment: Alignment) -> None:
+    def __init__(
+        self,
+        width: int,
+        alignment: Alignment,
+        *,
+        head: GammaHead = "sigmoid",
+        norm: Norm = "group",
+        reduction: int = _REDUCTION,
+    ) -> None:
         super().__init__()
         self.alignment = alignment
-        self.bottleneck = BottleneckBlock(width)
-        self.weight = nn.Linear(width, 1)
+        self.bottleneck = _BOTTLENECKS[norm](width, reduction)
+        self.weight = nn.Linear(width, 1 if head == "sigmoid" else 2)
 
     def forward(self, fused: Tensor) -> Tensor:
         """Predict gamma in (0, 1), (N,), from F_h (N, C, h, w)."""
-        return torch.sigmoid(self.weight(self.bottleneck(fused).mean(dim=(2, 3))))[:, 0]
+        outputs = self.weight(self.bottleneck(fused).mean(dim=(2, 3)))
+        return (torch.sigmoid(outputs) if outputs.shape[1] == 1 else outputs.softmax(dim=1))[:, 0]
 
     def mix(self, fused: Tensor, gamma: Tensor, noise: Tensor) -> Tensor:
         """Mix F_h and noise (N, C, h, w) by gamma (N,)."""
@@ -117,23 +165,38 @@ class NoiseAlignment(nn.Module):
 class Denoiser(nn.Module):
     """Denoising network eps_theta(F_t, e, t): two bottleneck blocks, cross-attention after each, a convolution.
 
-    The time step enters as a sinusoidal embedding through a two-layer MLP, added to the input. GroupNorm throughout,
-    so that nothing depends on the batch.
+    The time step enters as an embedding added to the input: sinusoids through a two-layer MLP, or a row of a learned
+    table. With GroupNorm nothing depends on the batch; BatchNorm also follows the last convolution.
 
     Args:
         width: Channels C_t of the features and of the text tokens.
         heads: Heads of the cross-attention.
         conditional: False for the ablation without text, which has no cross-attention layers.
+        norm: "group" or "batch".
+        time_embedding: "sinusoid" or "table".
     """
 
-    def __init__(self, width: int, *, heads: int, conditional: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        conditional: bool,
+        norm: Norm = "group",
+        time_embedding: TimeEmbedding = "sinusoid",
+    ) -> None:
         super().__init__()
         self.width = width
-        self.time = nn.Sequential(nn.Linear(2 * (width // 2), width), nn.SiLU(), nn.Linear(width, width))
-        self.blocks = nn.ModuleList(BottleneckBlock(width) for _ in range(2))
+        self.time: nn.Module = (
+            nn.Embedding(TIME_TABLE, width)
+            if time_embedding == "table"
+            else nn.Sequential(nn.Linear(2 * (width // 2), width), nn.SiLU(), nn.Linear(width, width))
+        )
+        self.blocks = nn.ModuleList(_BOTTLENECKS[norm](width) for _ in range(2))
         attentions = (TextCrossAttention(width, heads) for _ in range(2 if conditional else 0))
         self.attentions = nn.ModuleList(attentions)
         self.out = nn.Conv2d(width, width, kernel_size=1)
+        self.out_norm: nn.Module = nn.BatchNorm2d(width) if norm == "batch" else nn.Identity()
 
     def forward(self, noisy: Tensor, condition: Tensor | None, times: Tensor) -> Tensor:
         """Predict the noise.
@@ -146,13 +209,14 @@ class Denoiser(nn.Module):
         Returns:
             Predicted noise, (N, C_t, h, w).
         """
-        embedding = timestep_embedding(times, 2 * (self.width // 2)).to(noisy.dtype)
-        x = noisy + self.time(embedding)[:, :, None, None]
+        if not isinstance(self.time, nn.Embedding):
+            times = timestep_embedding(times, 2 * (self.width // 2)).to(noisy.dtype)
+        x = noisy + self.time(times)[:, :, None, None]
         for index, block in enumerate(self.blocks):
             x = block(x)
             if self.attentions and condition is not None:
                 x = self.attentions[index](x, condition)
-        return self.out(x)
+        return self.out_norm(self.out(x))
 
 
 class DiffusionRefinement(nn.Module):
@@ -164,9 +228,27 @@ class DiffusionRefinement(nn.Module):
 
     def __init__(self, config: PfdIqaConfig) -> None:
         super().__init__()
-        self.times = sampling_times(config.start_step, config.sampling_steps)
-        self.alignment = NoiseAlignment(config.text_width, config.alignment) if config.use_ana else None
-        self.denoiser = Denoiser(config.text_width, heads=config.denoiser_heads, conditional=config.use_pda)
+        width, norm = config.text_width, config.denoiser_norm
+        self.times = (
+            half_grid_times(config.timesteps, config.sampling_steps)
+            if config.time_grid == "half"
+            else sampling_times(config.start_step, config.sampling_steps)
+        )
+        self.alignment = None
+        if config.use_ana:
+            self.alignment = NoiseAlignment(
+                width, config.alignment, head=config.gamma_head, norm=norm, reduction=config.gamma_reduction
+            )
+        self.denoiser = Denoiser(
+            width,
+            heads=config.denoiser_heads,
+            conditional=config.use_pda,
+            norm=norm,
+            time_embedding=config.time_embedding,
+        )
+        self.projection = None
+        if config.feature_projection:
+            self.projection = nn.Sequential(nn.Conv2d(width, width, kernel_size=1), nn.BatchNorm2d(width))
         # Not a buffer: `.to(torch.bfloat16)` would round it.
         self.alpha_bars = linear_alpha_bars(config.timesteps, beta_start=config.beta_start, beta_end=config.beta_end)
 
@@ -191,6 +273,12 @@ class DiffusionRefinement(nn.Module):
             return self.denoiser(x, condition, torch.full((len(x),), time, device=x.device))
 
         return ddim_sample(noisy, self.times, self.alpha_bars, predict_noise), gamma
+
+    def feature_loss(self, refined: Tensor, target: Tensor) -> Tensor:
+        """Compute L_fea (equation 12), the mean over elements, between F_0 and F_tea, (N, C_t, h, w) both."""
+        if self.projection is not None:
+            refined = self.projection(refined)
+        return F.mse_loss(refined.to(target.dtype), target)
 
     def trajectory_loss(self, clean: Tensor, condition: Tensor | None, *, times: Tensor, noise: Tensor) -> Tensor:
         """Compute L_ldm (equations 8 and 9), the mean over elements, at one time step for each sample.

@@ -129,10 +129,12 @@ class Batches:
         source: Source of crops and whole images.
         workers: Number of threads.
         with_reference: Whether references are needed.
+        together: Number of crops of an image that follow one another in training.
     """
 
-    def __init__(self, source: CropSource, *, workers: int, with_reference: bool) -> None:
+    def __init__(self, source: CropSource, *, workers: int, with_reference: bool, together: int = 1) -> None:
         self.source, self.workers, self.with_reference = source, workers, with_reference
+        self.together = together
 
     def training(self, items: Sequence[RunImage], portions: Sequence[Portion]) -> Iterator[Batch]:
         """Yield one batch for each portion."""
@@ -143,7 +145,9 @@ class Batches:
             dist = self.source.crop(images, portion.views)
             ref = self.source.crop(references, portion.views) if self.with_reference else None
             seeds = torch.tensor([view.seed for view in portion.views], dtype=torch.int64)
-            return dataclasses.replace(_batch(chosen, dist, ref), seeds=seeds, counts=portion.counts)
+            return dataclasses.replace(
+                _batch(chosen, dist, ref), seeds=seeds, counts=portion.counts, views=self.together
+            )
 
         return in_order(make, portions, max(self.workers, 1))
 
@@ -179,6 +183,7 @@ def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | No
         mos=torch.tensor([item.sample.mos for item in items], dtype=torch.float32),
         distortion=torch.tensor([item.distortion_class for item in items], dtype=torch.int64),
         source=torch.tensor([item.source for item in items], dtype=torch.int64),
+        scenes=torch.tensor([item.scenes for item in items], dtype=torch.float32),
         chains=_chains(items),
         keys=tuple(item.sample.image.name for item in items),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iqametrics.datasets.distortions import DISTORTIONS, EXTRA_DISTORTIONS
+from iqametrics.datasets.image_labels import CLASS_OF_NAME, SCENES
 from iqametrics.datasets.labelled import LabelledImages
 from iqametrics.datasets.protocol import Parts, Shares, group_keys, official_parts, random_parts
 from iqametrics.datasets.sample import LIQE_CLASSES, Sample
@@ -46,8 +47,14 @@ class RunImage:
         """Index into `LIQE_CLASSES`, -1 where unknown."""
         name = self.sample.liqe_class or self.sample.distortion
         if name not in LIQE_CLASSES:
-            name = _CLASS_OF_NAME.get(name or "") or _CLASS_OF_KIND.get(self.sample.kind or 0)
+            kind = self.sample.kind or 0
+            name = _CLASS_OF_NAME.get(name or "") or _CLASS_OF_KIND.get(kind) or CLASS_OF_NAME.get(name or "")
         return LIQE_CLASSES.index(name) if name in LIQE_CLASSES else -1
+
+    @property
+    def scenes(self) -> list[float]:
+        """Whether the image shows each of `SCENES`, as 1 or 0; all 0 where its scenes are unknown."""
+        return [float(scene in self.sample.scenes) for scene in SCENES]
 
 
 @dataclass(frozen=True)
@@ -221,34 +228,44 @@ def _column_parts(samples: Sequence[Sample]) -> Parts:
     return Parts(*map(tuple, indices))
 
 
-def epoch_views(items: Sequence[RunImage], train: TrainTable, epoch: int) -> list[View]:
-    """Return the crops of an epoch in their order.
+def epoch_steps(items: Sequence[RunImage], train: TrainTable, epoch: int) -> list[Sequence[View]]:
+    """Return the crops of each step of an epoch: of one pass, or of as many steps as the recipe says."""
+    together = train.crops_together
+    views = epoch_views(items, train, epoch)
+    if train.steps_per_epoch:
+        wanted = train.steps_per_epoch * train.batch_size * together
+        further = itertools.count(epoch + train.epochs, train.epochs)
+        while len(views) < wanted:
+            views += epoch_views(items, train, next(further))
+        views = views[:wanted]
+    return step_views(views, train.batch_size, together)
 
-    An image of weight w is drawn `views` times w in an epoch, on average: the fraction is a probability.
+
+def step_views(views: Sequence[View], batch_size: int, together: int = 1) -> list[Sequence[View]]:
+    """Cut an epoch into steps whose sizes differ by at most one image.
+
+    So no step has only a few images, whose batch statistics or pairs would be worthless.
     """
-    drawn: list[tuple[bytes, View]] = []
+    return _cut(views, -(-len(views) // (batch_size * together)), together)
+
+
+def epoch_views(items: Sequence[RunImage], train: TrainTable, epoch: int) -> list[View]:
+    """Return the crops of one pass over the images in their order.
+
+    An image of weight w is drawn `views` times w in a pass, on average: the fraction is a probability. With
+    `views_together`, it is drawn w times with `views` crops that follow one another.
+    """
+    together = train.crops_together
+    drawn: list[tuple[bytes, int, list[View]]] = []
     for index, item in enumerate(items):
-        times = train.views * item.weight
+        times = train.views * item.weight / together
         name = _draw_name(index, item)
         digest = hashlib.blake2b(f"{train.seed}/{epoch}/{name}/times".encode(), digest_size=8).digest()
         count = math.floor(times) + (_unit(digest) < times - math.floor(times))
-        for view in range(count):
-            digest = hashlib.blake2b(f"{train.seed}/{epoch}/{name}/{view}".encode(), digest_size=32).digest()
-            flips = digest[24]
-            drawn.append(
-                (
-                    digest[:8],
-                    View(
-                        item=index,
-                        top=_unit(digest[8:16]),
-                        left=_unit(digest[16:24]),
-                        flip_h="h" in train.flips and bool(flips & 1),
-                        flip_v="v" in train.flips and bool(flips & 2),
-                        seed=draw_seed(train.seed, epoch, index, view),
-                    ),
-                )
-            )
-    return [view for _, view in sorted(drawn, key=lambda pair: (pair[0], pair[1].item))]
+        for first in range(0, count * together, together):
+            made = [_view(train, epoch, index, number, name) for number in range(first, first + together)]
+            drawn.append((made[0][0], index, [view for _, view in made]))
+    return [view for *_, views in sorted(drawn, key=lambda entry: entry[:2]) for view in views]
 
 
 def _draw_name(index: int, item: RunImage) -> str:
@@ -256,37 +273,45 @@ def _draw_name(index: int, item: RunImage) -> str:
     return str(index) if item.chain is None else f"{item.source} chain {item.chain[0]}"
 
 
-def step_views(views: Sequence[View], batch_size: int) -> list[Sequence[View]]:
-    """Cut an epoch into steps whose sizes differ by at most one.
+def _view(train: TrainTable, epoch: int, index: int, number: int, name: str) -> tuple[bytes, View]:
+    """Draw a crop of an image; return what it is sorted by, and the crop."""
+    digest = hashlib.blake2b(f"{train.seed}/{epoch}/{name}/{number}".encode(), digest_size=32).digest()
+    flips = digest[24]
+    view = View(
+        item=index,
+        top=_unit(digest[8:16]),
+        left=_unit(digest[16:24]),
+        flip_h="h" in train.flips and bool(flips & 1),
+        flip_v="v" in train.flips and bool(flips & 2),
+        seed=draw_seed(train.seed, epoch, index, number),
+    )
+    return digest[:8], view
 
-    So no step has only a few images, whose batch statistics or pairs would be worthless.
-    """
-    return _cut(views, -(-len(views) // batch_size))
 
-
-def portions(views: Sequence[View], *, accumulate: int, processes: int, rank: int) -> list[Portion]:
+def portions(views: Sequence[View], *, accumulate: int, processes: int, rank: int, together: int = 1) -> list[Portion]:
     """Cut a step into parts, computed one after the other, and return this process's share of each.
 
     Sizes differ by at most one image, among the parts and among the shares. Every process has an image in every part,
-    so a small step has fewer parts.
+    so a small step has fewer parts. `together` crops of one image are never cut apart.
 
     Raises:
         TrainingError: If there are more processes than images.
     """
-    if len(views) < processes:
+    images = len(views) // together
+    if images < processes:
         raise TrainingError(
-            f"a step of {len(views)} images cannot be spread over {processes} processes; raise train.batch_size "
+            f"a step of {images} images cannot be spread over {processes} processes; raise train.batch_size "
             "or start fewer processes"
         )
-    parts = _cut(views, min(accumulate, len(views) // processes))
+    parts = _cut(views, min(accumulate, images // processes), together)
     if processes == 1:
         return [Portion(part) for part in parts]
-    shares = [_cut(part, processes) for part in parts]
+    shares = [_cut(part, processes, together) for part in parts]
     return [Portion(share[rank], tuple(len(views) for views in share)) for share in shares]
 
 
-def _cut(views: Sequence[View], pieces: int) -> list[Sequence[View]]:
-    ends = [len(views) * k // pieces for k in range(pieces + 1)]
+def _cut(views: Sequence[View], pieces: int, together: int) -> list[Sequence[View]]:
+    ends = [together * (len(views) // together * k // pieces) for k in range(pieces + 1)]
     return [views[start:end] for start, end in itertools.pairwise(ends)]
 
 

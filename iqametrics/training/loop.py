@@ -23,7 +23,7 @@ from iqametrics.evaluation import plcc, srcc
 from iqametrics.objective import Batch, Objective, Statistics
 from iqametrics.training.batches import Batches
 from iqametrics.training.curves import Events
-from iqametrics.training.data import RunData, RunImage, epoch_views, portions, step_views
+from iqametrics.training.data import RunData, RunImage, epoch_steps, portions
 from iqametrics.training.distributed import Ranks
 from iqametrics.training.precision import Precision
 from iqametrics.training.recipe import TrainTable
@@ -141,9 +141,16 @@ class Trainer:
 
     def _epoch(self, interrupt: StopFlag) -> None:
         progress, ranks = self.progress, self.ranks
+        self.objective.begin_epoch(progress.history)
         steps = [
-            portions(views, accumulate=self.train.accumulate, processes=ranks.count, rank=ranks.rank)
-            for views in step_views(epoch_views(self.data.train, self.train, progress.epoch), self.train.batch_size)
+            portions(
+                views,
+                accumulate=self.train.accumulate,
+                processes=ranks.count,
+                rank=ranks.rank,
+                together=self.train.crops_together,
+            )
+            for views in epoch_steps(self.data.train, self.train, progress.epoch)
         ]
         started = time.monotonic() - progress.seconds
         self.objective.train()
@@ -163,7 +170,7 @@ class Trainer:
                 self.stopping |= self.ranks.count == 1 and interrupt.is_set()
                 self.signal = interrupt.number
                 bar.update()
-                loss = f"{progress.sums['loss'] / progress.images:.4f}"
+                loss = f"{progress.mean('loss'):.4f}"
                 bar.set_postfix(loss=loss)
                 counted.update(note=f", loss {loss}")
                 progress.seconds = time.monotonic() - started
@@ -176,7 +183,7 @@ class Trainer:
 
     def _step(self, parts: list[Batch], steps_per_epoch: int, interrupt: StopFlag) -> None:
         """Take one step of the optimiser on a batch that comes in parts."""
-        progress, scaler = self.progress, self.precision.scaler
+        progress = self.progress
         # Counted by this epoch's length: images of fractional weight make epochs of different lengths.
         position = progress.epoch * steps_per_epoch + progress.step_in_epoch
         factor = lr_factor(self.train, position, steps_per_epoch)
@@ -185,22 +192,35 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         images = sum(sum(part.counts) or len(part) for part in parts)
         values = self._agree(self._gradient(parts, images), interrupt)
-        self._check_finite(values["loss"], "loss", parts)
+        if self._update(values["loss"], parts):
+            for name, value in values.items():
+                progress.sums[name] = progress.sums.get(name, 0.0) + value * images
+            progress.images += images
+        progress.step += 1
+        progress.step_in_epoch += 1
+
+    def _update(self, loss: float, parts: list[Batch]) -> bool:
+        """Step the optimiser by the gradient that was added up; return False if the loss overflowed float16.
+
+        The scaler skips the step by itself where a gradient overflows, and lowers its scale. A loss that overflowed in
+        the forward pass is treated likewise here: its gradient may be finite, and would then be stepped by.
+        """
+        scaler = self.precision.scaler
+        retry = scaler.is_enabled() and not self.precision.exhausted
+        if retry and not math.isfinite(loss):
+            scaler.update(scaler.get_scale() * scaler.get_backoff_factor())
+            return False
+        self._check_finite(loss, "loss", parts)
         scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.train.grad_clip or math.inf))
-        # A scaled gradient may overflow: then the scaler skips the step and lowers its scale.
-        if not scaler.is_enabled() or self.precision.exhausted:
+        if not retry:
             self._check_finite(norm, "gradient", parts)
         scaler.step(self.optimizer)
         scaler.update()
         if self.average is not None:
-            self.average.update(self.objective, progress.step)
-        for name, value in values.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + value * images
-        progress.images += images
-        progress.step += 1
-        progress.step_in_epoch += 1
+            self.average.update(self.objective, self.progress.step)
+        return True
 
     def _gradient(self, parts: list[Batch], images: int) -> dict[str, torch.Tensor]:
         """Add up the gradient of a step; return this process's share of its mean loss over images, by name."""
@@ -277,7 +297,7 @@ class Trainer:
         progress = self.progress
         factor = lr_factor(self.train, (progress.epoch + 1) * steps - 1, steps)
         row: dict[str, Any] = {"epoch": progress.epoch + 1, "lr": self.train.lr * factor}
-        row |= {f"train_{name}": total / progress.images for name, total in progress.sums.items()}
+        row |= {f"train_{name}": progress.mean(name) for name in progress.sums or ("loss",)}
         last = progress.epoch + 1 == self.train.epochs
         if self._watched() and (last or (progress.epoch + 1) % self.train.validate_every == 0):
             row |= self._validate()

@@ -43,17 +43,21 @@ class ImagesTable:
         dataset: Name of a dataset, see `iqametrics datasets list`.
         root: Folder that the CSV's names start from, its own folder if empty; with `dataset` the dataset's folder.
         mos_range: (worst, best) of the scores, mapped onto (0, 1); None for scores that lie in [0, 1].
+        labels_file: File with distortion and scenes of the images, see `iqametrics.datasets.image_labels`; empty for
+            what the dataset has.
     """
 
     csv: str = ""
     dataset: str = ""
     root: str = ""
     mos_range: tuple[float, float] | None = None
+    labels_file: str = ""
 
     @property
     def images(self) -> LabelledImages:
         """The images that the table names."""
-        return LabelledImages(csv=self.csv, dataset=self.dataset, root=self.root, mos_range=self.mos_range)
+        named = (f.name for f in dataclasses.fields(ImagesTable))
+        return LabelledImages(**{name: getattr(self, name) for name in named})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +111,9 @@ class TrainTable:
 
     Attributes:
         epochs: Passes over the training part.
-        batch_size: Images a step; batches of an epoch differ by at most one image in size.
+        batch_size: Crops a step, or images with `views_together`; batches of an epoch differ by at most one in size.
+        steps_per_epoch: Steps of an epoch, from as many passes over the training part as they need, or a part of one;
+            0 for one pass.
         lr: Peak learning rate of the head.
         backbone_lr: Peak learning rate of the backbone's trainable stages; none takes `lr`.
         weight_decay: Weight decay of AdamW, on matrices and kernels only.
@@ -116,11 +122,15 @@ class TrainTable:
             nearly 0), "cosine-annealing" (the closed form of PyTorch's CosineAnnealingLR, an epoch at a time, which
             climbs again after `t_max`), "step" (times `step_factor` every `step_epochs`) or "constant".
         warmup: Share of the steps in which the learning rate rises ("cosine", "one-cycle").
+        warmup_epochs: Epochs of "step" in which the learning rate rises, an epoch at a time, before its drops.
+        warmup_start: Factor of the learning rate in the first of them.
         t_max: Half period of "cosine-annealing" in epochs.
         step_epochs: Epochs between drops of "step".
         step_factor: Factor of one drop.
         crop: Side of the training crops in pixels; a multiple of 32 where features are cached.
         views: Crops of each image an epoch.
+        views_together: Whether the crops of an image follow one another in one step, so that an objective that can
+            may judge the image by all of them.
         flips: Any of "h", "v": flips with probability one half.
         grad_clip: Largest gradient norm; 0 for no clipping.
         ema: Decay of the moving average of the weights that is validated and kept; 0 for none.
@@ -138,17 +148,21 @@ class TrainTable:
 
     epochs: int = 10
     batch_size: int = 32
+    steps_per_epoch: int = 0
     lr: float = 1e-3
     backbone_lr: float | None = None
     weight_decay: float = 1e-5
     optimizer: Literal["adamw"] = "adamw"
     schedule: Literal["cosine", "one-cycle", "cosine-annealing", "step", "constant"] = "cosine"
     warmup: float = 0.05
+    warmup_epochs: int = 0
+    warmup_start: float = 1e-3
     t_max: int = 50
     step_epochs: int = 3
     step_factor: float = 0.1
     crop: int = 384
     views: int = 1
+    views_together: bool = False
     flips: tuple[Literal["h", "v"], ...] = ("h",)
     grad_clip: float = 0.0
     ema: float = 0.0
@@ -161,6 +175,11 @@ class TrainTable:
     accumulate: int = 1
     device: str = "auto"
     workers: int = 2
+
+    @property
+    def crops_together(self) -> int:
+        """How many crops stand one after the other in each step."""
+        return self.views if self.views_together else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,11 +338,11 @@ def _check(recipe: Recipe) -> None:
         "accumulate",
     ):
         _require(getattr(train, name) >= 1, f"train.{name}", getattr(train, name), "give a whole number from 1 up")
-    for name in ("weight_decay", "grad_clip", "save_every", "workers"):
+    for name in ("weight_decay", "grad_clip", "save_every", "workers", "steps_per_epoch", "warmup_epochs"):
         _require(getattr(train, name) >= 0, f"train.{name}", getattr(train, name), "give 0 or more")
     for name in ("lr", "step_factor"):
         _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "give a number above 0")
-    for name in ("ema", "warmup"):
+    for name in ("ema", "warmup", "warmup_start"):
         _require(0 <= getattr(train, name) < 1, f"train.{name}", getattr(train, name), "give 0 or more, below 1")
     for name in ("validation", "test"):
         _require(0 <= getattr(split, name) < 1, f"split.{name}", getattr(split, name), "give 0 or more, below 1")

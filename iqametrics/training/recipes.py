@@ -25,7 +25,7 @@ else:
 LITE = "lite"
 _EXTENDS = "extends"
 _HEADER_KEYS = ("Paper", "Data", "Cost", "Result", "Command")
-_DATA_PATHS = ("csv", "root")
+_DATA_PATHS = ("csv", "root", "labels_file")
 
 
 def list_recipes() -> list[str]:

@@ -62,6 +62,10 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     scaler: dict[str, float] = field(default_factory=dict)
 
+    def mean(self, name: str) -> float:
+        """Return the mean of the loss or a part over the running epoch's images; NaN if every step was skipped."""
+        return self.sums[name] / self.images if self.images else math.nan
+
     def next_epoch(self) -> None:
         """Close the running epoch."""
         self.epoch, self.step_in_epoch, self.sums, self.images, self.seconds = self.epoch + 1, 0, {}, 0, 0.0

@@ -130,7 +130,7 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, held: contextlib.ExitStac
     if objective.needs_reference:
         with still("comparing the sizes of images and references", on=ranks.first):
             check_references(recipe, data)
-    now = this_session([*_csv_files(recipe), *init.values()], data.digests, processes=ranks.count)
+    now = this_session([*_data_files(recipe), *init.values()], data.digests, processes=ranks.count)
     sessions = _sessions(folder, now, resume=resume)
     if resume and is_finished(folder, recipe):
         return folder
@@ -151,6 +151,7 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, held: contextlib.ExitStac
             trainer.begin(_statistics(trainer))
     trainer.run()
     epoch = trainer.use_selected()
+    objective.eval()  # an objective may keep what it trains beside the model, see the teacher's text tower
     held_out = {"validation": data.validation, "test": data.test}
     scores = {name: trainer.predict(items) for name, items in held_out.items() if items}
     if ranks.first:
@@ -269,7 +270,12 @@ def _batches(recipe: Recipe, objective: Objective, data: RunData, folder: Path) 
         source = CachedFeatures(cache, crop=recipe.train.crop, levels=objective.frozen_levels)
     else:
         source = ImageFiles(sizing, crop=recipe.train.crop)
-    return Batches(source, workers=recipe.train.workers, with_reference=objective.needs_reference)
+    return Batches(
+        source,
+        workers=recipe.train.workers,
+        with_reference=objective.needs_reference,
+        together=recipe.train.crops_together,
+    )
 
 
 def _needed_files(data: RunData, objective: Objective) -> list[Path]:
@@ -368,5 +374,5 @@ def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[
     return kept, {"name": entry.name, "sha256": entry.sha256}
 
 
-def _csv_files(recipe: Recipe) -> list[str]:
-    return [images.csv for images in recipe.images if images.csv]
+def _data_files(recipe: Recipe) -> list[str]:
+    return [file for images in recipe.images for file in (images.csv, images.labels_file) if file]

@@ -34,6 +34,8 @@ def lr_factor(train: TrainTable, step: int, steps_per_epoch: int) -> float:
     if train.schedule == "cosine-annealing":
         return _cosine(epoch / train.t_max)
     if train.schedule == "step":
+        if epoch < train.warmup_epochs:
+            return train.warmup_start + (1 - train.warmup_start) * epoch / train.warmup_epochs
         return train.step_factor ** (epoch // train.step_epochs)
     return 1.0
 

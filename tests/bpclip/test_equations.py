@@ -112,6 +112,19 @@ def test_gate_width(channels, hidden):
     assert [module.out_channels for module in block.gate.phi if isinstance(module, nn.Conv2d)] == [hidden, hidden, 1]
 
 
+@pytest.mark.parametrize("channels", [64, 256, 2048])
+def test_the_gates_of_topiq_have_64_channels_at_every_level(channels):
+    block = GatedLocalPooling(BpclipConfig(mode="nr", gate_reduction=1), channels=channels, level=1)
+    assert block.gate.phi[0].out_channels == 64
+
+
+def test_without_a_feed_forward_part_the_blocks_have_no_further_weights():
+    assert not any("feed_forward" in name for name in Bpclip(config()).state_dict())
+    names = Bpclip(config(feed_forward=2)).state_dict()
+    assert names["information.blocks.0.feed_forward.mlp.fc1.weight"].shape == (24, 12)
+    assert names["weight.blocks.3.feed_forward.mlp.fc2.weight"].shape == (12, 24)
+
+
 @pytest.mark.parametrize("grid", [(6, 6), (12, 9), (3, 7), (1, 1)])
 @torch.no_grad()
 def test_position_is_rows_beside_columns(grid):
@@ -139,7 +152,7 @@ def test_self_attention_is_equation_5():
     np.testing.assert_allclose(block(tokens)[0].numpy(), expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["softmax", "cosine", "scaled_cosine"])
+@pytest.mark.parametrize("kind", ["softmax", "pairs", "cosine", "scaled_cosine"])
 @torch.no_grad()
 def test_similarity_is_equation_8(kind):
     chosen = config(similarity=kind, logit_scale=3.0)
@@ -177,6 +190,7 @@ def test_score_by_hand():
         {},
         {"propagation": "progressive", "similarity": "scaled_cosine", "similarity_norm": True},
         {"standardise_levels": True, "similarity": "cosine", "nr_gate": "gelu"},
+        {"feed_forward": 4, "similarity": "pairs", "gate_reduction": 1},
         {"information_branch": False},
         {"weight_branch": False},
         {"text_anchors": False},

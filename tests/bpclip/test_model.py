@@ -54,7 +54,9 @@ def test_config_survives_json(mode):
     [
         ({"widht": 3}, "model: unknown key 'widht'; did you mean 'width'"),
         ({"mode": "rr"}, "model.mode = 'rr': choose one of 'fr', 'nr'"),
-        ({"similarity": "dot"}, "'softmax', 'cosine', 'scaled_cosine'"),
+        ({"similarity": "dot"}, "'softmax', 'pairs', 'cosine', 'scaled_cosine'"),
+        ({"similarity": "pairs", "n_anchors": 5}, "n_anchors = 5 cannot be paired"),
+        ({"feed_forward": -1}, "feed_forward = -1 is impossible; give 0 or more"),
         ({"propagation": "down"}, "'equation', 'progressive'"),
         ({"width": 10, "heads": 4}, "divisible by heads = 4"),
         ({"width": "wide"}, "should be of type int"),

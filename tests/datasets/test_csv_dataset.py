@@ -154,13 +154,13 @@ def test_spread_is_brought_to_the_scale_of_the_scores(folder):
         ("image,mos\na.png,0,5\n", r"line 2: 3 cells where the header has 2 \('0', '5'\); a number takes a point"),
         (
             'image,mos\na.png,"0,5"\n',
-            "line 2: mos '0,5' is not a number; write a plain number such as 3.5, without unit",
+            "line 2: mos '0,5' is not a number; write a plain number such as 3.5",
         ),
         ("image,mos\nc, d.png,0.5\n", "a name that holds one stands in quotes"),
         ("image,mos\nx\\\\a.png,0.5\n", r"x\\\\a\.png is written with backslashes, .*; write x//a\.png"),
         (
             "image,mos,reference\na.png,1,sub\\ref.png\n",
-            r"sub\\ref\.png is written with backslashes, .*; write sub/ref",
+            r"sub\\ref\.png is written with backslashes.*; write sub/ref",
         ),
     ],
 )

@@ -114,13 +114,22 @@ def attention(weights, name, heads, query, memory):
 def cross_attention(weights, name, heads, query, memory):
     """Eq. 4."""
     q, m = layer_norm(weights, f"{name}.query_norm", query), layer_norm(weights, f"{name}.memory_norm", memory)
-    return attention(weights, f"{name}.attention", heads, q, m) + query
+    return feed_forward(weights, f"{name}.feed_forward", attention(weights, f"{name}.attention", heads, q, m) + query)
 
 
 def self_attention(weights, name, heads, tokens):
     """Eq. 5."""
     normal = layer_norm(weights, f"{name}.norm", tokens)
-    return attention(weights, f"{name}.attention", heads, normal, normal) + tokens
+    attended = attention(weights, f"{name}.attention", heads, normal, normal) + tokens
+    return feed_forward(weights, f"{name}.feed_forward", attended)
+
+
+def feed_forward(weights, name, x):
+    """The second half of a transformer's block, where the weights have one."""
+    if f"{name}.norm.weight" not in weights:
+        return x
+    hidden = gelu(linear(weights, f"{name}.mlp.fc1", layer_norm(weights, f"{name}.norm", x)))
+    return x + linear(weights, f"{name}.mlp.fc2", hidden)
 
 
 def mlp(weights, name, x):
@@ -135,6 +144,8 @@ def similarity(weights, config, x):
     if config.similarity == "cosine":
         return cosines
     scaled = math.exp(weights["similarity.log_tau"]) * cosines
+    if config.similarity == "pairs":
+        return np.concatenate([softmax(scaled[k : k + 2]) for k in range(0, len(scaled), 2)])
     return softmax(scaled) if config.similarity == "softmax" else scaled
 
 

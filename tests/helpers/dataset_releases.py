@@ -1,4 +1,4 @@
-"""Small releases of the nine datasets: the original file formats and names, a few of the real scores, tiny pictures."""
+"""Small releases of the ten datasets: the original file formats and names, a few of the real scores, tiny pictures."""
 
 import csv
 
@@ -181,6 +181,13 @@ def biq2021(root):
         picture(root / "Images" / name)
 
 
+def bid(root, folder="ImageDatabase"):
+    rows = [["Image", "Average", "Observer 1"], [1, 2.355, 2.1], [3, 4.0305, 4.4], [4, 0.0, None]]
+    workbook(root / "DatabaseGrades.xlsx", rows, sheet="Plan1")
+    for number in (1, 3, 4):
+        picture(root / folder / f"DatabaseImage{number:04d}.JPG")
+
+
 BUILDERS = {
-    builder.__name__: builder for builder in (live, csiq, tid2013, kadid10k, clive, koniq10k, spaq, flive, biq2021)
+    builder.__name__: builder for builder in (live, csiq, tid2013, kadid10k, clive, koniq10k, spaq, flive, biq2021, bid)
 }

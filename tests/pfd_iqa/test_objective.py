@@ -14,14 +14,9 @@ from iqametrics.errors import RecipeError, WeightsError
 from iqametrics.objective import Batch, Statistics
 from iqametrics.pfd_iqa.config import PfdIqaConfig, PfdTeacherConfig
 from iqametrics.pfd_iqa.model import PfdIqa
-from iqametrics.pfd_iqa.objective import (
-    PfdIqaObjective,
-    PfdLossConfig,
-    PfdTeacherObjective,
-    TeacherLossConfig,
-    load_teacher,
-)
+from iqametrics.pfd_iqa.objective import PfdIqaObjective, PfdLossConfig, load_teacher
 from iqametrics.pfd_iqa.teacher import PfdTeacher
+from iqametrics.pfd_iqa.teacher_objective import PfdTeacherObjective, TeacherLossConfig
 from iqametrics.weights.checkpoint import save_checkpoint
 
 SHARED: dict[str, Any] = {
@@ -117,6 +112,26 @@ def test_the_loss_is_equation_13():
     expected = {"l1": l1, "kl": kl, "ldm": ldm, "fea": fea}
     assert {name: value.item() for name, value in parts.items()} == pytest.approx(expected, rel=1e-4)
     assert total.item() == pytest.approx(0.5 * kl + 1.0 * ldm + 0.01 * fea + l1, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 0.25),
+        ({"label_scale": 100.0}, 25.0),
+        # Quadratic below 1: 0.5 (0.1^2 + 0.4^2) / 2; linear above: (10 - 0.5 + 40 - 0.5) / 2.
+        ({"regression": "smooth_l1"}, 0.0425),
+        ({"regression": "smooth_l1", "label_scale": 100.0}, 24.5),
+    ],
+)
+def test_the_loss_on_the_score_by_hand(changes, expected, monkeypatch):
+    objective = make_objective()
+    batch = dataclasses.replace(make_batch(2), mos=torch.tensor([0.5, 0.5]))
+    objective.weights = PfdLossConfig(**changes)
+    head = objective.model.head
+    scores = torch.tensor([0.4, 0.9])
+    monkeypatch.setattr(objective.model, "head", lambda *a, **k: head(*a, **k)._replace(score=scores))
+    assert objective.loss(batch)[1]["l1"].item() == pytest.approx(expected)
 
 
 def test_what_is_drawn_for_an_image_depends_on_its_seed_alone():

@@ -16,9 +16,11 @@ from iqametrics.errors import DataError, RecipeError
 from iqametrics.training.checks import check_ranked, check_references
 from iqametrics.training.data import (
     RunImage,
+    epoch_steps,
     epoch_views,
     image_files,
     load_data,
+    portions,
     split_samples,
     step_views,
     with_known_groups,
@@ -182,6 +184,35 @@ def test_steps_are_even_and_lose_nothing(count, batch_size):
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
     assert len(steps) == -(-count // batch_size)
+
+
+def test_crops_of_an_image_stay_together():
+    items = [RunImage(sample(i), weight=2.0 if i == 3 else 1.0) for i in range(7)]
+    train = TrainTable(views=3, views_together=True, batch_size=3)
+    steps = epoch_steps(items, train, epoch=0)
+    assert [len(step) for step in steps] == [6, 9, 9]
+    images = [view.item for step in steps for view in step]
+    assert images[0::3] == images[1::3] == images[2::3]
+    assert Counter(images[::3]) == {**dict.fromkeys(range(7), 1), 3: 2}
+    assert len({view.top for step in steps for view in step}) == 24
+    # The parts of a step and the shares of processes have whole images too.
+    shares = [portions(steps[1], accumulate=1, processes=2, rank=rank, together=3) for rank in (0, 1)]
+    assert [len(part.views) for share in shares for part in share] == [3, 6]
+    assert shares[0][0].counts == (3, 6)
+
+
+@pytest.mark.parametrize("steps", [2, 7])
+def test_an_epoch_may_have_a_number_of_steps(steps):
+    items = [RunImage(sample(i)) for i in range(10)]
+    train = TrainTable(batch_size=4, steps_per_epoch=steps, epochs=3)
+    first, second = (epoch_steps(items, train, epoch) for epoch in (0, 1))
+    assert [len(step) for step in first] == [4] * steps
+    drawn = Counter(view.item for step in first for view in step)
+    # 28 crops are two passes and eight more; eight are a part of one pass.
+    assert set(drawn.values()) <= ({2, 3} if steps == 7 else {1})
+    assert first != second
+    # 0, the default, is one pass.
+    assert epoch_steps(items, TrainTable(batch_size=4), 0) == step_views(epoch_views(items, TrainTable(), 0), 4)
 
 
 def test_files_are_named_once():

@@ -1,6 +1,7 @@
 """Options of a run: precision, batches in parts, averages, selection, sizes, datasets; and real objectives."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from training_fake import assert_same_weights, history, weights, write_recipe
 from iqametrics.datasets import catalogue
 from iqametrics.datasets.csv_dataset import read_csv_dataset
 from iqametrics.errors import DataError, RecipeError, TrainingError
-from iqametrics.pfd_iqa.objective import PfdTeacherObjective
+from iqametrics.pfd_iqa.teacher_objective import PfdTeacherObjective
 from iqametrics.training import data, precision, run
 from iqametrics.training.recipe import parse_recipe
 from iqametrics.training.resume import Average
@@ -76,6 +77,31 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(tmp_path, monkeypatch):
     assert scales[6] == scales[5] / 2 == scales[4] / 2
     assert torch.equal(weights_before[6], weights_before[5])
     assert not torch.equal(weights_before[5], weights_before[4])
+
+
+def test_a_loss_that_overflows_in_float16_skips_the_step_though_its_gradient_is_finite(tmp_path, monkeypatch):
+    recipe = write_recipe(tmp_path, train='amp = "float16"')
+    backward, seen = run.Trainer._gradient, []
+
+    def overflows(self, *args):
+        values = backward(self, *args)
+        if len(seen) == 5:
+            values = {name: torch.full_like(value, float("inf")) for name, value in values.items()}
+        seen.append((self.precision.scaler.get_scale(), self.objective.model.out.weight.detach().clone()))
+        return values
+
+    monkeypatch.setattr(run.Trainer, "_gradient", overflows)
+    folder = run.train(recipe, ["train.epochs=3"], tmp_path / "run")
+    scales, weights_before = zip(*seen, strict=True)
+    assert scales[6] == scales[5] / 2
+    assert torch.equal(weights_before[6], weights_before[5])
+    assert not torch.equal(weights_before[5], weights_before[4])
+    # The means of the epoch are over the steps that were taken.
+    assert all(math.isfinite(float(row["train_loss"])) for row in history(folder))
+    monkeypatch.setattr(precision, "_SMALLEST_SCALE", 2.0**16)
+    seen.clear()
+    with pytest.raises(TrainingError, match="loss is inf in epoch"):
+        run.train(recipe, [], tmp_path / "again")
 
 
 def test_gradients_that_overflow_at_every_scale_end_the_run(tmp_path, monkeypatch):

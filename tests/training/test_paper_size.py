@@ -106,7 +106,8 @@ def test_pfd_iqa_after_its_teacher(folder):
         *(
             "teacher.train.epochs=1",
             "teacher.train.batch_size=4",
-            "teacher.train.views=1",
+            "teacher.train.views=2",
+            "teacher.train.steps_per_epoch=1",
             "teacher.train.save_every=0",
         ),
         *(f"teacher.init.{key}='{folder}/clip.safetensors'" for key in ("backbone", "anchors")),
@@ -122,7 +123,10 @@ def test_pfd_iqa_after_its_teacher(folder):
     assert_encoded_by(clip, tensors["distortion_prompts"], distortion_prompts())
     assert_encoded_by(clip, tensors["quality_prompts"], quality_prompts())
     teacher = load_file(run / "teacher" / "checkpoint.safetensors")
-    assert_encoded_by(clip, teacher["joint_prompts"], joint_prompts())
+    # The text tower has been trained by a step: its sentences are nearly, not exactly, what they were.
+    before = clip.encode_text(open_clip.tokenize(joint_prompts()))
+    moved = (teacher["joint_prompts"] - before).abs().max() / before.std()
+    assert 1e-6 < moved < 0.1
     moved = teacher["backbone.patch_embed.proj.weight"] - clip.state_dict()["visual.conv1.weight"]
     assert 0 < moved.abs().max() < 1e-4
     assert 0 < (tensors["backbone.blocks.0.mlp.fc1.weight"] - deit["blocks.0.mlp.fc1.weight"]).abs().max() < 0.01

@@ -1,6 +1,7 @@
 """Recipes by name, recipes that extend others, and the package's own against the papers' figures."""
 
 import csv
+import dataclasses
 import re
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from iqametrics.datasets.catalogue import dataset_spec, list_datasets
 from iqametrics.errors import RecipeError
 from iqametrics.methods import paper_tables
 from iqametrics.pfd_iqa.config import PfdIqaConfig, PfdTeacherConfig
-from iqametrics.pfd_iqa.objective import PfdLossConfig, TeacherLossConfig
+from iqametrics.pfd_iqa.objective import PfdLossConfig
+from iqametrics.pfd_iqa.teacher_objective import TeacherLossConfig
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.recipes import find_recipe, list_recipes, merge, read_tables, recipe_header
 from iqametrics.training.starting import starting_path, teacher_recipe
@@ -29,6 +31,16 @@ OF_DATASETS = {
     **{f"paper/{metric}/{name}": name for metric in ("pfd-iqa", "pfd-teacher") for name in PFD},
     "paper/bpclip-nr/koniq10k-official": "koniq10k",
 }
+TOPIQ = {"gate_reduction": 1, "feed_forward": 4}
+DIFFKD = {"time_grid": "half", "gamma_head": "softmax", "gamma_reduction": 8}
+DIFFKD |= {"time_embedding": "table", "denoiser_norm": "batch", "feature_projection": True}
+LINEAGE = {
+    **{f"paper/bpclip-{mode}": TOPIQ for mode in ("fr", "nr")},
+    "paper/pfd-iqa": DIFFKD,
+    "paper/pfd-teacher": {"crop_average": "logits", "text_tower": "trained"},
+}
+LINEAGE_LOSS = {"paper/pfd-iqa": {"label_scale": 100.0}, "paper/pfd-teacher": {"dynamic": True}}
+MARKS = re.compile(r"\[(paper|open|lineage: (TOPIQ|DiffKD|DEIQT|LIQE))\]")
 BASES = [name for name in list_recipes() if name not in OF_DATASETS]
 
 
@@ -46,6 +58,7 @@ def write(folder, **files):
 def test_every_recipe_is_there():
     metrics = ("bpclip-fr", "bpclip-nr", "pfd-iqa", "pfd-teacher")
     expected = {f"{size}/{metric}" for size in ("lite", "paper") for metric in metrics} | OF_DATASETS.keys()
+    expected |= {f"paper/bpclip-{mode}/progressive" for mode in ("fr", "nr")}
     assert set(list_recipes()) == expected
 
 
@@ -87,21 +100,38 @@ def test_every_starting_file_has_a_name_and_the_right_kind(name):
         ("paper/pfd-teacher", PfdTeacherConfig(), TeacherLossConfig()),
     ],
 )
-def test_the_papers_models_are_the_defaults(name, config, loss):
-    """Each number stands in the recipe, and is the one that the config has."""
+def test_the_papers_models_are_the_defaults_but_for_what_their_lineage_does(name, config, loss):
+    """Each number stands in the recipe, and is the one that the config has; the lineage's are set here."""
     model = dict(read(name).model)
     weights = model.pop("loss")
-    assert type(loss)(**weights) == loss
+    assert type(loss)(**weights) == dataclasses.replace(loss, **LINEAGE_LOSS.get(name, {}))
     if "bpclip" in name:
         model["mode"] = config.mode
-    assert type(config).from_dict(model) == config
+    assert type(config).from_dict(model) == dataclasses.replace(config, **LINEAGE[name])
     ablations = {"information_branch", "weight_branch", "text_anchors", "use_pda", "use_pdr", "use_ana", "use_ppa"}
-    assert config.to_dict().keys() - model.keys() <= ablations | {
-        "frozen_levels",
-        "standardise_levels",
-        "frozen_pooling",
-        "relative",
-    }
+    ours = {"frozen_levels", "standardise_levels", "frozen_pooling", "relative"}
+    assert config.to_dict().keys() - model.keys() <= ablations | ours
+
+
+@pytest.mark.parametrize("name", [name for name in list_recipes() if name.startswith("paper/")])
+def test_every_value_of_a_paper_recipe_says_where_it_is_from(name):
+    table, unmarked = "", []
+    for line in find_recipe(name).read_text(encoding="utf-8").splitlines():
+        table = line.strip("[]") if line.startswith("[") else table
+        key = line.partition("=")[0].strip() if re.match(r"\w+ = ", line) else ""
+        # What the recipe is of, and which teacher's recipe goes with it, are no values of the model or its training.
+        described = table in ("", "metric", "data") or key in ("licence", "sources", "teacher")
+        if key and not described and not MARKS.search(line.partition("#")[2]):
+            unmarked.append(f"{table}.{key}")
+    assert not unmarked
+
+
+def test_both_readings_of_bpclips_propagation_have_a_recipe():
+    for mode in ("fr", "nr"):
+        printed, text = read(f"paper/bpclip-{mode}"), read(f"paper/bpclip-{mode}/progressive")
+        assert (printed.model["propagation"], text.model["propagation"]) == ("equation", "progressive")
+        assert {**printed.model, "propagation": "progressive"} == text.model
+        assert (printed.train, printed.split) == (text.train, text.split)
 
 
 def test_the_papers_training_details():
@@ -110,15 +140,16 @@ def test_the_papers_training_details():
         train = read(f"paper/bpclip-{mode}").train
         assert (train.optimizer, train.lr, train.backbone_lr, train.weight_decay) == ("adamw", lr, None, 1e-5)
         assert (train.schedule, train.t_max, train.epochs) == ("cosine-annealing", 50, 200)
-        assert (train.crop, train.flips, train.batch_size) == (384, ("h", "v"), 8)
+        assert (train.crop, train.flips, train.batch_size) == (384, ("h", "v"), 16)
     train = read("paper/pfd-iqa").train
     assert (train.epochs, train.views, train.crop, train.lr) == (9, 10, 224, 2e-4)
     assert (train.schedule, train.step_epochs, train.step_factor) == ("step", 3, 0.1)
-    assert train.weight_decay == 0.05
+    assert (train.weight_decay, train.grad_clip, train.warmup_epochs, train.warmup_start) == (0.05, 5, 3, 1e-3)
     assert [read(f"paper/pfd-iqa/{name}").train.batch_size for name in ("clive", "koniq10k")] == [16, 128]
     train = read("paper/pfd-teacher").train
-    assert (train.epochs, train.batch_size, train.lr, train.weight_decay) == (80, 16, 5e-6, 1e-3)
-    assert (train.schedule, train.t_max, train.views, train.crop) == ("cosine-annealing", 80, 3, 224)
+    assert (train.epochs, train.batch_size, train.lr, train.weight_decay) == (80, 32, 5e-6, 1e-3)
+    assert (train.schedule, train.t_max, train.views, train.crop) == ("cosine-annealing", 5, 3, 224)
+    assert (train.steps_per_epoch, train.views_together) == (200, True)
     assert all(read(name).train.selection == "best-val" for name in list_recipes() if name.startswith("paper/"))
 
 
