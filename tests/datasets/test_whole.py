@@ -57,8 +57,9 @@ def samples():
         ("csiq", 866, 30, {150, 116}),  # 30 x 5 a type; contrast has four levels, and four images only three
         ("tid2013", 3000, 25, {125}),
         ("kadid10k", 10_125, 81, {405}),
-        ("clive", 1162, None, {1162}),
-        ("koniq10k", 10_073, None, {10_073}),
+        # LIQE's list names a distortion of each photograph: `cut -f2 clive.tsv | sort | uniq -c`.
+        ("clive", 1162, None, {29, 30, 62, 105, 437, 499}),
+        ("koniq10k", 10_073, None, {179, 345, 435, 1015, 3578, 4521}),
         ("spaq", 11_125, None, {11_125}),
         ("flive", 39_810, None, {39_810}),
     ],
