@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from places import ROOT
 
 import iqametrics
 from iqametrics.images.show import explanation_html, map_png
@@ -97,3 +98,25 @@ def test_maps_without_values_or_without_contrast_are_drawn_too():
         assert Image.open(io.BytesIO(map_png(values))).getbands() == ("L", "A")
     page = explanation_html({"<b>": "<script>"}, {"<i>": torch.eye(3)})
     assert not re.search("<(b|i|script)>", page)
+
+
+NOTEBOOK = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+
+cell = "import iqametrics\\niqametrics.create_metric('bpclip-nr.lite').explain('docs/example/seeding.jpg')"
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+sys.stdout.write(notebook.cells[0].outputs[-1].data["text/html"])
+"""
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_the_maps():
+    # In a process of its own: the kernel's libraries warn, and warnings fail here.
+    done = subprocess.run([sys.executable, "-c", NOTEBOOK], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shown = images_of(done.stdout)
+    assert len(shown) == 8  # four pairs of neighbouring levels, two branches
+    assert all(image.width > 1 for image in shown)
