@@ -61,6 +61,7 @@ def test_generators_and_settings_stay_as_they_are(name, photo):
     assert state() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LITE)
 def test_scores_do_not_depend_on_settings(name, photo):
     plain = score(name, photo)

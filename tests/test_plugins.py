@@ -123,6 +123,7 @@ def run(use, site, work):
     return work / "run"
 
 
+@pytest.mark.slow
 class TestTheExample:
     def test_is_listed_and_known(self, use):
         listed = rows(use("list", "--format", "csv")[0])
@@ -166,6 +167,7 @@ class TestTheExample:
         assert '"metric": "toy-nr"' in text
 
 
+@pytest.mark.slow
 class TestBadOnes:
     @pytest.mark.parametrize(
         ("group", "command"), [("iqametrics.metrics", ("list",)), ("iqametrics.datasets", ("datasets", "list"))]

@@ -110,6 +110,7 @@ def test_a_damaged_file_of_facts_is_told(tmp_path, monkeypatch):
         facts.find_facts("0" * 64, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_pictures_of_the_readme_score_what_it_says():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     pictures = re.findall(r"\(docs/example/(score-[\d.]+\.jpg)\)", text)

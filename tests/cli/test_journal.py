@@ -152,6 +152,7 @@ def test_a_long_name_has_a_journal_too(tmp_path, name):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+@pytest.mark.slow
 def test_sigkill_loses_no_finished_row(fake_metrics, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number in range(6):

@@ -20,7 +20,10 @@ from iqametrics.gate.baseline import read_baseline
 FAKES = [sys.executable, fake_cli.__file__]
 SCORE = [*FAKES, "score", "--metric", "fake-nr"]
 OURS = [sys.executable, "-m", "iqametrics"]
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="the shell and the signals of POSIX")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="the shell and the signals of POSIX"),
+]
 
 
 def shell(command, folder, *words, **environment):

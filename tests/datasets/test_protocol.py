@@ -180,6 +180,7 @@ def test_a_digest_tells_splits_apart():
 
 
 @pytest.mark.skipif(LABELS is None, reason="IQAMETRICS_LABELS does not name the score files")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DIGESTS["datasets"]))
 def test_the_datasets_are_split_as_ever(name):
     samples = load_tool("benchmarks/make_split_digests.py").real_set(Path(LABELS), name)

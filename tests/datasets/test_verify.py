@@ -17,6 +17,8 @@ from iqametrics.datasets.synthetic import adjust_labels, synthesize
 from iqametrics.datasets.verify import verify_dataset
 from iqametrics.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 
 def run(capsys, *arguments):
     status = main([str(argument) for argument in arguments])

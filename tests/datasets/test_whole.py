@@ -19,7 +19,10 @@ from iqametrics.datasets.tables import kadid_opinions
 from iqametrics.datasets.verify import verify_dataset
 
 FOLDER = os.environ.get("IQAMETRICS_LABELS")
-pytestmark = pytest.mark.skipif(not FOLDER, reason="IQAMETRICS_LABELS names no folder with the datasets' score files")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not FOLDER, reason="IQAMETRICS_LABELS names no folder with the datasets' score files"),
+]
 
 ROOTS = {
     "live": "live/databaserelease2",

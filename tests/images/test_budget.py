@@ -111,6 +111,7 @@ def test_texts_are_not_unfolded(kind):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak memory as Linux tells it")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG", "WebP", "PNG"])
 def test_memory_a_pixel(kind, tmp_path):
     """At the limits of 64 and 40 million pixels these are about 1 GB; measured here at a tenth of them."""

@@ -46,6 +46,7 @@ def loss(name, dtype):
     return lambda x: metric(x, held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("name", LITE)
 def test_gradient_agrees_with_finite_differences(name, start):
@@ -63,6 +64,7 @@ def test_gradient_agrees_with_finite_differences(name, start):
         assert slope.item() == pytest.approx(difference.item(), rel=0.02, abs=2e-5), (row, column)
 
 
+@pytest.mark.slow
 def test_single_pixels_get_the_gradient_of_the_inside():
     """A pixel of a black picture has the slope of one that is black but for a hair, where nothing meets a bound."""
     measure = loss("bpclip-nr.lite", "float64")
@@ -107,6 +109,7 @@ def test_values_are_those_of_a_plain_clamp():
     assert with_gradient.max() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["black", "white", "gray"])
 @pytest.mark.parametrize("name", LITE)
 def test_optimisation_makes_progress_from_a_flat_picture(name, start):

@@ -30,6 +30,7 @@ def wrong(cases):
     ], outcomes
 
 
+@pytest.mark.slow
 def test_tiff():
     faults, outcomes = wrong(tiff_cases(every=11))
     assert faults == []
@@ -37,6 +38,7 @@ def test_tiff():
     assert sum(how == "right" for _, how in outcomes) > 250
 
 
+@pytest.mark.slow
 def test_other_formats():
     faults, outcomes = wrong(other_cases())
     assert faults == []

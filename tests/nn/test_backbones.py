@@ -19,6 +19,8 @@ from iqametrics.pfd_iqa.config import PfdIqaConfig
 from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.training.run import train
 
+pytestmark = pytest.mark.slow
+
 CHAINS = [*BACKBONES, "timm/mobilenetv3_small_100", "timm/resnet18", "timm/test_efficientnet"]
 # Rounds down where it halves, and joins maps: no chain, and padded.
 WHOLE = "timm/densenet121"

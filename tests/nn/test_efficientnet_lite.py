@@ -15,6 +15,8 @@ from iqametrics.nn.backbones import build_backbone, load_backbone
 from iqametrics.nn.efficientnet_lite import STAGES, EfficientNetLite0
 from iqametrics.nn.resnet import ResNet50
 
+pytestmark = pytest.mark.slow
+
 
 def timm_name(name):
     """timm's name of one of our tensors."""

@@ -11,6 +11,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from iqametrics.nn.norm import freeze_batch_norm
 from iqametrics.nn.resnet import Bottleneck, ResNet50
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def oracle():

@@ -22,7 +22,7 @@ from iqametrics.weights.checkpoint import read_metadata, save_checkpoint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
 # The client hands the body of an upload to httpx in a way that httpx deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")]
 
 MEASURED = {
     "test": {"n": 40, "srcc": 0.71234, "plcc": 0.7, "krcc": 0.5, "rmse": 0.1, "srcc_low": 0.6, "srcc_high": 0.8}

@@ -34,7 +34,7 @@ from iqametrics.weights.hub import (
 from iqametrics.weights.manifest import CheckpointEntry, read_manifest
 
 # What the client itself does when it uploads.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")]
 
 REPO, FILE = "org/name", "model.safetensors"
 DATA = bytes(range(256)) * 400
