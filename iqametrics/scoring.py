@@ -281,7 +281,9 @@ class _References:
 class _Scoring:
     """Window of items, from the first that is not yielded yet to the last that is requested."""
 
-    def __init__(self, metrics: Sequence[Metric], batch_size: int, decoder: _Decoder, *, uncertainty: bool) -> None:
+    def __init__(
+        self, metrics: Sequence[Metric], batch_size: int, decoder: _Decoder, *, uncertainty: bool = False
+    ) -> None:
         self.metrics = metrics
         self.uncertain = [number for number, metric in enumerate(metrics) if uncertainty and metric.knows_uncertainty]
         self.batch_size = batch_size
