@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, list_tables, paper_table
 from iqametrics.cli.benchmark_cost import add_cost_parser
+from iqametrics.cli.benchmark_plan import dry_run
 from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, METRIC, METRIC_HELP, UsageError, complain, positive
 from iqametrics.cli.output import open_rows
 from iqametrics.common.devices import AUTO, DEVICES
@@ -75,6 +76,11 @@ def _add_run(parts: Any) -> None:
         "--shard", type=_shard, metavar="I/N", help="only the I-th of N shares of the jobs; joins a run"
     )
     parser.add_argument("--dry-run", action="store_true", help="list the jobs with command and cost, and do nothing")
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="with --dry-run: take steps of noise with each model on this machine, for steps, hours and disk",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -190,7 +196,9 @@ def _run(args: argparse.Namespace) -> int:
     jobs = _jobs(args, sources)
     folder = args.output or Path("runs") / args.id
     if args.dry_run:
-        return _dry_run(jobs, sources, folder, args.device)
+        return dry_run(jobs, sources, folder, args.device, measure=args.measure)
+    if args.measure:
+        raise UsageError("--measure belongs to --dry-run, which trains nothing")
     if args.data is None:
         raise UsageError("--data is missing: it says where the datasets are (see iqametrics benchmark run --help)")
     from iqametrics.benchmark.jobs import Executor
@@ -275,33 +283,6 @@ def _check_recipes(jobs: "Sequence[Job]", sources: Mapping[str, "LabelledImages"
     for job in {job.recipe: job for job in jobs if job.recipe}.values():
         source = sources.get(job.train) or unlisted(job.train)
         read_recipe(find_recipe(job.recipe), overrides(job, source, "cpu", Path("cache")))
-
-
-def _dry_run(jobs: "Sequence[Job]", sources: Mapping[str, "LabelledImages"], folder: Path, device: str) -> int:
-    from iqametrics.benchmark.plan import command, image_passes, starting_files
-    from iqametrics.benchmark.run import crops_per_second
-
-    rates = crops_per_second(folder, jobs)
-    columns = ("job", "data", "starts from", "crops", "hours", "command")
-    with open_rows("csv", columns) as writer:
-        for job in jobs:
-            crops = image_passes(job) if job.recipe else None
-            rate = rates.get((job.metric, job.size))
-            writer.write(
-                {
-                    "job": job.id,
-                    "data": " ".join(name if name in sources else f"{name}(missing)" for name in job.datasets),
-                    "starts from": " ".join(starting_files(job)) if job.recipe else job.metric,
-                    "crops": "none" if not job.recipe else "unknown" if crops is None else crops,
-                    "hours": f"{crops / rate / 3600:.2f}" if crops and rate else "unknown",
-                    "command": command(job, sources, folder, device),
-                }
-            )
-    complain(
-        f"{len(jobs)} jobs. crops: images x share x epochs x views, the teacher's included. hours: by the speed of the "
-        "finished jobs in the output folder, unknown before there are any"
-    )
-    return EXIT_OK
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ Images are counted in the data or, where these are not at hand, by the numbers t
 model is built with random weights, whose sizes are those of the trained one.
 """
 
+import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from iqametrics.training.step_cost import StepCost, measure_step
 _SAMPLE = 8
 _FLOAT = 4
 _FEATURE_SIDE = 256
+_OF_THE_WHOLE_RUN = ("epochs", "steps_per_epoch", "lr", "seed", "workers", "selection")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +152,16 @@ class Plan:
         return {**asdict(self), "memory": self.memory, "disk": self.size.disk, "hours": self.hours}
 
 
-def plan_run(recipe: Recipe, *, published: bool = False, measure: bool = True) -> list[Plan]:
+def plan_run(
+    recipe: Recipe, *, published: bool = False, measure: bool = True, measured: dict[str, StepCost] | None = None
+) -> list[Plan]:
     """Plan a run and, before it, that of the teacher that it trains first.
 
     Args:
         recipe: The recipe.
         published: Whether the data are not at hand, so that the published numbers of its dataset are taken.
         measure: Whether steps of noise are taken on the recipe's device.
+        measured: What was measured before, by model and batch, which need not be measured again; it is added to.
 
     Raises:
         RecipeError: If the recipe has an impossible value.
@@ -164,12 +169,14 @@ def plan_run(recipe: Recipe, *, published: bool = False, measure: bool = True) -
     """
     device = find_device(recipe.train.device, error=RecipeError, what="train.device")
     plans = []
+    costs = {} if measured is None else measured
     teacher: Objective | None = None
     if is_recipe(recipe.init.get("teacher", "")):
         first = teacher_recipe(recipe, Path())
         teacher = blank_objective(first)
-        plans.append(_plan(first, teacher, device, published=published, measure=measure))
-    plans.append(_plan(recipe, blank_objective(recipe, teacher), device, published=published, measure=measure))
+        plans.append(_plan(first, teacher, device, costs, published=published, measure=measure))
+    objective = blank_objective(recipe, teacher)
+    plans.append(_plan(recipe, objective, device, costs, published=published, measure=measure))
     return plans
 
 
@@ -190,21 +197,35 @@ def blank_objective(recipe: Recipe, teacher: Objective | None = None) -> Objecti
     return objective
 
 
-def _plan(recipe: Recipe, objective: Objective, device: torch.device, *, published: bool, measure: bool) -> Plan:
+def _plan(
+    recipe: Recipe,
+    objective: Objective,
+    device: torch.device,
+    costs: dict[str, StepCost],
+    *,
+    published: bool,
+    measure: bool,
+) -> Plan:
     data = None if published else load_data(_quick(recipe))
     work = published_work(recipe) if data is None else _work(recipe, data, objective)
-    step = None
-    if measure:
+    key = _step_key(recipe)
+    if measure and key not in costs:
         objective.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        step = measure_step(objective, recipe.train, device, cached=recipe.cache.enabled)
+        costs[key] = measure_step(objective, recipe.train, device, cached=recipe.cache.enabled)
     return Plan(
         metric=recipe.metric.name,
         work=work,
         size=model_size(recipe, objective),
         reading=None if data is None else _reading(recipe, data, objective, work),
-        step=step,
+        step=costs.get(key) if measure else None,
         selection=recipe.train.selection,
     )
+
+
+def _step_key(recipe: Recipe) -> str:
+    """Return all that a step's cost depends on, and none of the data."""
+    train = {name: value for name, value in asdict(recipe.train).items() if name not in _OF_THE_WHOLE_RUN}
+    return json.dumps([recipe.metric.name, recipe.model, recipe.teacher, train, recipe.cache.enabled], sort_keys=True)
 
 
 def _quick(recipe: Recipe) -> Recipe:
