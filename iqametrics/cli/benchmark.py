@@ -50,6 +50,9 @@ def _add_show(parts: Any) -> None:
     parser = parts.add_parser("show", help="show a table", description="Show a table as the paper prints it.")
     parser.add_argument("id", metavar="ID", help="table, see iqametrics benchmark list")
     _add_format(parser)
+    parser.add_argument(
+        "--run", type=Path, metavar="RUN", dest="folder", help="folder of a run, whose variants are shown too"
+    )
     parser.set_defaults(run=_show)
 
 
@@ -76,6 +79,14 @@ def _add_run(parts: Any) -> None:
         "--shard", type=_shard, metavar="I/N", help="only the I-th of N shares of the jobs; joins a run"
     )
     parser.add_argument("--dry-run", action="store_true", help="list the jobs with command and cost, and do nothing")
+    parser.add_argument(
+        "--variants",
+        action="append",
+        default=[],
+        metavar="FIELD=a,b",
+        help="train the rows under each reading of a silent paper (model.similarity=softmax,pairs) and measure them on "
+        "the validation part, apart from the table's own results; may be repeated",
+    )
     parser.add_argument(
         "--measure",
         action="store_true",
@@ -162,8 +173,10 @@ def _runnable(table: Table, sources: Mapping[str, "LabelledImages"]) -> str:
 
 def _show(args: argparse.Namespace) -> int:
     table = paper_table(args.id)
+    variants = [] if args.folder is None else _variants(args.folder, table)
     if args.format == "json":
-        print(json.dumps({"id": table.id, "cells": [cell.to_dict() for cell in table.cells]}, indent=2))
+        found = {"id": table.id, "cells": [cell.to_dict() for cell in table.cells]}
+        print(json.dumps(found | ({"variants": variants} if args.folder else {}), indent=2))
         return EXIT_OK
     print(f"{table.id}: {table.title}\n{table.paper}\n")
     cells = {(cell.row, f"{cell.place} {cell.statistic}"): cell for cell in table.cells}
@@ -171,10 +184,26 @@ def _show(args: argparse.Namespace) -> int:
         for row in table.rows:
             texts = {column: _text(cells.get((row, column))) for column in table.columns}
             writer.write({"row": row, **texts})
+    if variants:
+        print("\nreadings of the paper, on validation parts (the paper's numbers are of test parts)")
+        with open_rows("table", tuple(variants[0])) as writer:
+            for variant in variants:
+                writer.write(variant)
     print()
     for line in table.comments:
         print(line)
     return EXIT_OK
+
+
+def _variants(folder: Path, table: Table) -> list[dict[str, Any]]:
+    """Read the variants of a run's folder, which must be one of this table."""
+    from dataclasses import asdict
+
+    from iqametrics.benchmark.variants import VARIANTS, variant_lines
+
+    if not (folder / VARIANTS).is_dir():
+        raise DataError(f"{folder}: holds no variants; make some with iqametrics benchmark run {table.id} --variants")
+    return [asdict(line) for line in variant_lines(folder, table)]
 
 
 def _text(cell: Cell | None) -> str:
@@ -191,10 +220,15 @@ def _text(cell: Cell | None) -> str:
 def _run(args: argparse.Namespace) -> int:
     from iqametrics.benchmark.plan import COMPARE
     from iqametrics.benchmark.sources import benchmark_labels
+    from iqametrics.benchmark.variants import VARIANTS, read_choices, variant_jobs, variants_folder
 
     sources = _with_images(_sources(args), args.images)
     jobs = _jobs(args, sources)
     folder = args.output or Path("runs") / args.id
+    choices = read_choices(args.variants)
+    if choices:
+        jobs, folder = variant_jobs(jobs, choices), variants_folder(folder, choices)
+        _check_recipes(jobs, sources)
     if args.dry_run:
         return dry_run(jobs, sources, folder, args.device, measure=args.measure)
     if args.measure:
@@ -210,6 +244,7 @@ def _run(args: argparse.Namespace) -> int:
         "size": "finished" if args.id == COMPARE else args.size,
         "changes": args.overrides,
         "labels": {name: benchmark_labels(sources[name]) for name in names},
+        **({VARIANTS: choices} if choices else {}),
     }
     open_run(folder, plan, jobs, resume=args.resume or args.shard is not None)
     mine = shard(jobs, *args.shard) if args.shard else jobs
@@ -280,7 +315,7 @@ def _check_recipes(jobs: "Sequence[Job]", sources: Mapping[str, "LabelledImages"
     from iqametrics.training.recipe import read_recipe
     from iqametrics.training.recipes import find_recipe
 
-    for job in {job.recipe: job for job in jobs if job.recipe}.values():
+    for job in {(job.recipe, job.changes): job for job in jobs if job.recipe}.values():
         source = sources.get(job.train) or unlisted(job.train)
         read_recipe(find_recipe(job.recipe), overrides(job, source, "cpu", Path("cache")))
 
