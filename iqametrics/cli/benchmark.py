@@ -18,6 +18,7 @@ from iqametrics.errors import DataError
 
 if TYPE_CHECKING:
     from iqametrics.benchmark.plan import Job
+    from iqametrics.benchmark.run import Outcome
     from iqametrics.datasets.labelled import LabelledImages
 
 _DATA_HELP = "TOML file with a table [datasets.NAME] and in it root = a folder (or csv = a file) for each dataset"
@@ -73,6 +74,11 @@ def _add_run(parts: Any) -> None:
     )
     parser.add_argument("--data", type=Path, metavar="CONFIG.toml", help=_DATA_HELP)
     parser.add_argument("--device", choices=DEVICES, default=AUTO, help="(default: auto)")
+    parser.add_argument(
+        "--devices",
+        metavar="LIST",
+        help="one process for each: numbers of GPUs (0,1,2,3), or cpu,cpu; not with --device",
+    )
     parser.add_argument("--output", type=Path, metavar="RUN", help="folder of the run (default: runs/ID)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, or join it")
     parser.add_argument(
@@ -218,10 +224,12 @@ def _text(cell: Cell | None) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from iqametrics.benchmark.plan import COMPARE
-    from iqametrics.benchmark.sources import benchmark_labels
-    from iqametrics.benchmark.variants import VARIANTS, read_choices, variant_jobs, variants_folder
+    from iqametrics.benchmark.variants import read_choices, variant_jobs, variants_folder
 
+    if args.devices and args.device != AUTO:
+        raise UsageError("--device and --devices both say where; leave one out")
+    if args.measure and not args.dry_run:
+        raise UsageError("--measure belongs to --dry-run, which trains nothing")
     sources = _with_images(_sources(args), args.images)
     jobs = _jobs(args, sources)
     folder = args.output or Path("runs") / args.id
@@ -231,12 +239,30 @@ def _run(args: argparse.Namespace) -> int:
         _check_recipes(jobs, sources)
     if args.dry_run:
         return dry_run(jobs, sources, folder, args.device, measure=args.measure)
-    if args.measure:
-        raise UsageError("--measure belongs to --dry-run, which trains nothing")
     if args.data is None:
         raise UsageError("--data is missing: it says where the datasets are (see iqametrics benchmark run --help)")
+    outcome = _do(args, jobs, sources, folder, choices)
+    complain(
+        f"{len(outcome.done)} jobs done, {len(outcome.before)} were done before, {len(outcome.failed)} failed, "
+        f"{len(outcome.busy)} are being done by others; see iqametrics benchmark report {args.output or folder}"
+    )
+    return EXIT_FAILED if outcome.failed else EXIT_OK
+
+
+def _do(
+    args: argparse.Namespace,
+    jobs: "Sequence[Job]",
+    sources: Mapping[str, "LabelledImages"],
+    folder: Path,
+    choices: Mapping[str, Sequence[str]],
+) -> "Outcome":
+    """Begin a run or join it, and do its jobs, here or by one process a device."""
+    from iqametrics.benchmark.devices import read_workers, run_on_devices
     from iqametrics.benchmark.jobs import Executor
+    from iqametrics.benchmark.plan import COMPARE
     from iqametrics.benchmark.run import open_run, run_jobs, shard
+    from iqametrics.benchmark.sources import benchmark_labels
+    from iqametrics.benchmark.variants import VARIANTS
 
     names = [name for name in sources if any(name in job.datasets for job in jobs)]
     plan = {
@@ -246,14 +272,12 @@ def _run(args: argparse.Namespace) -> int:
         "labels": {name: benchmark_labels(sources[name]) for name in names},
         **({VARIANTS: choices} if choices else {}),
     }
+    workers = read_workers(args.devices) if args.devices else []
     open_run(folder, plan, jobs, resume=args.resume or args.shard is not None)
     mine = shard(jobs, *args.shard) if args.shard else jobs
-    outcome = run_jobs(mine, folder, Executor(sources, args.device, folder), complain)
-    complain(
-        f"{len(outcome.done)} jobs done, {len(outcome.before)} were done before, {len(outcome.failed)} failed, "
-        f"{len(outcome.busy)} are being done by others; see iqametrics benchmark report {folder}"
-    )
-    return EXIT_FAILED if outcome.failed else EXIT_OK
+    if workers:
+        return run_on_devices(mine, folder, sources, workers, complain)
+    return run_jobs(mine, folder, Executor(sources, args.device, folder), complain)
 
 
 def _sources(args: argparse.Namespace) -> dict[str, "LabelledImages"]:
