@@ -42,7 +42,7 @@ def start(folder, said, workers=WORKERS):
 
 class TestWorkers:
     def test_cpus_share_the_processors(self, monkeypatch):
-        monkeypatch.delenv("OMP_NUM_THREADS")
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
         assert [dict(worker.environment) for worker in read_workers("cpu,cpu")] == [{"OMP_NUM_THREADS": "4"}] * 2
 
