@@ -174,16 +174,17 @@ def run(args: argparse.Namespace) -> int:
     )
     metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
     gate = _gate(metrics, limits, baseline, args)
-    judged_columns = [*COLUMNS[:-1], "fails", COLUMNS[-1]]
+    columns = [*COLUMNS[:-1], *(["fails"] if gate.is_set else []), COLUMNS[-1], *fingerprint_column(args.format)]
+    fingerprints = {metric.full_name: str(metric.fingerprint) for metric in metrics}
     failed = False
     videos = VideoSummary({metric.full_name: metric.higher_is_better for metric in metrics})
     with (
         open_journal(args.output, metrics, resume=args.resume) as journal,
-        open_rows(args.format, judged_columns if gate.is_set else COLUMNS, args.output) as writer,
+        open_rows(args.format, columns, args.output) as writer,
     ):
         rows = videos.watch(score_with_progress(metrics, inputs, args, total=inputs.count(), journal=journal))
         for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
-            writer.write(to_record(row, fails))
+            writer.write(to_record(row, fails) | {"fingerprint": fingerprints[row.metric]})
             failed |= row.error is not None
     for line in [] if args.quiet else inputs.notes():
         complain(f"note: {line}")
@@ -254,6 +255,11 @@ def to_record(row: "Row", fails: str | None = None) -> dict[str, Any]:
     record = {"image": row.image, "reference": row.reference, "metric": row.metric, "score": row.score}
     more = {"fails": fails, "error": row.error}
     return record | {name: text for name, text in more.items() if text is not None}
+
+
+def fingerprint_column(form: str) -> list[str]:
+    """Name the column of the fingerprint where the form is for programs; a table on a terminal has no room for it."""
+    return ["fingerprint"] if form == "csv" else []
 
 
 def check_metrics(names: Sequence[str], command: str) -> list[AskedMetric]:
