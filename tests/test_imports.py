@@ -23,6 +23,7 @@ LAYERS = [
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
     {"training", "benchmark", "compat", "pipeline", "typed"},
+    {"serve"},
     {"__init__"},
     {"cli", "__main__"},
 ]
