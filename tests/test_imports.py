@@ -22,7 +22,8 @@ LAYERS = [
     {"metric", "weights", "datasets", "objective", "ranking", "novelty"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
-    {"training", "benchmark", "compat", "integrations", "typed"},
+    {"training", "benchmark", "compat", "integrations", "pipeline", "typed"},
+    {"serve"},
     {"__init__"},
     {"cli", "__main__"},
 ]
