@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iqametrics.errors import InputError
+from iqametrics.fingerprint import Fingerprint, make_fingerprint
 from iqametrics.images import ImageSource, Sizing, check_pair, to_image_list
 from iqametrics.novelty import NoveltyStatistics, find_novelty
 from iqametrics.spec import MetricSpec, Mode
@@ -73,6 +74,7 @@ class Metric(nn.Module):
         as_loss: Whether calls return a loss with gradients in place of scores.
         alias: What it is called in place of name and tag, where two checkpoints have the same; None where they do not.
         base: Name of the bundled backbone that its checkpoint refers to; None where it holds its own.
+        weights_sha256: SHA-256 of the checkpoint's file; None where it was not made from one.
     """
 
     spec: ClassVar[MetricSpec]
@@ -86,6 +88,7 @@ class Metric(nn.Module):
         self.as_loss = False
         self.alias: str | None = None
         self.base: str | None = None
+        self.weights_sha256: str | None = None
         self.requires_grad_(False)
         self.eval()
 
@@ -190,6 +193,18 @@ class Metric(nn.Module):
     def differentiable(self) -> bool:
         """Whether the score has a useful gradient with respect to the distorted image."""
         return self.spec.differentiable
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What its scores are made with: name, weights, versions and preprocessing."""
+        parameter = next(self.parameters(), None)
+        return make_fingerprint(
+            self.spec.name,
+            tag=self.tag,
+            weights=self.weights_sha256,
+            preprocessing=self.sizing.to_dict(),
+            dtype="float32" if parameter is None else str(parameter.dtype).removeprefix("torch."),
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The others are properties, which refuse by themselves.

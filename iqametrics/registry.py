@@ -15,8 +15,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from iqametrics.common.devices import find_device
+from iqametrics.common.digest import file_sha256
 from iqametrics.common.suggest import did_you_mean
 from iqametrics.errors import InputError, UnknownMetricError, WeightsError
+from iqametrics.fingerprint import Fingerprint, make_fingerprint
 from iqametrics.methods import metric_specs, named_class, register_method, unregister_metric
 from iqametrics.naming import HUB, SUFFIX, MetricName, parse_name
 from iqametrics.spec import Method, MetricSpec, Mode
@@ -96,9 +98,20 @@ class MetricInfo:
         """Name with the checkpoint's tag, e.g. "pfd-iqa.lite"; without a checkpoint the name alone."""
         return self.name if self.tag is None else f"{self.name}.{self.tag}"
 
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What its scores in float32 are made with; the same as that of the metric, where the sizing is known."""
+        sizing = self.metadata.get("sizing")
+        return make_fingerprint(
+            self.name,
+            tag=self.tag,
+            weights=self.checkpoint.sha256 if self.checkpoint else None,
+            preprocessing=sizing if isinstance(sizing, dict) else None,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, ready for JSON."""
-        return {"full_name": self.full_name, **asdict(self)}
+        return {"full_name": self.full_name, "fingerprint": str(self.fingerprint), **asdict(self)}
 
 
 def register_metric(metric: MetricSpec | Method) -> None:
@@ -248,7 +261,7 @@ def metric_info(name: str) -> MetricInfo:
         entry, metadata = own_entry(named)
     elif entry := next((e for e in entries if (e.default if named.tag is None else e.tag == named.tag)), None):
         metadata = read_entry(entry, WEIGHTS_FOLDER)
-    constants = {key: value for key, value in asdict(spec).items() if key != "factory"}
+    constants = {key: value for key, value in asdict(spec).items() if key not in ("factory", "bibtex")}
     return MetricInfo(
         **constants,
         tag=entry.tag if entry else None,
@@ -311,6 +324,8 @@ def create_metric(
     content = None if source is None else open_source(spec.name, source, WEIGHTS_FOLDER)
     factory: type[Metric] = named_class(spec.factory)
     metric = factory.untrained(spec) if content is None else _from_content(factory, spec, content, named.tag)
+    if source is not None and content is not None:
+        metric.weights_sha256 = _digest(source, content[1])
     return _finished(metric, device, dtype, as_loss)
 
 
@@ -360,6 +375,14 @@ def _from_content(
         metadata, tensors = parse_checkpoint(stored, source=source, folder=WEIGHTS_FOLDER)
     check_metric(spec.name, metadata, source)
     return factory.from_checkpoint(spec, metadata, tensors, label or metadata["tag"])
+
+
+def _digest(source: Source, stored: Path | bytes) -> str:
+    """Return the SHA-256 of a checkpoint's file; that of one in the manifest was verified when it was opened."""
+    if isinstance(source, CheckpointEntry) or isinstance(stored, bytes):
+        assert isinstance(source, CheckpointEntry)
+        return source.sha256
+    return file_sha256(stored, error=WeightsError)
 
 
 def _baselines() -> ModuleType:

@@ -28,6 +28,7 @@ class MetricSpec:
         paper: Title, venue and year.
         paper_url: Address of the paper.
         factory: "module:Class" of the Metric subclass, imported when the metric is first asked for.
+        bibtex: BibTeX entry of the paper; "" has one made of `paper` and `paper_url`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class MetricSpec:
     paper: str
     paper_url: str
     factory: str
+    bibtex: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

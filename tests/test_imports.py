@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "iqametrics"
 # Lowest first. A module may import from its own layer and from those below.
 LAYERS = [
     {"errors"},
-    {"common", "spec", "naming", "plugins", "methods"},
+    {"common", "spec", "naming", "plugins", "methods", "fingerprint"},
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective", "ranking", "novelty"},
     {"registry", "scoring"},

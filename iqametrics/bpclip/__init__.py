@@ -10,6 +10,15 @@ _PAPER = (
 )
 _PAPER_URL = "https://arxiv.org/abs/2506.17969"
 
+_BIBTEX = """\
+@inproceedings{song2025bpclip,
+  title = {{BPCLIP}: A Bottom-up Image Quality Assessment from Distortion to Semantics Based on {CLIP}},
+  author = {Song, Chenyue and Hui, Chen and Zhang, Wei and Zhu, Haiqi and Liu, Shaohui and Huang, Hong and Jiang, Feng},
+  booktitle = {IEEE International Conference on Multimedia and Expo (ICME)},
+  year = {2025},
+  url = {https://arxiv.org/abs/2506.17969},
+}"""
+
 SPECS: tuple[MetricSpec, ...] = (
     MetricSpec(
         name="bpclip-fr",
@@ -20,6 +29,7 @@ SPECS: tuple[MetricSpec, ...] = (
         differentiable=True,
         paper=_PAPER,
         paper_url=_PAPER_URL,
+        bibtex=_BIBTEX,
         factory="iqametrics.bpclip.metric:BpclipFrMetric",
     ),
     MetricSpec(
@@ -31,6 +41,7 @@ SPECS: tuple[MetricSpec, ...] = (
         differentiable=True,
         paper=_PAPER,
         paper_url=_PAPER_URL,
+        bibtex=_BIBTEX,
         factory="iqametrics.bpclip.metric:BpclipNrMetric",
     ),
 )

@@ -62,9 +62,12 @@ class BpclipExplanation:
             "score without a preferred anchor": f"{self.baseline_score:.4f}",
             "anchors that moved it most (names of directions)": self._strongest() or "none",
         }
+        return explanation_html(facts, self.maps())
+
+    def maps(self) -> dict[str, Tensor]:
+        """Return the maps (H_n, W_n) over the picture by name, the lowest level first."""
         named = (("importance", self.importance), ("distortion", self.distortion))
-        maps = {f"{name}, level {n}": level for name, levels in named for n, level in enumerate(levels, 1)}
-        return explanation_html(facts, maps)
+        return {f"{name}, level {n}": level for name, levels in named for n, level in enumerate(levels, 1)}
 
     def _strongest(self) -> str:
         return ", ".join(f"{word} {value:+.3f}" for word, value in self.top(3)) if self.contributions.numel() else ""

@@ -19,7 +19,13 @@ from iqametrics.cli.common import (
     make_metrics,
 )
 from iqametrics.cli.output import FORMATS, TableWriter, open_rows, open_text
-from iqametrics.cli.score import add_config_option, add_metric_option, check_metrics, score_with_progress
+from iqametrics.cli.score import (
+    add_config_option,
+    add_metric_option,
+    check_metrics,
+    fingerprint_column,
+    score_with_progress,
+)
 from iqametrics.errors import InputError
 from iqametrics.gate.change import FEW, TIE, Change, measure_change
 
@@ -102,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     of_a, of_b = sides[::2], sides[1::2]
     changes = [_change(number, metric, of_a, of_b) for number, metric in enumerate(metrics)]
     records = [
-        _record(pair.name, a, b, metric.higher_is_better)
+        _record(pair.name, a, b, metric)
         for pair, a_rows, b_rows in zip(pairs, of_a, of_b, strict=True)
         for a, b, metric in zip(a_rows, b_rows, metrics, strict=True)
     ]
@@ -179,12 +185,13 @@ def _change(
     )
 
 
-def _record(name: str, a: "Row", b: "Row", higher_is_better: bool) -> dict[str, Any]:
+def _record(name: str, a: "Row", b: "Row", metric: "Metric") -> dict[str, Any]:
     record: dict[str, Any] = {"image": name, "metric": a.metric, "score_a": a.score, "score_b": b.score}
+    record["fingerprint"] = str(metric.fingerprint)
     if a.score is None or b.score is None:
         return {**record, "difference": None, "better": None, "error": a.error or b.error}
     difference = b.score - a.score
-    gain = difference if higher_is_better else -difference
+    gain = difference if metric.higher_is_better else -difference
     return {**record, "difference": difference, "better": "tie" if abs(gain) <= TIE else "b" if gain > 0 else "a"}
 
 
@@ -199,7 +206,7 @@ def _write(args: argparse.Namespace, records: Sequence[dict[str, Any]], changes:
         with open_text(args.output) as stream:
             _write_tables(stream, records, changes)
         return
-    with open_rows(args.format, COLUMNS, args.output) as writer:
+    with open_rows(args.format, [*COLUMNS, *fingerprint_column(args.format)], args.output) as writer:
         for record in records:
             writer.write(record)
     for change in changes:

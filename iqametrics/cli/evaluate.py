@@ -129,11 +129,13 @@ def _score(
 
     items = [Item(str(s.image), None if s.reference is None else str(s.reference)) for s in chosen.samples]
     scores: dict[str, list[float | None]] = {metric.full_name: [] for metric in metrics}
-    saved = contextlib.nullcontext() if args.save is None else open_rows("csv", COLUMNS, args.save)
+    fingerprints = {metric.full_name: str(metric.fingerprint) for metric in metrics}
+    saved = contextlib.nullcontext() if args.save is None else open_rows("csv", [*COLUMNS, "fingerprint"], args.save)
     with open_journal(args.save, metrics, resume=args.resume) as journal, saved as writer:
         for row in score_with_progress(list(metrics), items, args, total=len(items), journal=journal):
             if writer is not None:
-                writer.write({**vars(row), "mos": chosen.opinions[len(scores[row.metric])]})
+                mos = chosen.opinions[len(scores[row.metric])]
+                writer.write({**vars(row), "mos": mos, "fingerprint": fingerprints[row.metric]})
             scores[row.metric].append(row.score)
     return scores
 
@@ -153,6 +155,7 @@ def _report(metrics: "Sequence[Metric]", scores: dict[str, list[float | None]], 
     for note in notes(found):
         complain(f"note: {note}")
     about = {**chosen.facts, "groups": found["groups"]}
+    about["fingerprints"] = {metric.full_name: str(metric.fingerprint) for metric in metrics}
     if len(metrics) > 1:
         return {**about, **{name: found[name] for name in ("results", "comparison", "definitions")}}
     (figures,) = found["results"]
@@ -167,6 +170,7 @@ def _print_tables(record: dict[str, Any]) -> None:
     results, pairs = record.pop("results", None), record.pop("comparison", None)
     used = "" if groups["used"] else ", so there is no interval"
     record = {**record, "groups": f"{groups['number']} by {groups['by']}{used}"}
+    record["fingerprints"] = ", ".join(record["fingerprints"].values())
     if results is None:
         known = {name: meaning for name, meaning in definitions.items() if record[name] is not None}
         shown = {**record, **{name: f"{_cell(record[name])}  ({meaning})" for name, meaning in known.items()}}

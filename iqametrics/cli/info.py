@@ -8,6 +8,7 @@ from typing import Any
 
 from iqametrics.baselines import is_baseline, licence
 from iqametrics.cli.about import about
+from iqametrics.cli.cite import bibtex, methods_line
 from iqametrics.cli.common import EXIT_OK, METRIC, METRIC_HELP, check_metric_name, complain
 from iqametrics.cli.output import printable
 from iqametrics.registry import MetricInfo, bare_name_note, metric_info
@@ -23,6 +24,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("name", metavar=METRIC, help=METRIC_HELP)
     parser.add_argument("--all", action="store_true", dest="whole", help="the checkpoint's whole record too")
+    parser.add_argument(
+        "--cite", action="store_true", help="a line for a paper's section on methods, and BibTeX of the method"
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="form of the output")
     parser.set_defaults(run=run)
 
@@ -33,6 +37,11 @@ def run(args: argparse.Namespace) -> int:
     info = metric_info(args.name)
     if (note := bare_name_note(args.name)) is not None:
         complain(f"note: {note}")
+    if args.cite:
+        print(printable(methods_line(info)))
+        print()
+        print(*map(printable, bibtex(info).splitlines()), sep="\n")
+        return EXIT_OK
     if args.format == "json":
         # JSON has no infinity; an end of the range that is open or unknown is null.
         ends = [end if isfinite(end) else None for end in info.score_range]
@@ -56,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _lines(info: MetricInfo) -> Iterator[tuple[str, str]]:
     low, high = (f"{end:g}" if isfinite(end) else "open" for end in info.score_range)
     yield "name", info.full_name
+    yield "fingerprint", str(info.fingerprint)
     yield "mode", "fr: compares with a reference" if info.mode == "fr" else "nr: needs no reference"
     yield "better", "higher" if info.higher_is_better else "lower"
     yield "range", f"{low} to {high}, {'never left' if info.range_is_bound else 'nominal: scores may leave it'}"

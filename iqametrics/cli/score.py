@@ -182,7 +182,8 @@ def run(args: argparse.Namespace) -> int:
     _check_uncertainty(metrics, args)
     gate = _gate(metrics, limits, baseline, args)
     added = [name for name, asked in (("uncertainty", args.uncertainty), ("fails", gate.is_set)) if asked]
-    columns = [*COLUMNS[:-1], *added, COLUMNS[-1]]
+    columns = [*COLUMNS[:-1], *added, COLUMNS[-1], *fingerprint_column(args.format)]
+    fingerprints = {metric.full_name: str(metric.fingerprint) for metric in metrics}
     failed = False
     videos = VideoSummary({metric.full_name: metric.higher_is_better for metric in metrics})
     with (
@@ -191,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         rows = videos.watch(score_with_progress(metrics, inputs, args, total=inputs.count(), journal=journal))
         for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
-            writer.write(to_record(row, fails))
+            writer.write(to_record(row, fails) | {"fingerprint": fingerprints[row.metric]})
             failed |= row.error is not None
     for line in [] if args.quiet else inputs.notes():
         complain(f"note: {line}")
@@ -268,6 +269,11 @@ def to_record(row: "Row", fails: str | None = None) -> dict[str, Any]:
     record = {"image": row.image, "reference": row.reference, "metric": row.metric, "score": row.score}
     more = {"uncertainty": row.uncertainty, "fails": fails, "error": row.error}
     return record | {name: value for name, value in more.items() if value is not None}
+
+
+def fingerprint_column(form: str) -> list[str]:
+    """Name the column of the fingerprint where the form is for programs; a table on a terminal has no room for it."""
+    return ["fingerprint"] if form == "csv" else []
 
 
 def check_metrics(names: Sequence[str], command: str) -> list[AskedMetric]:

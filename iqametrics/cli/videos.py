@@ -5,14 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from iqametrics.errors import InputError
-from iqametrics.images.video import video_frames
+from iqametrics.images.video import FRAME_MARK, video_frames
 from iqametrics.scoring import Item
 
 if TYPE_CHECKING:
     from iqametrics.scoring import Row
 
 WORST_SHARE = 0.05
-_MARK = "#t="
 
 
 def frame_items(path: str, every: float, reference: str | None, *, paired: bool) -> Iterator[Item]:
@@ -30,7 +29,7 @@ def frame_items(path: str, every: float, reference: str | None, *, paired: bool)
     problem = f"{path}: frames of a video are not paired with references; give --ref, or a no-reference metric"
     try:
         for time, pixels in video_frames(path, every):
-            name = f"{path}{_MARK}{time:.3f}"
+            name = f"{path}{FRAME_MARK}{time:.3f}"
             yield Item(name, reference, reference_error=problem if paired else None, content=pixels)
     except InputError as error:
         yield Item(path, error=str(error))
@@ -50,7 +49,7 @@ class VideoSummary:
     def watch(self, rows: "Iterable[Row]") -> "Iterator[Row]":
         """Pass rows on, and remember those of frames."""
         for row in rows:
-            video, mark, time = row.image.rpartition(_MARK)
+            video, mark, time = row.image.rpartition(FRAME_MARK)
             if mark and row.score is not None:
                 self._scores.setdefault((video, row.metric), []).append((row.score, time))
             yield row

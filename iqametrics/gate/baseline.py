@@ -88,11 +88,11 @@ def read_baseline(path: Path) -> Baseline:
     # Names that are not UTF-8 are written, and read back, byte by byte.
     text = read_text(path, error=DataError, errors="surrogateescape")
     scores: dict[str, dict[str, float]] = {}
-    for row in _rows(text, path):
+    for row in parse_rows(text, path):
         if row.get("score") in (None, ""):
             continue
         try:
-            scores.setdefault(str(row["metric"]), {})[str(row["image"])] = _finite(row["score"])
+            scores.setdefault(str(row["metric"]), {})[str(row["image"])] = finite(row["score"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{path}: has a row without image, metric and score; give a file that score wrote"
@@ -102,7 +102,16 @@ def read_baseline(path: Path) -> Baseline:
     return Baseline(scores)
 
 
-def _rows(text: str, path: Path) -> list[Mapping[str, Any]]:
+def parse_rows(text: str, path: Path) -> list[Mapping[str, Any]]:
+    """Read rows of JSON, JSON Lines or CSV.
+
+    Args:
+        text: Content of the file.
+        path: The file, for messages.
+
+    Raises:
+        DataError: If it is none of these.
+    """
     stripped = text.lstrip()
     try:
         if stripped.startswith("["):
@@ -120,7 +129,12 @@ def _rows(text: str, path: Path) -> list[Mapping[str, Any]]:
     return found
 
 
-def _finite(value: Any) -> float:
+def finite(value: Any) -> float:
+    """Read a finite number.
+
+    Raises:
+        ValueError: If it is none.
+    """
     number = float(value)
     if not math.isfinite(number):
         raise ValueError

@@ -15,6 +15,8 @@ VIDEO_SUFFIXES = frozenset(
     {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
 )
 """Suffixes by which a video is known."""
+FRAME_MARK = "#t="
+"""Stands between the path of a video and the time of a frame, as browsers read it: `clip.mp4#t=3.000`."""
 _HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
 """Transfer functions (ITU-T H.273) whose pixels are no sRGB without tone mapping."""
 _SHORT_BY = 1.0

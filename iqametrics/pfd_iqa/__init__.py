@@ -10,6 +10,16 @@ from pathlib import Path
 from iqametrics.pfd_iqa.tables import ROWS, TABLES
 from iqametrics.spec import Method, MetricSpec
 
+_BIBTEX = """\
+@inproceedings{li2025pfdiqa,
+  title = {Feature Denoising Diffusion Model for Blind Image Quality Assessment},
+  author = {Li, Xudong and Zheng, Jingyuan and Hu, Runze and Zhang, Yan and Li, Ke and Shen, Yunhang and Zheng, Xiawu
+            and Liu, Yutao and Zhang, ShengChuan and Dai, Pingyang and Ji, Rongrong},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  year = {2025},
+  url = {https://arxiv.org/abs/2401.11949},
+}"""
+
 SPECS = (
     MetricSpec(
         name="pfd-iqa",
@@ -20,6 +30,7 @@ SPECS = (
         differentiable=True,
         paper="Li et al., Feature Denoising Diffusion Model for Blind Image Quality Assessment, AAAI 2025",
         paper_url="https://arxiv.org/abs/2401.11949",
+        bibtex=_BIBTEX,
         factory="iqametrics.pfd_iqa.metric:PfdIqaMetric",
     ),
 )

@@ -50,7 +50,11 @@ class PfdIqaExplanation:
             "likeliest distortion": self._likeliest(self.distortions),
             "likeliest quality": self._likeliest(self.qualities),
         }
-        return explanation_html({name: text for name, text in facts.items() if text}, {"attention": self.attention})
+        return explanation_html({name: text for name, text in facts.items() if text}, self.maps())
+
+    def maps(self) -> dict[str, Tensor]:
+        """Return the maps (H, W) over the picture by name."""
+        return {"attention": self.attention}
 
     @staticmethod
     def _likeliest(probabilities: dict[str, float]) -> str:

@@ -4,6 +4,7 @@ Each tensor is read when it is needed. So a file is compared with the model of i
 read, and no more than one tensor is in memory beside the model.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from iqametrics.common.devices import defaults_of_torch
 from iqametrics.common.files import write_file
 from iqametrics.errors import IqaError, MissingExtraError, WeightsError
+from iqametrics.fingerprint import make_fingerprint
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
 from iqametrics.weights.untrusted import (
     METADATA_KEY,
@@ -92,7 +94,7 @@ def save_checkpoint(
     Args:
         path: File to write; an existing one is replaced.
         state_dict: Tensors by name.
-        metadata: The fields listed in `untrusted.py`; "format" is filled in.
+        metadata: The fields listed in `untrusted.py`; "format" and "fingerprint" are filled in.
         dtype: Floating dtype to store in, for instance torch.float16 to halve the file; None keeps each tensor's own.
 
     Raises:
@@ -103,6 +105,7 @@ def save_checkpoint(
     metadata = {"format": 1, **metadata}
     check_metadata(metadata, str(path))
     tensors = {name: _storable(name, tensor, dtype) for name, tensor in state_dict.items()}
+    metadata["fingerprint"] = _fingerprint(metadata, tensors)
     try:
         content = to_bytes(tensors, metadata={METADATA_KEY: json.dumps(metadata, allow_nan=False)})
     except (SafetensorError, TypeError, ValueError) as error:
@@ -192,6 +195,21 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> Non
         if not finite:
             raise WeightsError(f"{source}: tensor {name} holds NaN or infinity; get the checkpoint anew")
         target.copy_(tensor)
+
+
+def _fingerprint(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Make the fingerprint that a file carries of itself: a digest of its tensors stands for that of the file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    own = make_fingerprint(
+        metadata["metric"],
+        tag=metadata["tag"],
+        weights=f"tensors {digest.hexdigest()}",
+        preprocessing=metadata["sizing"],
+    )
+    return own.to_dict()
 
 
 def _with_base(tensors: StoredTensors, metadata: Mapping[str, Any], folder: Path) -> StoredTensors:

@@ -81,6 +81,7 @@ _OPTIONAL: dict[str, tuple[type, ...]] = {
     "licence": (str,),
     "results": (dict,),
     "sources": (dict, list),
+    "fingerprint": (dict,),
 }
 
 

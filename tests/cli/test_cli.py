@@ -64,9 +64,13 @@ class TestScore:
     def test_json_has_exactly_the_promised_keys(self, run):
         status, out, err = run("score", "dist/a2.png", *NR, *JSON)
         assert (status, err) == (0, "")
-        expected = create_metric("fake-nr")("dist/a2.png").item()
+        metric = create_metric("fake-nr")
         assert rows(out) == [
-            {"image": "dist/a2.png", "reference": None, "metric": "fake-nr.tiny", "score": pytest.approx(expected)}
+            {
+                **{"image": "dist/a2.png", "reference": None, "metric": "fake-nr.tiny"},
+                "score": pytest.approx(metric("dist/a2.png").item()),
+                "fingerprint": str(metric.fingerprint),
+            }
         ]
 
     def test_formats_agree(self, run):
@@ -76,7 +80,7 @@ class TestScore:
         ]
         assert lines == wanted
         table = list(csv.DictReader(io.StringIO(run("score", "dist", "--recursive", *NR, "--format", "csv")[1])))
-        assert list(table[0]) == ["image", "reference", "metric", "score", "error"]
+        assert list(table[0]) == ["image", "reference", "metric", "score", "error", "fingerprint"]
         assert [float(row["score"]) for row in table] == [row["score"] for row in wanted]
         text = run("score", "dist", "--recursive", *NR)[1].splitlines()
         assert text[0].split() == ["image", "metric", "score"]
