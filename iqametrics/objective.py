@@ -78,7 +78,7 @@ class Batch:
         So random numbers of an image depend neither on the other images of its batch nor on how the batch is spread.
         Without seeds, the seeds are drawn from torch's global generator.
         """
-        seeds = torch.randint(2**62, (len(self),)) if self.seeds is None else self.seeds
+        seeds = torch.randint(2**62, (len(self),), device="cpu") if self.seeds is None else self.seeds
         return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
 
     def gather(self, values: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Which device computes: one rule for scoring, training and benchmark."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from iqametrics.errors import IqaError
@@ -57,3 +59,19 @@ def _is_there(device: "torch.device") -> bool:
 def as_float64(tensor: "torch.Tensor") -> "torch.Tensor":
     """Return a tensor in float64: where it is, or on the CPU where its device (MPS) has no float64."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
+@contextlib.contextmanager
+def defaults_of_torch() -> Iterator[None]:
+    """Make tensors on the CPU and in float32 where nothing else is asked for, whatever defaults the caller has set."""
+    import torch
+
+    dtype = torch.get_default_dtype()
+    with contextlib.ExitStack() as stack:
+        if dtype != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, dtype)
+        if torch.empty(0).device.type != "cpu":
+            # Only then: it costs a little at every call of torch.
+            stack.enter_context(torch.device("cpu"))
+        yield

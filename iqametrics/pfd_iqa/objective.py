@@ -183,11 +183,17 @@ class PfdIqaObjective(WindowObjective):
         config, generators = self.model.config, batch.generators()
         shape = self.model.noise_shape(1)[1:]
         mos, channels = batch.mos, config.text_width
+
+        def normal(g: torch.Generator) -> Tensor:
+            return torch.randn(shape, generator=g, dtype=torch.float32, device=g.device)
+
         return Draws(
-            noise=draw_each(generators, lambda generator: torch.randn(shape, generator=generator)).to(mos),
+            noise=draw_each(generators, normal).to(mos),
             mask=channel_mask(generators, channels, config.mask_ratio).to(mos),
-            times=draw_each(generators, lambda g: torch.randint(config.timesteps, (), generator=g)).to(mos.device),
-            trajectory=draw_each(generators, lambda generator: torch.randn(shape, generator=generator)).to(mos),
+            times=draw_each(generators, lambda g: torch.randint(config.timesteps, (), generator=g, device=g.device)).to(
+                mos.device
+            ),
+            trajectory=draw_each(generators, normal).to(mos),
         )
 
     def _teacher_parts(self, batch: Batch, output: PfdOutput, draws: "Draws") -> dict[str, Tensor]:

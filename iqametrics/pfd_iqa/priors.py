@@ -27,7 +27,7 @@ def channel_mask(generators: Sequence[torch.Generator], channels: int, ratio: fl
     Returns:
         (N, C, 1, 1), of zeros and ones.
     """
-    drawn = [torch.rand(channels, 1, 1, generator=generator) for generator in generators]
+    drawn = [torch.rand(channels, 1, 1, generator=each, dtype=torch.float32, device=each.device) for each in generators]
     return (torch.stack(drawn) >= ratio).float()
 
 

@@ -105,7 +105,7 @@ class PfdTeacher(WindowEncoder):
             probabilities = logits.softmax(dim=2).mean(dim=1)
         joint = probabilities.unflatten(1, self._shape)
         quality_probs = joint.sum(dim=(1, 2))
-        levels = torch.arange(1, len(QUALITIES) + 1).to(quality_probs)
+        levels = torch.arange(1, len(QUALITIES) + 1, dtype=quality_probs.dtype, device=quality_probs.device)
         with without_autocast(quality_probs):
             quality = quality_probs @ levels
         return Opinion(

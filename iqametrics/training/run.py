@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from iqametrics.common.devices import as_float64
+from iqametrics.common.devices import as_float64, defaults_of_torch
 from iqametrics.common.digest import file_sha256
 from iqametrics.common.files import remove_parts
 from iqametrics.common.interrupts import Stopped
@@ -101,7 +101,7 @@ def train(
 def train_recipe(recipe: Recipe, output: Path | str, *, resume: bool = False) -> Path:
     """Train a recipe that is already read; see `train`."""
     try:
-        with joined(recipe.train.device) as ranks, contextlib.ExitStack() as held:
+        with defaults_of_torch(), joined(recipe.train.device) as ranks, contextlib.ExitStack() as held:
             return _train(recipe, Path(output), ranks, held, resume=resume)
     except KeyboardInterrupt as interrupt:
         told = str(interrupt) or "stopped; go on with the same command and --resume"

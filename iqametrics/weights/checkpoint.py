@@ -7,7 +7,6 @@ read, and no more than one tensor is in memory beside the model.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from iqametrics.common.devices import defaults_of_torch
 from iqametrics.common.files import write_file
 from iqametrics.errors import IqaError, MissingExtraError, WeightsError
 from iqametrics.fingerprint import make_fingerprint
@@ -141,20 +141,6 @@ def parse_checkpoint(
     return metadata, _with_base(_in_memory(content, places), metadata, folder)
 
 
-@contextmanager
-def _defaults_of_torch() -> Iterator[None]:
-    """Work on the CPU and in float32, whatever default device and dtype the caller has set."""
-    dtype = torch.get_default_dtype()
-    if dtype != torch.float32:
-        torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"):
-            yield
-    finally:
-        if dtype != torch.float32:
-            torch.set_default_dtype(dtype)
-
-
 def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], *, source: str) -> nn.Module:
     """Build a model and fill it with tensors, in float32.
 
@@ -175,7 +161,7 @@ def build_and_fill(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
     budget = 2 * sum(tensor.numel() for tensor in outline.values()) + _SPARE_ELEMENTS
     try:
         # What the building draws is overwritten; the caller's generator stays as it was.
-        with torch.random.fork_rng(devices=[]), _defaults_of_torch(), counted_building(budget, source):
+        with torch.random.fork_rng(devices=[]), defaults_of_torch(), counted_building(budget, source):
             model = build()
     except (WeightsError, MissingExtraError):
         raise
