@@ -20,14 +20,14 @@ def channel_mask(generators: Sequence[torch.Generator], channels: int, ratio: fl
     """Draw M_c of equation 1: 0 where R_c < beta, else 1, for each channel of each sample.
 
     Args:
-        generators: Random generators of the CPU, one for each of the N samples.
+        generators: Random generators, one for each of the N samples.
         channels: Number C of channels.
         ratio: Probability beta of a 0.
 
     Returns:
         (N, C, 1, 1), of zeros and ones.
     """
-    drawn = [torch.rand(channels, 1, 1, generator=generator) for generator in generators]
+    drawn = [torch.rand(channels, 1, 1, generator=each, device=each.device) for each in generators]
     return (torch.stack(drawn) >= ratio).float()
 
 
