@@ -22,7 +22,7 @@ LAYERS = [
     {"metric", "weights", "datasets", "objective", "ranking"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
-    {"training", "benchmark", "compat", "typed"},
+    {"training", "benchmark", "compat", "integrations", "typed"},
     {"__init__"},
     {"cli", "__main__"},
 ]
