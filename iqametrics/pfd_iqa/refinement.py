@@ -311,12 +311,19 @@ class DiffusionRefinement(nn.Module):
 
 @contextlib.contextmanager
 def _held_statistics(module: nn.Module) -> Iterator[None]:
-    """Leave running statistics alone: a forward pass that is computed again must not count twice."""
-    norms = [child for child in module.modules() if isinstance(child, _BatchNorm) and child.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Leave running statistics alone: a forward pass that is computed again must not count twice.
+
+    The norms get copies for the time being, since autograd has kept the originals, which may not change before it
+    reads them.
+    """
+    norms = [child for child in module.modules() if isinstance(child, _BatchNorm)]
+    held = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms]
     try:
+        for norm, buffers in held:
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in held:
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

@@ -195,8 +195,8 @@ class PictureCache:
         if left := len(paths) - len(chosen):
             say(
                 f"pictures of {left} images do not fit (cache.images_gb = {self.limit / _GIGABYTE:g}, {amount(free)} "
-                "free) and are decoded each time; raise it, delete what other runs left, or set cache.folder to a larger "
-                "disk"
+                "free) and are decoded each time; raise it, delete what other runs left, or set cache.folder to a "
+                "larger disk"
             )
         return chosen
 
