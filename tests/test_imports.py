@@ -19,7 +19,7 @@ LAYERS = [
     {"errors"},
     {"common", "spec", "naming", "plugins", "methods"},
     {"images", "evaluation", "nn"},
-    {"metric", "weights", "datasets", "objective", "ranking"},
+    {"metric", "weights", "datasets", "objective", "ranking", "novelty"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
     {"training", "benchmark", "compat", "integrations", "typed"},
