@@ -73,13 +73,13 @@ class Batch:
         )
 
     def generators(self) -> list[torch.Generator]:
-        """Return a random generator of the CPU for each image, seeded with its seed.
+        """Return a random generator of the batch's device for each image, seeded with its seed.
 
         So random numbers of an image depend neither on the other images of its batch nor on how the batch is spread.
         Without seeds, the seeds are drawn from torch's global generator.
         """
         seeds = torch.randint(2**62, (len(self),), device="cpu") if self.seeds is None else self.seeds
-        return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+        return [torch.Generator(self.mos.device).manual_seed(seed) for seed in seeds.tolist()]
 
     def gather(self, values: Tensor) -> Tensor:
         """Gather values of this process's images, (n, ...), into those of the whole batch, (N, ...), in its order.
@@ -108,17 +108,25 @@ class Batch:
         weight = len(self) / sum(self.counts)
         return (value - value.detach() * (1 - 1 / len(self.counts))) / weight
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """Move every tensor."""
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """Move every tensor; without blocking, a copy from pinned memory goes on beside what follows."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pinned(self) -> "Batch":
+        """Return the batch in memory from which a GPU can copy while it computes."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Change every tensor but the seeds, which are read on the CPU."""
         return replace(
             self,
-            dist=[level.to(device) for level in self.dist],
-            ref=None if self.ref is None else [level.to(device) for level in self.ref],
-            mos=self.mos.to(device),
-            distortion=self.distortion.to(device),
-            source=self.source.to(device),
-            chains=None if self.chains is None else self.chains.to(device),
-            scenes=None if self.scenes is None else self.scenes.to(device),
+            dist=[change(level) for level in self.dist],
+            ref=None if self.ref is None else [change(level) for level in self.ref],
+            mos=change(self.mos),
+            distortion=change(self.distortion),
+            source=change(self.source),
+            chains=None if self.chains is None else change(self.chains),
+            scenes=None if self.scenes is None else change(self.scenes),
         )
 
 
@@ -217,6 +225,14 @@ class Objective(nn.Module):
     def statistics_levels(self, trunk: list[Tensor]) -> list[Tensor]:
         """Return the maps (N, C_i, H_i, W_i) whose channel statistics `initialise` receives."""
         return [level for level in trunk if level.numel()]
+
+    def checkpoint_activations(self) -> None:
+        """Keep fewer activations for the backward pass and compute them again there; gradients stay the same.
+
+        Raises:
+            RecipeError: If the objective, as this one, has nothing of the kind.
+        """
+        raise RecipeError("train.checkpointing = true: only pfd-iqa, with model.use_pdr, has steps to compute again")
 
     def begin_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
         """Prepare for an epoch; `history` has a row of figures of each epoch before, "train_NAME" for a part's mean."""

@@ -101,6 +101,7 @@ def use(site, work):
 TRAIN = (
     *("train", "toy-nr", "--dataset", "toy-set", "--root", "toy", "--set", "metric.tag=mine"),
     *("--set", "train.epochs=60", "--set", "train.save_every=1", "--set", "train.workers=1"),
+    *("--set", "train.keep_state=true"),
 )
 
 

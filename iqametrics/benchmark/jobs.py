@@ -60,11 +60,14 @@ class Executor:
 
     def _train(self, job: Job, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
         from iqametrics.registry import create_metric
+        from iqametrics.training.folder import with_seed_as_begun
         from iqametrics.training.recipe import read_recipe
         from iqametrics.training.recipes import find_recipe
         from iqametrics.training.run import CHECKPOINT, train_recipe
 
-        recipe = read_recipe(find_recipe(job.recipe), overrides(job, self.sources[job.train], self.device, self.cache))
+        path, changes = find_recipe(job.recipe), overrides(job, self.sources[job.train], self.device, self.cache)
+        earlier = read_recipe(path, [text for text in changes if not text.startswith("train.seed=")]).train.seed
+        recipe = with_seed_as_begun(folder / _TRAINING, read_recipe(path, changes), earlier)
         run = train_recipe(recipe, folder / _TRAINING, resume=True)
         results = json.loads((run / "results.json").read_text(encoding="utf-8"))
         figures: dict[str, Any] = {}

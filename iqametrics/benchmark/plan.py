@@ -310,7 +310,9 @@ def overrides(job: Job, source: LabelledImages, device: str, cache: Path) -> lis
     data = [f"data.{key}={json.dumps(value)}" for key, value in source.to_table().items()]
     texts = [*data, *job.changes, f'train.device="{device}"']
     if job.split is not None:
-        texts.append(f"split.seed={job.split}")
+        # Each split has weights and an order of its own too, unless what is compared is the seed.
+        seeded = any(change.startswith("train.seed=") for change in job.changes)
+        texts += [f"split.seed={job.split}", *([] if seeded else [f"train.seed={job.split}"])]
     if job.size != "lite":
         return texts
     texts.append(f"cache.folder={json.dumps(str(cache))}")

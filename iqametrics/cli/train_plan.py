@@ -92,9 +92,11 @@ def _reading(plan: "Plan") -> str:
     if reading is None:
         return "unknown without the data"
     text = (
-        f"{reading.seconds * 1e3:.0f} ms a file ({reading.sampled} read), {reading.hours_per_epoch:.2f} h an epoch; "
-        f"pixels of all {plan.work.files:,} files {amount(reading.pixels)}"
+        f"{reading.seconds * 1e3:.0f} ms a file ({reading.sampled} read), {reading.hours_once:.2f} h once, "
+        f"{reading.hours_per_epoch:.2f} h an epoch; pixels of all {plan.work.files:,} files {amount(reading.pixels)}"
     )
+    if reading.pictures is not None:
+        return f"{text}, cache of pictures {amount(reading.pictures)}"
     return text + (f", feature cache {amount(reading.features)}" if reading.features is not None else "")
 
 

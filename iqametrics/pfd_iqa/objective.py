@@ -159,6 +159,17 @@ class PfdIqaObjective(WindowObjective):
             network.backbone.load_state_dict(student.backbone.state_dict(), strict=False)
         return cls(student, network, loss)
 
+    def checkpoint_activations(self) -> None:
+        """Compute the activations of the denoising steps again in the backward pass.
+
+        Raises:
+            RecipeError: If the ablation has no such steps.
+        """
+        if self.model.refinement is None:
+            super().checkpoint_activations()
+        else:
+            self.model.refinement.checkpointing = True
+
     def initialise(self, statistics: Statistics) -> None:
         """Store the statistics of the levels, and start the score at the mean opinion."""
         super().initialise(statistics)
@@ -179,7 +190,11 @@ class PfdIqaObjective(WindowObjective):
         return total, parts
 
     def _draw(self, batch: Batch) -> "Draws":
-        """Draw what a batch needs at random, each image by its own seed."""
+        """Draw what a batch needs at random, each image by its own seed, where the step runs.
+
+        A batch of 128 needs 25 million normal numbers, for which a GPU would wait if they came from the CPU. A GPU
+        draws other numbers than a CPU does from the same seed.
+        """
         config, generators = self.model.config, batch.generators()
         shape = self.model.noise_shape(1)[1:]
         mos, channels = batch.mos, config.text_width

@@ -20,7 +20,7 @@ def channel_mask(generators: Sequence[torch.Generator], channels: int, ratio: fl
     """Draw M_c of equation 1: 0 where R_c < beta, else 1, for each channel of each sample.
 
     Args:
-        generators: Random generators of the CPU, one for each of the N samples.
+        generators: Random generators, one for each of the N samples.
         channels: Number C of channels.
         ratio: Probability beta of a 0.
 

@@ -1,8 +1,13 @@
 """Perceptual prior-based diffusion refinement (PDR): equations 8 to 12."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from iqametrics.nn.attention import MultiHeadAttention
 from iqametrics.nn.diffusion import (
@@ -249,6 +254,7 @@ class DiffusionRefinement(nn.Module):
         self.projection = None
         if config.feature_projection:
             self.projection = nn.Sequential(nn.Conv2d(width, width, kernel_size=1), nn.BatchNorm2d(width))
+        self.checkpointing = False  # whether the backward pass computes the steps again, in place of keeping them
         # Not a buffer: `.to(torch.bfloat16)` would round it.
         self.alpha_bars = linear_alpha_bars(config.timesteps, beta_start=config.beta_start, beta_end=config.beta_end)
 
@@ -270,7 +276,17 @@ class DiffusionRefinement(nn.Module):
             noisy = self.alignment.mix(fused, gamma, noise)
 
         def predict_noise(x: Tensor, time: int) -> Tensor:
-            return self.denoiser(x, condition, torch.full((len(x),), time, device=x.device))
+            times = torch.full((len(x),), time, device=x.device)
+            if not (self.checkpointing and torch.is_grad_enabled()):
+                return self.denoiser(x, condition, times)
+            return checkpoint(
+                self.denoiser,
+                x,
+                condition,
+                times,
+                use_reentrant=False,
+                context_fn=lambda: (contextlib.nullcontext(), _held_statistics(self.denoiser)),
+            )
 
         return ddim_sample(noisy, self.times, self.alpha_bars, predict_noise), gamma
 
@@ -291,3 +307,23 @@ class DiffusionRefinement(nn.Module):
         """
         noisy = q_sample(clean, noise, self.alpha_bars.to(clean.device)[times])
         return F.mse_loss(self.denoiser(noisy, condition, times).to(noise.dtype), noise)
+
+
+@contextlib.contextmanager
+def _held_statistics(module: nn.Module) -> Iterator[None]:
+    """Leave running statistics alone: a forward pass that is computed again must not count twice.
+
+    The norms get copies for the time being, since autograd has kept the originals, which may not change before it
+    reads them.
+    """
+    norms = [child for child in module.modules() if isinstance(child, _BatchNorm)]
+    held = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms]
+    try:
+        for norm, buffers in held:
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
+        yield
+    finally:
+        for norm, buffers in held:
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

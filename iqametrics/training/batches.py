@@ -1,4 +1,4 @@
-"""From views to batches: crops of cached features, or of images that are read each time."""
+"""From views to batches: crops of cached features, of cached pictures, or of images that are read each time."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iqametrics.images import read_image
+from iqametrics.images import image_size, read_image
 from iqametrics.metric import Sizing
 from iqametrics.nn.levels import CELL
 from iqametrics.objective import Batch
 from iqametrics.ranking import UNCHAINED
 from iqametrics.training.cache import FeatureCache, in_order, to_tensor
 from iqametrics.training.data import Portion, RunImage, View
+from iqametrics.training.pictures import crop_corner
 
 
 class CropSource(Protocol):
@@ -103,20 +104,15 @@ class ImageFiles:
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width of a file after sizing."""
         if path not in self._sizes:
-            self._read(path)
+            self._sizes[path] = self.sizing.fit(*image_size(path))
         return self._sizes[path]
 
     def _read(self, path: Path) -> Tensor:
-        image = self.sizing.apply(read_image(path)[None])
-        self._sizes[path] = (image.shape[-2], image.shape[-1])
-        return image
+        return self.sizing.apply(read_image(path)[None])
 
     def _crop(self, path: Path, view: View) -> Tensor:
         image = self._read(path)[0]
-        top, left = (
-            int(share * (side - self.side + 1))
-            for share, side in zip((view.top, view.left), image.shape[-2:], strict=True)
-        )
+        top, left = crop_corner((image.shape[-2], image.shape[-1]), self.side, view)
         crop = image[:, top : top + self.side, left : left + self.side]
         flips = [axis for axis, flip in ((1, view.flip_v), (2, view.flip_h)) if flip]
         return crop.flip(flips) if flips else crop
@@ -130,11 +126,14 @@ class Batches:
         workers: Number of threads.
         with_reference: Whether references are needed.
         together: Number of crops of an image that follow one another in training.
+        pin: Whether batches are put into memory from which a GPU copies while it computes.
     """
 
-    def __init__(self, source: CropSource, *, workers: int, with_reference: bool, together: int = 1) -> None:
+    def __init__(
+        self, source: CropSource, *, workers: int, with_reference: bool, together: int = 1, pin: bool = False
+    ) -> None:
         self.source, self.workers, self.with_reference = source, workers, with_reference
-        self.together = together
+        self.together, self.pin = together, pin
 
     def training(self, items: Sequence[RunImage], portions: Sequence[Portion]) -> Iterator[Batch]:
         """Yield one batch for each portion."""
@@ -145,9 +144,8 @@ class Batches:
             dist = self.source.crop(images, portion.views)
             ref = self.source.crop(references, portion.views) if self.with_reference else None
             seeds = torch.tensor([view.seed for view in portion.views], dtype=torch.int64)
-            return dataclasses.replace(
-                _batch(chosen, dist, ref), seeds=seeds, counts=portion.counts, views=self.together
-            )
+            batch = self._batch(chosen, dist, ref)
+            return dataclasses.replace(batch, seeds=seeds, counts=portion.counts, views=self.together)
 
         return in_order(make, portions, max(self.workers, 1))
 
@@ -166,9 +164,13 @@ class Batches:
             chosen = [items[index] for index in indices]
             images, references = _paths(chosen)
             ref = self.source.whole(references) if self.with_reference else None
-            return indices, _batch(chosen, self.source.whole(images), ref)
+            return indices, self._batch(chosen, self.source.whole(images), ref)
 
         return in_order(make, chunks, max(self.workers, 1))
+
+    def _batch(self, items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | None) -> Batch:
+        batch = _batch(items, dist, ref)
+        return batch.pinned() if self.pin else batch
 
 
 def _paths(items: Sequence[RunImage]) -> tuple[list[Path], list[Path]]:

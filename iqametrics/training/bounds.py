@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 _MOST: dict[str, float] = {
     **{"epochs": 10**6, "batch_size": 10**5, "eval_batch_size": 10**5, "accumulate": 10**5, "views": 10**4},
     **{"crop": 2**14, "workers": 256, "lr": 1e3, "backbone_lr": 1e3, "weight_decay": 1e6, "step_factor": 1e6},
-    **{"grad_clip": 1e30, "validate_every": 10**9, "save_every": 10**9, "t_max": 10**9, "step_epochs": 10**9},
+    **{
+        "grad_clip": 1e30,
+        "save_minutes": 1e6,
+        "validate_every": 10**9,
+        "save_every": 10**9,
+        "t_max": 10**9,
+        "step_epochs": 10**9,
+    },
 }
 _MOST_SIZE = 4096
 _MOST_WEIGHT = 1000
@@ -25,7 +32,9 @@ def check_bounds(recipe: "Recipe") -> None:
     """
     for name, most in _MOST.items():
         value = getattr(recipe.train, name)
-        _require(value is None or value <= most, f"train.{name}", value, f"give {most:g} or less")
+        _require(
+            value is None or isinstance(value, str) or value <= most, f"train.{name}", value, f"give {most:g} or less"
+        )
     for where, seed in (("train", recipe.train.seed), ("split", recipe.split.seed)):
         _require(-(2**63) <= seed < 2**63, f"{where}.seed", seed, "give a whole number of at most 18 digits")
     for side in ("min_side", "max_side", "short_side"):

@@ -138,7 +138,7 @@ class FeatureCache:
             DataError: If an image cannot be read, or its features do not fit the dtype.
             TrainingError: If the disk is too small or full; what is stored already is kept.
         """
-        self._names = {path: _file_key(path) for path in paths}
+        self._names = {path: file_key(path) for path in paths}
         with locked(self.folder / "lock", error=TrainingError):
             write_run_file(self.folder / "key.json", json.dumps(self._key, indent=1))
             self._entries = self._read_index()
@@ -252,7 +252,7 @@ class FeatureCache:
                 "set cache.folder to a larger disk or cache.enabled = false"
             )
         say(
-            f"features of {len(paths)} images: {_amount(needed)} in {self.folder} ({_amount(free)} free), computed "
+            f"features of {len(paths)} images: {amount(needed)} in {self.folder} ({amount(free)} free), computed "
             "once for all runs that need the same"
         )
 
@@ -315,7 +315,8 @@ def to_tensor(views: Sequence[npt.NDArray]) -> Tensor:
     return torch.from_numpy(out).to(torch.float32, memory_format=torch.channels_last)
 
 
-def _amount(count: int) -> str:
+def amount(count: int) -> str:
+    """Write a number of bytes for people."""
     return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
@@ -336,6 +337,7 @@ def _entry(values: Sequence[Any], levels: int) -> Entry:
     return Entry(tuple(size), tuple(offsets), tuple(map(tuple, shapes)), tuple(checksums))
 
 
-def _file_key(path: Path) -> str:
+def file_key(path: Path) -> str:
+    """Name a file with its length and time of change, so that a changed one is another."""
     status = path.stat()
     return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"

@@ -19,7 +19,8 @@ from iqametrics.datasets.sample import LIQE_CLASSES, Sample
 from iqametrics.errors import DataError, TrainingError
 from iqametrics.ranking import number_chains
 from iqametrics.training.checks import check_learnable, check_parts
-from iqametrics.training.recipe import Recipe, SplitTable, TrainTable
+from iqametrics.training.recipe import Recipe, SplitTable
+from iqametrics.training.tables import TrainTable
 
 _CLASS_OF_KIND = {kind.id: kind.liqe_class for kind in (*DISTORTIONS.values(), *EXTRA_DISTORTIONS.values())}
 _CLASS_OF_NAME = {kind.name: kind.liqe_class for kind in (*DISTORTIONS.values(), *EXTRA_DISTORTIONS.values())}

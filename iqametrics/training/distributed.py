@@ -68,9 +68,14 @@ class Ranks:
         """Return the context of a forward and backward pass; without `add`, gradients stay on their process for now."""
         return contextlib.nullcontext() if add or not isinstance(loss, DistributedDataParallel) else loss.no_sync()
 
-    def wrap(self, objective: Objective) -> nn.Module:
-        """Return a module that computes the objective's loss and, backwards, the mean gradient of all processes."""
-        loss = Loss(objective)
+    def wrap(self, objective: Objective, backend: str = "none") -> nn.Module:
+        """Return a module that computes the objective's loss and, backwards, the mean gradient of all processes.
+
+        Args:
+            objective: The objective.
+            backend: Backend of torch.compile, or "none".
+        """
+        loss = Loss(objective, backend)
         if self.count == 1:
             return loss
         # Ablations leave parameters unused; only a search of the graph finds them. If it finds none, torch says so.
@@ -80,13 +85,14 @@ class Ranks:
 class Loss(nn.Module):
     """An objective's loss as a forward pass, the form that DistributedDataParallel wraps."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, backend: str = "none") -> None:
         super().__init__()
         self.objective = objective
+        self.compute = objective.loss if backend == "none" else torch.compile(objective.loss, backend=backend)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss and its parts."""
-        return self.objective.loss(batch)
+        return self.compute(batch)
 
 
 @contextlib.contextmanager

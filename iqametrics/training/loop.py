@@ -25,13 +25,16 @@ from iqametrics.training.batches import Batches
 from iqametrics.training.curves import Events
 from iqametrics.training.data import RunData, RunImage, epoch_steps, portions
 from iqametrics.training.distributed import Ranks
+from iqametrics.training.folder import BEST, LAST
+from iqametrics.training.optimizer import make_optimizer
+from iqametrics.training.pictures import to_unit
 from iqametrics.training.precision import Precision
-from iqametrics.training.recipe import TrainTable
 from iqametrics.training.resume import Average, Progress, load_state, save_state, write_run_file
 from iqametrics.training.schedule import lr_factor
+from iqametrics.training.tables import TrainTable
 from iqametrics.training.telling import Count, Telling, say
 
-LAST, BEST, HISTORY = "last.safetensors", "best.safetensors", "history.csv"
+HISTORY = "history.csv"
 _KEYS_SHOWN = 3
 
 
@@ -47,7 +50,8 @@ class Trainer:
         ranks: The processes and the device of this one.
 
     Raises:
-        RecipeError: If the device cannot compute in the half precision that the recipe asks for.
+        RecipeError: If the device cannot compute in the half precision, or has not the optimiser, that the recipe asks
+            for.
     """
 
     def __init__(
@@ -64,7 +68,8 @@ class Trainer:
         self.precision = Precision(train.amp, ranks.device)
         backbone_lr = train.lr if train.backbone_lr is None else train.backbone_lr
         groups = objective.parameter_groups(train.lr, backbone_lr, train.weight_decay)
-        self.optimizer = torch.optim.AdamW([{**group, "peak_lr": group["lr"]} for group in groups])
+        self.optimizer = make_optimizer(groups, train, ranks.device)
+        self.saved = time.monotonic()
         self.average = Average(objective, train.ema) if train.ema else None
         self.progress = Progress()
         self.stopping = False
@@ -103,15 +108,23 @@ class Trainer:
             KeyboardInterrupt: If Ctrl-C was pressed; the state is saved first.
         """
         # Only now: wrapping copies the weights of the first process to all others.
-        self.loss = self.ranks.wrap(self.objective)
+        self.loss = self.ranks.wrap(self.objective, self.train.compile)
         # torchrun passes on a Ctrl-C that its processes have already got from the terminal.
         with flagged(at_second=self.ranks.count == 1) as interrupt:
             while self.progress.epoch < self.train.epochs:
                 self._epoch(interrupt)
         self.events.close()
 
-    def predict(self, items: list[RunImage]) -> npt.NDArray[np.float64]:
-        """Score whole images with the current weights, in float32 and in order; the processes divide the images."""
+    def predict(self, items: list[RunImage], batches: Batches | None = None) -> npt.NDArray[np.float64]:
+        """Score whole images with the current weights, in float32 and in order; the processes divide the images.
+
+        Args:
+            items: The images.
+            batches: Source of their batches; None for that of the run.
+
+        Raises:
+            TrainingError: If a score is not finite.
+        """
         rank, count = self.ranks.rank, self.ranks.count
         self.ranks.share_buffers(self.objective)
         found = torch.zeros(len(items))
@@ -119,7 +132,7 @@ class Trainer:
         counted = Count(self.telling, "held-out images: {} of {} scored", len(own))
         self.objective.eval()
         with torch.no_grad():
-            for indices, batch in self.batches.whole(own, self.train.eval_batch_size):
+            for indices, batch in (batches or self.batches).whole(own, self.train.eval_batch_size):
                 positions = torch.tensor(indices) * count + rank
                 found[positions] = self.objective.predict(self.prepare(batch)).float().cpu()
                 counted.update(len(indices))
@@ -272,15 +285,24 @@ class Trainer:
 
     def prepare(self, batch: Batch) -> Batch:
         """Move a batch to the device and, where it holds images, run the frozen part on them."""
-        batch = batch.to(self.ranks.device)
+        # A batch that the threads pinned is copied while the GPU still computes; others are copied as ever.
+        batch = batch.to(self.ranks.device, non_blocking=self.ranks.device.type == "cuda")
         if self.batches.source.is_trunk_output:
             return batch
-        ref = None if batch.ref is None else self.objective.trunk(batch.ref[0])
-        return dataclasses.replace(batch, dist=self.objective.trunk(batch.dist[0]), ref=ref)
+        ref = None if batch.ref is None else self._trunk(batch.ref[0])
+        return dataclasses.replace(batch, dist=self._trunk(batch.dist[0]), ref=ref)
+
+    def _trunk(self, images: torch.Tensor) -> list[torch.Tensor]:
+        images = to_unit(images)
+        if self.train.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.objective.trunk(images)
 
     def _maybe_save(self) -> None:
-        due = self.train.save_every and self.progress.step_in_epoch % self.train.save_every == 0
-        if due or self.stopping:
+        train = self.train
+        due = train.save_every and self.progress.step_in_epoch % train.save_every == 0
+        late = train.save_minutes and time.monotonic() - self.saved >= 60 * train.save_minutes
+        if due or late or self.stopping:
             self._save_last()
         if self.stopping:
             self._stop(f"in epoch {self.progress.epoch + 1} after step {self.progress.step_in_epoch}")
@@ -341,6 +363,7 @@ class Trainer:
         path = self.folder / LAST
         if self.ranks.first:
             save_state(path, self.objective, self.progress, optimizer=self.optimizer, average=self.average)
+        self.saved = time.monotonic()
 
     def _write_history(self) -> None:
         if not self.ranks.first:

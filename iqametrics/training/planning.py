@@ -23,6 +23,7 @@ from iqametrics.methods import named_class, objectives
 from iqametrics.metric import Sizing
 from iqametrics.objective import Objective
 from iqametrics.training.data import RunData, image_files, load_data
+from iqametrics.training.precision import device_settings
 from iqametrics.training.recipe import Recipe
 from iqametrics.training.recipes import is_path, is_recipe
 from iqametrics.training.resume import averaged, learned_state, trainable
@@ -67,15 +68,19 @@ class Reading:
     Attributes:
         sampled: Files of the sample.
         seconds: Mean time of decoding and resizing one file, by one thread.
-        hours_per_epoch: Time of an epoch's crops at that, divided among `train.workers` threads; none is cached.
+        hours_once: Time of decoding what a cache keeps, divided among the threads of `train.workers`.
+        hours_per_epoch: Time of decoding an epoch's crops of images that no cache keeps, likewise.
         pixels: Bytes of all images after resizing, with 8 bits a channel.
+        pictures: Bytes of the cache of pictures, at most those of `pixels`; None where it is off.
         features: Bytes of the feature cache; None where it is off.
     """
 
     sampled: int
     seconds: float
+    hours_once: float
     hours_per_epoch: float
     pixels: int
+    pictures: int | None
     features: int | None
 
 
@@ -141,11 +146,14 @@ class Plan:
 
     @property
     def hours(self) -> float | None:
-        """Hours of the steps: of computing, or of reading where that is slower; None where it was not measured."""
+        """Hours of filling a cache and of the steps; None where these were not measured.
+
+        A step takes its computing, or the decoding of its images where that is slower.
+        """
         if self.step is None:
             return None
-        reading = self.reading.hours_per_epoch * self.work.epochs if self.reading and not self.reading.features else 0.0
-        return max(self.work.steps * self.step.seconds / 3600, reading)
+        once, each = (self.reading.hours_once, self.reading.hours_per_epoch) if self.reading else (0.0, 0.0)
+        return once + max(self.work.steps * self.step.seconds / 3600, each * self.work.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields with what follows from them, ready for JSON."""
@@ -210,8 +218,9 @@ def _plan(
     work = published_work(recipe) if data is None else _work(recipe, data, objective)
     key = _step_key(recipe)
     if measure and key not in costs:
-        objective.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        costs[key] = measure_step(objective, recipe.train, device, cached=recipe.cache.enabled)
+        objective.to(device)
+        with device_settings(recipe.train):
+            costs[key] = measure_step(objective, recipe.train, device, cached=recipe.cache.enabled)
     return Plan(
         metric=recipe.metric.name,
         work=work,
@@ -320,14 +329,23 @@ def _reading(recipe: Recipe, data: RunData, objective: Objective, work: Work) ->
     seconds = (time.perf_counter() - start) / len(sample)
     sides = [sizing.fit(*image_size(path)) for path in sample]
     pixels = sum(height * width for height, width in sides) / len(sample) * len(files)
-    decoded = work.crops * (2 if objective.needs_reference else 1)
+    hours = seconds / max(recipe.train.threads, 1) / 3600
+    stored = _stored_pictures(recipe, 3 * pixels)
+    share = 1.0 if recipe.cache.enabled else stored / (3 * pixels)
     return Reading(
         sampled=len(sample),
         seconds=seconds,
-        hours_per_epoch=decoded * seconds / max(recipe.train.workers, 1) / 3600,
+        hours_once=share * len(files) * hours,
+        hours_per_epoch=(1 - share) * work.crops * (2 if objective.needs_reference else 1) * hours,
         pixels=round(3 * pixels),
+        pictures=None if recipe.cache.enabled or not recipe.cache.images else round(stored),
         features=round(_feature_bytes(recipe, objective) * pixels) if recipe.cache.enabled else None,
     )
+
+
+def _stored_pictures(recipe: Recipe, pixels: float) -> float:
+    """Return how many of the pixels' bytes the cache of pictures keeps."""
+    return min(pixels, recipe.cache.images_gb * 1e9) if recipe.cache.images else 0.0
 
 
 def _feature_bytes(recipe: Recipe, objective: Objective) -> float:

@@ -21,6 +21,7 @@ from iqametrics.errors import RecipeError
 from iqametrics.nn.levels import CELL
 from iqametrics.training.bounds import check_bounds
 from iqametrics.training.recipes import apply_overrides, find_recipe, is_recipe, locate, read_tables
+from iqametrics.training.tables import CacheTable, OutputTable, SizingTable, TrainTable
 
 _INIT_PATHS = ("backbone", "anchors", "teacher", "checkpoint")
 _Table = TypeVar("_Table")
@@ -108,128 +109,6 @@ class SplitTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTable:
-    """How the model is trained.
-
-    Attributes:
-        epochs: Passes over the training part.
-        batch_size: Crops a step, or images with `views_together`; batches of an epoch differ by at most one in size.
-        steps_per_epoch: Steps of an epoch, from as many passes over the training part as they need, or a part of one;
-            0 for one pass.
-        lr: Peak learning rate of the head.
-        backbone_lr: Peak learning rate of the backbone's trainable stages; none takes `lr`.
-        weight_decay: Weight decay of AdamW, on matrices and kernels only.
-        optimizer: "adamw".
-        schedule: "cosine" (linear warm-up, then cosine to 0), "one-cycle" (cosine up from lr/25, cosine down to
-            nearly 0), "cosine-annealing" (the closed form of PyTorch's CosineAnnealingLR, an epoch at a time, which
-            climbs again after `t_max`), "step" (times `step_factor` every `step_epochs`) or "constant".
-        warmup: Share of the steps in which the learning rate rises ("cosine", "one-cycle").
-        warmup_epochs: Epochs of "step" in which the learning rate rises, an epoch at a time, before its drops.
-        warmup_start: Factor of the learning rate in the first of them.
-        t_max: Half period of "cosine-annealing" in epochs.
-        step_epochs: Epochs between drops of "step".
-        step_factor: Factor of one drop.
-        crop: Side of the training crops in pixels; a multiple of 32 where features are cached.
-        views: Crops of each image an epoch.
-        views_together: Whether the crops of an image follow one another in one step, so that an objective that can
-            may judge the image by all of them.
-        flips: Any of "h", "v": flips with probability one half.
-        grad_clip: Largest gradient norm; 0 for no clipping.
-        ema: Decay of the moving average of the weights that is validated and kept; 0 for none.
-        selection: Which epoch is kept: the "last", the one with the best validation SRCC, or the one with the best
-            test SRCC, as some published code does, which makes the test result too good.
-        seed: Seed of initial weights, order, crops and whatever the loss draws.
-        validate_every: Epochs between validations (the last epoch is always validated).
-        save_every: Steps between saved states inside an epoch; 0 saves at the end of epochs only.
-        eval_batch_size: Whole images at a time in validation.
-        amp: Precision of the forward pass: "none" (float32), "bfloat16", or "float16" with a loss scaler.
-        accumulate: Number of parts of a batch, one forward and backward pass each, to save memory.
-        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
-        workers: Threads that prepare batches.
-    """
-
-    epochs: int = 10
-    batch_size: int = 32
-    steps_per_epoch: int = 0
-    lr: float = 1e-3
-    backbone_lr: float | None = None
-    weight_decay: float = 1e-5
-    optimizer: Literal["adamw"] = "adamw"
-    schedule: Literal["cosine", "one-cycle", "cosine-annealing", "step", "constant"] = "cosine"
-    warmup: float = 0.05
-    warmup_epochs: int = 0
-    warmup_start: float = 1e-3
-    t_max: int = 50
-    step_epochs: int = 3
-    step_factor: float = 0.1
-    crop: int = 384
-    views: int = 1
-    views_together: bool = False
-    flips: tuple[Literal["h", "v"], ...] = ("h",)
-    grad_clip: float = 0.0
-    ema: float = 0.0
-    selection: Literal["last", "best-val", "best-test"] = "best-val"
-    seed: int = 0
-    validate_every: int = 1
-    save_every: int = 200
-    eval_batch_size: int = 8
-    amp: Literal["none", "bfloat16", "float16"] = "none"
-    accumulate: int = 1
-    device: str = "auto"
-    workers: int = 2
-
-    @property
-    def crops_together(self) -> int:
-        """How many crops stand one after the other in each step."""
-        return self.views if self.views_together else 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizingTable:
-    """The resizing of every image before anything else, in training and in the finished metric alike.
-
-    Attributes:
-        min_side: Images with a shorter side below this are scaled up to it; 0 for the side of the training crops.
-        max_side: Images with a longer side above this are scaled down to it; 0 for no limit.
-        short_side: Every image is scaled so that its shorter side has this length, before the other two; 0 for none.
-    """
-
-    min_side: int = 0
-    max_side: int = 0
-    short_side: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheTable:
-    """The cache of the features of the frozen levels.
-
-    Attributes:
-        enabled: Whether they are computed once and then read, instead of at each step.
-        dtype: "float16" or "float32" on the disk.
-        folder: Parent of the caches; empty for `cache` beside the run's folder.
-    """
-
-    enabled: bool = False
-    dtype: Literal["float16", "float32"] = "float16"
-    folder: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputTable:
-    """Metadata and format of the checkpoint.
-
-    Attributes:
-        licence: Terms of the weights.
-        sources: Data and starting weights, one line each.
-        dtype: "float32" or "float16" in the file.
-    """
-
-    licence: str = ""
-    sources: tuple[str, ...] = ()
-    dtype: Literal["float32", "float16"] = "float32"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A whole training run; each table has a class of its own.
 
@@ -244,10 +123,10 @@ class Recipe:
     init: dict[str, str] = field(default_factory=dict)
     teacher: dict[str, Any] = field(default_factory=dict)
     split: SplitTable = SplitTable()
-    train: TrainTable = TrainTable()
-    sizing: SizingTable = SizingTable()
-    cache: CacheTable = CacheTable()
-    output: OutputTable = OutputTable()
+    train: TrainTable = field(default_factory=TrainTable)
+    sizing: SizingTable = field(default_factory=SizingTable)
+    cache: CacheTable = field(default_factory=CacheTable)
+    output: OutputTable = field(default_factory=OutputTable)
 
     @property
     def images(self) -> list[LabelledImages]:
@@ -340,8 +219,12 @@ def _check(recipe: Recipe) -> None:
         "accumulate",
     ):
         _require(getattr(train, name) >= 1, f"train.{name}", getattr(train, name), "give a whole number from 1 up")
-    for name in ("weight_decay", "grad_clip", "save_every", "workers", "steps_per_epoch", "warmup_epochs"):
+    for name in ("weight_decay", "grad_clip", "save_every", "save_minutes", "steps_per_epoch", "warmup_epochs"):
         _require(getattr(train, name) >= 0, f"train.{name}", getattr(train, name), "give 0 or more")
+    _require(train.workers == "auto" or train.workers >= 0, "train.workers", train.workers, "give 0 or more, or 'auto'")
+    both = train.cudnn_benchmark and train.deterministic
+    _require(not both, "train.cudnn_benchmark, train.deterministic", "true", "only one of them can hold")
+    _require(recipe.cache.images_gb >= 0, "cache.images_gb", recipe.cache.images_gb, "give 0 or more")
     for name in ("lr", "step_factor"):
         _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "give a number above 0")
     for name in ("ema", "warmup", "warmup_start"):

@@ -1,6 +1,6 @@
 """The same recipe on several random splits: mean and standard deviation of what the held-out images say.
 
-OUTPUT/split-00 ...   one run a split, as `run.py` leaves it; split.seed = 0, 1, ...
+OUTPUT/split-00 ...   one run a split, as `run.py` leaves it; split.seed = 0, 1, ..., and train.seed counts on likewise
 OUTPUT/summary.json   the figures of all splits, their mean and sample standard deviation (n - 1)
 OUTPUT/summary.csv    the same as a table: one row a split, then the mean and the deviation
 """
@@ -18,9 +18,10 @@ from typing import Any
 
 from iqametrics.common.files import read_text
 from iqametrics.errors import RecipeError, TrainingError
+from iqametrics.training.folder import is_finished, with_seed_as_begun
 from iqametrics.training.recipe import Recipe
 from iqametrics.training.resume import write_run_file
-from iqametrics.training.run import is_finished, train_recipe
+from iqametrics.training.run import train_recipe
 from iqametrics.training.starting import RESULTS
 from iqametrics.training.telling import say
 
@@ -36,7 +37,8 @@ def train_repeats(recipe: Recipe, output: Path | str, *, splits: int = 10, resum
     """Train a recipe on several random splits.
 
     Args:
-        recipe: A recipe with a test part; its `split.seed` is replaced by 0 to `splits` - 1.
+        recipe: A recipe with a test part; its `split.seed` is replaced by 0 to `splits` - 1, and that of the
+            initial weights and the order, `train.seed`, by itself plus the same number.
         output: Folder of the runs and of the summary.
         splits: Number of splits.
         resume: Whether to continue what is in the folder: finished splits are kept, an unfinished one goes on.
@@ -57,8 +59,8 @@ def train_repeats(recipe: Recipe, output: Path | str, *, splits: int = 10, resum
         raise TrainingError(f"{folder}: already holds files; go on with --resume or give another --output")
     runs = []
     for seed in range(splits):
-        one = dataclasses.replace(recipe, split=dataclasses.replace(recipe.split, seed=seed))
         run = folder / f"split-{seed:02d}"
+        one = with_seed_as_begun(run, of_split(recipe, seed), recipe.train.seed)
         before = resume and is_finished(run, one)
         train_recipe(one, run, resume=resume)
         if not first:
@@ -66,6 +68,15 @@ def train_repeats(recipe: Recipe, output: Path | str, *, splits: int = 10, resum
         runs.append(_read_results(run))
         say(f"split {seed + 1}/{splits}{' (finished before)' if before else ''}: {_figures(runs[-1])}")
     return write_summary(folder, runs) if first else folder / SUMMARY
+
+
+def of_split(recipe: Recipe, number: int) -> Recipe:
+    """Return the recipe of one of several splits, with seeds of its own for the split and for weights and order."""
+    return dataclasses.replace(
+        recipe,
+        split=dataclasses.replace(recipe.split, seed=number),
+        train=dataclasses.replace(recipe.train, seed=recipe.train.seed + number),
+    )
 
 
 def write_summary(folder: Path, runs: list[dict[str, Any]]) -> Path:
@@ -91,7 +102,7 @@ def write_summary(folder: Path, runs: list[dict[str, Any]]) -> Path:
         if all(run["results"].get(part) for run in runs):
             summary[part] = _over_splits([run["results"][part] for run in runs])
     summary["runs"] = [
-        {key: run.get(key) for key in ("split", "epoch", "images", "commit", "date", "seconds")} for run in runs
+        {key: run.get(key) for key in ("split", "seed", "epoch", "images", "commit", "date", "seconds")} for run in runs
     ]
     write_run_file(folder / TABLE, _table(summary))
     write_run_file(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
@@ -120,6 +131,8 @@ def _check(recipe: Recipe, splits: int) -> None:
             f"--splits {splits}: split.by = {recipe.split.by!r} is one fixed split; leave --splits out, or take a "
             "random one, e.g. --set split.by=reference --set split.test=0.2"
         )
+    if recipe.train.seed + splits > 2**63:
+        raise RecipeError(f"train.seed = {recipe.train.seed}: each of {splits} splits counts on from it; give less")
     if not recipe.split.test:
         raise RecipeError(f"--splits {splits}: there is no test part to measure on; give one with --set split.test=0.2")
 

@@ -60,6 +60,7 @@ def write_results(folder: Path, metadata: dict[str, Any], seconds: float) -> Non
     record = {
         **{name: metadata[name] for name in ("metric", "tag")},
         **{name: training[name] for name in ("data", "labels", "selection", "epoch", "split")},
+        "seed": training["settings"]["seed"],
         "results": metadata["results"],
         **{name: training[name] for name in ("images", "commit", "changed_since_commit", "hardware", "date")},
         "seconds": round(seconds, 2),

@@ -256,6 +256,10 @@ def _restore_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, tens
     for name, value in tensors.items():
         parameter, _, key = name.rpartition("/")
         state: dict[str, Any] = optimizer.state[parameters[parameter]]
-        # The step counter stays on the CPU; the moments go where the parameter is and in its memory layout, since the
-        # last bits of a result may depend on the layout.
-        state[key] = value if key == "step" else torch.empty_like(parameters[parameter].detach()).copy_(value)
+        # The step counter stays on the CPU, but for a fused step; the moments go where the parameter is and in its
+        # memory layout, since the last bits of a result may depend on the layout.
+        own = parameters[parameter].detach()
+        if key == "step":
+            state[key] = value.to(own.device) if optimizer.defaults.get("fused") else value
+        else:
+            state[key] = torch.empty_like(own).copy_(value)

@@ -6,70 +6,68 @@ RUN/environment.json         versions, hardware, commit, digests of the input fi
 RUN/history.csv              one row an epoch
 RUN/tensorboard/             the same for TensorBoard, where tensorboardX or tensorboard is installed
 RUN/curves.png               the same as a picture, where matplotlib is installed
-RUN/last.safetensors         state to resume from
-RUN/best.safetensors         weights of the best epoch by validation SRCC (or the test part's, if so selected)
+RUN/last.safetensors         state to resume from, until the run is done
+RUN/best.safetensors         weights of the best epoch by validation SRCC (or the test part's, if so selected), likewise
 RUN/predictions.csv          scores of the held-out images by the shipped weights
 RUN/results.json             the figures, and the rule that chose the epoch
 RUN/checkpoint.safetensors   the result, which describes itself
 """
 
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from iqametrics.common.devices import as_float64, defaults_of_torch
-from iqametrics.common.digest import file_sha256
-from iqametrics.common.files import remove_parts
 from iqametrics.common.interrupts import Stopped
 from iqametrics.common.locks import locked
-from iqametrics.errors import RecipeError, TrainingError, WeightsError
+from iqametrics.errors import RecipeError, TrainingError
 from iqametrics.methods import named_class, objectives
 from iqametrics.metric import Sizing
 from iqametrics.naming import run_tag
 from iqametrics.objective import Objective, Statistics
-from iqametrics.training.batches import Batches, CachedFeatures, ImageFiles
+from iqametrics.training.batches import Batches, CachedFeatures, CropSource, ImageFiles
 from iqametrics.training.cache import FeatureCache
 from iqametrics.training.checks import check_ranked, check_references
 from iqametrics.training.curves import write_curves
-from iqametrics.training.data import RunData, image_files, load_data
+from iqametrics.training.data import RunData, RunImage, image_files, load_data
 from iqametrics.training.distributed import Ranks, joined
 from iqametrics.training.environment import (
     check_inputs,
     checkpoint_record,
     earlier_sessions,
     this_session,
-    write_sessions,
 )
-from iqametrics.training.loop import LAST, Trainer
-from iqametrics.training.recipe import Recipe, read_recipe, to_toml
+from iqametrics.training.folder import (
+    LAST,
+    LOCK,
+    bundled_base,
+    busy,
+    check_folder,
+    check_not_busy,
+    describe_again,
+    has_results,
+    is_finished,
+    make_folder,
+    open_folder,
+    remove_states,
+    save_without_base,
+)
+from iqametrics.training.loop import Trainer
+from iqametrics.training.pictures import PictureCache, StoredPictures
+from iqametrics.training.precision import check_compiler, device_settings
+from iqametrics.training.recipe import Recipe, read_recipe
 from iqametrics.training.results import measure_part, write_predictions, write_results
-from iqametrics.training.resume import write_run_file
-from iqametrics.training.starting import CHECKPOINT, RESULTS, starting_files
+from iqametrics.training.starting import CHECKPOINT, starting_files
 from iqametrics.training.telling import still
-from iqametrics.weights.checkpoint import BACKBONE, save_checkpoint
-from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 
-_RECIPE = "recipe.toml"
-_LOCK = "run.lock"
-# A resumed run may differ in these: they change the speed or the description, not the weights.
-_FREE = {
-    "metric": {"tag"},
-    "train": {"device", "workers"},
-    "cache": {"folder"},
-    "output": {"licence", "sources", "dtype"},
-}
 _MOST_VIEWS = 2 * 10**7
 _STATISTICS_IMAGES = 128
-_STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 def train(
@@ -101,7 +99,12 @@ def train(
 def train_recipe(recipe: Recipe, output: Path | str, *, resume: bool = False) -> Path:
     """Train a recipe that is already read; see `train`."""
     try:
-        with defaults_of_torch(), joined(recipe.train.device) as ranks, contextlib.ExitStack() as held:
+        with (
+            defaults_of_torch(),
+            joined(recipe.train.device) as ranks,
+            device_settings(recipe.train),
+            contextlib.ExitStack() as held,
+        ):
             return _train(recipe, Path(output), ranks, held, resume=resume)
     except KeyboardInterrupt as interrupt:
         told = str(interrupt) or "stopped; go on with the same command and --resume"
@@ -112,8 +115,8 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, held: contextlib.ExitStac
     """Train; `held` keeps the lock of the folder until the run ends."""
     objective_class = _objective_class(recipe.metric.name)
     if ranks.first:
-        _check_not_busy(folder)
-    _check_folder(folder, recipe, resume=resume)
+        check_not_busy(folder)
+    check_folder(folder, recipe, resume=resume)
     # Before anything is downloaded, and before a teacher is trained for hours, so that wrong data are reported at once.
     with still("reading the images and dealing them to the parts", on=ranks.first):
         data = load_data(recipe)
@@ -125,45 +128,79 @@ def _train(recipe: Recipe, folder: Path, ranks: Ranks, held: contextlib.ExitStac
     init = starting_files(recipe, folder, partial(train_recipe, resume=resume))
     torch.manual_seed(recipe.train.seed)
     objective = _objective(objective_class, recipe, init).to(ranks.device)
-    objective.to(memory_format=torch.channels_last)
+    if recipe.train.channels_last:
+        objective.to(memory_format=torch.channels_last)
+    if recipe.train.checkpointing:
+        objective.checkpoint_activations()
+    check_compiler(recipe.train.compile, ranks.device)
     check_ranked(recipe, learns_order=objective.learns_order)
     if objective.needs_reference:
         with still("comparing the sizes of images and references", on=ranks.first):
             check_references(recipe, data)
     now = this_session([*_data_files(recipe), *init.values()], data.digests, processes=ranks.count)
     sessions = _sessions(folder, now, resume=resume)
-    if resume and is_finished(folder, recipe):
+    if resume and _done_before(folder, recipe, ranks):
         return folder
     # Until here every process has looked at what the first one now begins to write.
     ranks.wait()
     if ranks.first:
-        _make_folder(folder)
-        if not held.enter_context(locked(folder / _LOCK, wait=False, error=TrainingError)):
-            raise TrainingError(_busy(folder))
+        make_folder(folder)
+        if not held.enter_context(locked(folder / LOCK, wait=False, error=TrainingError)):
+            raise TrainingError(busy(folder))
         # Another run may have begun, and even ended, while this one read its data.
-        _check_folder(folder, recipe, resume=resume)
-        _open_folder(folder, recipe, sessions)
+        check_folder(folder, recipe, resume=resume)
+        open_folder(folder, recipe, sessions)
     ranks.wait()
-    batches = _batches(recipe, objective, data, folder)
+    batches = _batches(recipe, objective, data, folder, pin=ranks.device.type == "cuda")
     trainer = Trainer(objective, batches, data, recipe.train, folder, ranks)
     if not (resume and trainer.resume()):
         with still("measuring the training images", on=ranks.first):
             trainer.begin(_statistics(trainer))
     trainer.run()
+    _finish(recipe, folder, trainer, init, sessions)
+    ranks.wait()
+    return folder
+
+
+def _finish(
+    recipe: Recipe, folder: Path, trainer: Trainer, init: dict[str, str], sessions: Sequence[dict[str, Any]]
+) -> None:
+    """Measure the selected weights on the held-out parts, and write what the run leaves."""
+    objective, data = trainer.objective, trainer.data
     epoch = trainer.use_selected()
     objective.eval()  # an objective may keep what it trains beside the model, see the teacher's text tower
     held_out = {"validation": data.validation, "test": data.test}
-    scores = {name: trainer.predict(items) for name, items in held_out.items() if items}
-    if ranks.first:
+    # As the shipped metric reads them: decoded anew, and not from 8 bits.
+    pictures = isinstance(trainer.batches.source, StoredPictures)
+    exact = _reading(recipe, objective, ImageFiles(_sizing(recipe), crop=1)) if pictures else trainer.batches
+    scores = {name: trainer.predict(items, exact) for name, items in held_out.items() if items}
+    if trainer.ranks.first:
         write_predictions(folder, recipe, data, scores)
         results = {name: measure_part(recipe.data.images, held_out[name], values) for name, values in scores.items()}
         tag = recipe.metric.tag or run_tag(folder, recipe.metric.name)
         metadata = _metadata(recipe, tag, objective, sessions, data, results, epoch)
-        _write_checkpoint(folder / CHECKPOINT, recipe, init, objective, metadata)
+        metadata["backbone"] = bundled_base(init.get("backbone"))
+        save_without_base(folder / CHECKPOINT, objective.model.state_dict(), metadata, dtype=recipe.output.dtype)
         write_curves(folder, trainer.progress.history)
         write_results(folder, metadata, sum(row["seconds"] for row in trainer.progress.history))
-    ranks.wait()
-    return folder
+        if not recipe.train.keep_state:
+            remove_states(folder)
+
+
+def _done_before(folder: Path, recipe: Recipe, ranks: Ranks) -> bool:
+    """Tell whether a run is done, and needs no more than another description."""
+    if not has_results(folder):
+        return False
+    if is_finished(folder, recipe):
+        # A run that was killed between its results and the end still has its states.
+        if ranks.first and not recipe.train.keep_state:
+            remove_states(folder)
+        return True
+    if (folder / LAST).exists():
+        return False
+    if ranks.first:
+        describe_again(folder, recipe)
+    return True
 
 
 def _objective(objective_class: type[Objective], recipe: Recipe, init: dict[str, str]) -> Objective:
@@ -174,72 +211,12 @@ def _objective(objective_class: type[Objective], recipe: Recipe, init: dict[str,
         raise RecipeError(f"[model]: no network can be made of it ({told}); change its sizes") from error
 
 
-def _check_not_busy(folder: Path) -> None:
-    """Refuse a folder in which a run is at work, before its half-written files are looked at."""
-    if os.access(folder / _LOCK, os.W_OK):
-        with locked(folder / _LOCK, wait=False, error=TrainingError) as free:
-            if not free:
-                raise TrainingError(_busy(folder))
-
-
-def _busy(folder: Path) -> str:
-    return f"{folder}: another run is at work in it; wait for its end, or give another --output"
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"{folder}: cannot be made ({error.strerror}); give another --output") from error
-
-
-def _open_folder(folder: Path, recipe: Recipe, sessions: Sequence[dict[str, Any]]) -> None:
-    remove_parts(folder)
-    write_run_file(folder / _RECIPE, to_toml(recipe.to_dict()).lstrip())
-    write_sessions(folder, sessions)
-    if recipe.train.selection == "best-test":
-        print(
-            "train.selection = best-test: the epoch is chosen by the test part, so the test figures are too good to be "
-            "compared with those of a protocol that does not",
-            file=sys.stderr,
-        )
-
-
-def is_finished(folder: Path, recipe: Recipe) -> bool:
-    """Tell whether a folder holds a finished run of a recipe, its checkpoint's metadata being up to date."""
-    done = (folder / RESULTS).is_file() and (folder / CHECKPOINT).is_file()
-    if not done:
-        return False
-    before = read_recipe(folder / _RECIPE)
-    return (before.output, before.metric) == (recipe.output, recipe.metric)
-
-
 def _objective_class(name: str) -> type[Objective]:
     known = objectives()
     if name not in known:
         raise RecipeError(f"metric.name = {name!r} cannot be trained; choose one of {', '.join(known)}")
     objective: type[Objective] = named_class(known[name])
     return objective
-
-
-def _check_folder(folder: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Refuse to overwrite a run or a file, and to resume a run with another recipe."""
-    taken = next((path for path in (folder, *folder.parents) if os.path.exists(path) and not os.path.isdir(path)), None)
-    if taken is not None:
-        raise TrainingError(f"{taken}: is a file, and a run needs a folder; give another --output")
-    started = folder / _RECIPE
-    if not os.path.exists(started):
-        return
-    if not resume:
-        raise TrainingError(f"{folder}: already holds a run; resume it with --resume or give another --output")
-    before, now = _fixed(read_recipe(started).to_dict()), _fixed(recipe.to_dict())
-    names = sorted({*before, *now})
-    changed = [name for name in names if before.get(name) != now.get(name)]
-    if changed:
-        raise RecipeError(
-            f"{folder}: was begun with another recipe ({', '.join(changed)} changed); give the same values or "
-            "another --output"
-        )
 
 
 def _sessions(folder: Path, now: dict[str, Any], *, resume: bool) -> list[dict[str, Any]]:
@@ -250,38 +227,37 @@ def _sessions(folder: Path, now: dict[str, Any], *, resume: bool) -> list[dict[s
     return [*before, now]
 
 
-def _fixed(tables: dict[str, Any]) -> dict[str, Any]:
-    """Flatten a recipe to `table.key` names, without those that may change on resuming."""
-    return {
-        f"{table}.{key}": value
-        for table, values in tables.items()
-        for key, value in values.items()
-        if key not in _FREE.get(table, ())
-    }
-
-
-def _batches(recipe: Recipe, objective: Objective, data: RunData, folder: Path) -> Batches:
-    sizing = _sizing(recipe)
-    source: CachedFeatures | ImageFiles
+def _batches(recipe: Recipe, objective: Objective, data: RunData, folder: Path, *, pin: bool = False) -> Batches:
+    """Make the source of a run's batches: from cached features, from cached pictures, or from the files each time."""
+    sizing, crop = _sizing(recipe), recipe.train.crop
+    parent = Path(recipe.cache.folder) if recipe.cache.folder else folder.resolve().parent / "cache"
+    source: CropSource = ImageFiles(sizing, crop=crop)
     if recipe.cache.enabled:
-        parent = Path(recipe.cache.folder) if recipe.cache.folder else folder.resolve().parent / "cache"
         cache = FeatureCache(parent, objective, sizing, recipe.cache.dtype)
-        cache.build(_needed_files(data, objective), recipe.train.workers)
-        source = CachedFeatures(cache, crop=recipe.train.crop, levels=objective.frozen_levels)
-    else:
-        source = ImageFiles(sizing, crop=recipe.train.crop)
+        cache.build(_needed_files(data.all_items, objective), recipe.train.threads)
+        source = CachedFeatures(cache, crop=crop, levels=objective.frozen_levels)
+    elif recipe.cache.images:
+        pictures = PictureCache(parent, sizing, gigabytes=recipe.cache.images_gb)
+        watched = data.test if recipe.train.selection == "best-test" else []
+        pictures.build(_needed_files([*data.train, *data.validation, *watched], objective), recipe.train.threads)
+        source = StoredPictures(pictures, crop=crop)
+    return _reading(recipe, objective, source, pin=pin)
+
+
+def _reading(recipe: Recipe, objective: Objective, source: CropSource, *, pin: bool = False) -> Batches:
     return Batches(
         source,
-        workers=recipe.train.workers,
+        workers=recipe.train.threads,
         with_reference=objective.needs_reference,
         together=recipe.train.crops_together,
+        pin=pin,
     )
 
 
-def _needed_files(data: RunData, objective: Objective) -> list[Path]:
+def _needed_files(items: Sequence[RunImage], objective: Objective) -> list[Path]:
     if objective.needs_reference:
-        return image_files(data.all_items)
-    return list(dict.fromkeys(item.sample.image for item in data.all_items))
+        return image_files(items)
+    return list(dict.fromkeys(item.sample.image for item in items))
 
 
 def _sizing(recipe: Recipe) -> Sizing:
@@ -348,30 +324,6 @@ def _metadata(
         "results": results,
         "sources": list(recipe.output.sources),
     }
-
-
-def _write_checkpoint(
-    path: Path, recipe: Recipe, init: dict[str, str], objective: Objective, metadata: dict[str, Any]
-) -> None:
-    tensors, base = _without_base(objective.model.state_dict(), init.get("backbone"))
-    save_checkpoint(path, tensors, metadata | {"backbone": base}, dtype=_STORED_DTYPES[recipe.output.dtype])
-
-
-def _without_base(state: dict[str, Tensor], backbone: str | None) -> tuple[dict[str, Tensor], dict[str, str] | None]:
-    """Leave out what a bundled backbone file, known by its SHA-256, holds already, number for number."""
-    known = file_sha256(backbone, error=WeightsError) if backbone else ""
-    entry = next((base for base in read_manifest().bases if base.sha256 == known), None)
-    if entry is None:
-        return state, None
-    shared = {BACKBONE + key: tensor for key, tensor in load_file(WEIGHTS_FOLDER / entry.file).items()}
-    kept = {
-        key: tensor
-        for key, tensor in state.items()
-        if key not in shared or not torch.equal(shared[key].to(tensor.dtype), tensor.cpu())
-    }
-    if len(kept) == len(state):
-        return state, None
-    return kept, {"name": entry.name, "sha256": entry.sha256}
 
 
 def _data_files(recipe: Recipe) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 
-from iqametrics.training.recipe import TrainTable
+from iqametrics.training.tables import TrainTable
 
 _ONE_CYCLE_START = 1 / 25
 _ONE_CYCLE_END = 1e-4

@@ -12,7 +12,7 @@ from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest
 from iqametrics.weights.starting import list_starting, starting_file
 
 CHECKPOINT, RESULTS, TEACHER = "checkpoint.safetensors", "results.json", "teacher"
-_SHARED_TRAIN = ("seed", "device", "workers", "amp")
+_SHARED_TRAIN = ("seed", "device", "workers", "amp", "tf32", "cudnn_benchmark", "deterministic", "keep_state")
 
 TrainFunction = Callable[[Recipe, Path], Path]
 """A function that trains a recipe into a folder, or continues a run there."""
@@ -68,9 +68,9 @@ def starting_path(value: str) -> str:
 def teacher_recipe(recipe: Recipe, folder: Path) -> Recipe:
     """Make the recipe of the teacher of a student's run.
 
-    Images, split, sizing, seed, device, workers and precision are the student's, so that the teacher sees none of the
-    images that the student is tested on. All else is from the teacher's recipe, changed by the student's table
-    [teacher].
+    Images, split, sizing, seed, device, workers, precision and the cache of pictures are the student's, so that the
+    teacher sees none of the images that the student is tested on. All else is from the teacher's recipe, changed by the
+    student's table [teacher].
 
     Raises:
         RecipeError: If the teacher's recipe cannot be read or has an impossible value.
@@ -82,7 +82,7 @@ def teacher_recipe(recipe: Recipe, folder: Path) -> Recipe:
         "split": student["split"],
         "sizing": student["sizing"],
         "train": {name: student["train"][name] for name in _SHARED_TRAIN},
-        "cache": {"folder": cache},
+        "cache": {"folder": cache} | {name: student["cache"][name] for name in ("images", "images_gb")},
     }
     merged = merge(merge(tables, shared), recipe.teacher)
     return dataclasses.replace(parse_recipe(merged, Path.cwd()), teacher={})

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from iqametrics.nn.flops import COUNTED
 from iqametrics.objective import Batch, Objective
 from iqametrics.training.precision import Precision
-from iqametrics.training.recipe import TrainTable
+from iqametrics.training.tables import TrainTable
 
 _SMALL = (1, 2)
 """Images of the two small batches."""
@@ -84,6 +84,10 @@ class _Step:
     def __init__(self, objective: Objective, train: TrainTable, device: torch.device, *, cached: bool) -> None:
         self.objective, self.train, self.device, self.cached = objective.train(), train, device, cached
         self.precision = Precision(train.amp, device)
+        if train.channels_last:
+            self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if train.checkpointing:
+            self.objective.checkpoint_activations()
 
     def count(self, images: int) -> tuple[int, int]:
         """Return the bytes that a step keeps for its backward pass, and its operations."""

@@ -195,7 +195,9 @@ class TestPlan:
         text = command(trained, sources, Path("run"), "cuda")
         assert text.startswith("iqametrics train paper/bpclip-fr/live --set 'data.dataset=\"live\"'")
         assert "'data.root=\"/data/li ve\"'" in text
-        assert text.endswith("--set split.seed=0 --output run/jobs/bpclip-live-split00/train --resume")
+        assert text.endswith(
+            "--set split.seed=0 --set train.seed=0 --output run/jobs/bpclip-live-split00/train --resume"
+        )
         assert command(finished, sources, Path("run"), "cpu") == (
             "iqametrics evaluate --metric piq/psnr --dataset live --root '/data/li ve' --split random:0:test "
             "--device cpu"

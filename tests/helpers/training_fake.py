@@ -39,6 +39,7 @@ lr = 0.01
 device = "cpu"
 workers = 1
 save_every = 1
+keep_state = true
 flips = ["h", "v"]
 ema = 0.9
 {train}

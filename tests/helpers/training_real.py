@@ -72,6 +72,7 @@ def tables(metric: str, init: dict | None = None, **train) -> dict:
             "device": "cpu",
             "workers": 1,
             "save_every": 0,
+            "keep_state": True,
             **train,
         },
         "cache": {"enabled": True, "dtype": "float32", "folder": "cache"},

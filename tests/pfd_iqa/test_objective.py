@@ -386,3 +386,39 @@ def test_prompts_of_another_shape_are_refused(files, tmp_path):
         PfdTeacherObjective.from_recipe("pfd-teacher", TEACHER.to_dict(), init)
     with pytest.raises(WeightsError, match=r"anchors\.safetensors"):
         load_teacher(files["anchors"])
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_denoising_steps_that_are_computed_again_give_the_same_gradient_for_less_memory(norm):
+    """Bit for bit, the running statistics of BatchNorm included: they must not be counted twice."""
+    found = []
+    for again in (False, True):
+        objective = make_objective(denoiser_norm=norm, sampling_steps=5).train()
+        if again:
+            objective.checkpoint_activations()
+        own, kept = {parameter.data_ptr() for parameter in objective.parameters()}, {}
+
+        def keep(tensor, own=own, kept=kept):
+            if tensor.data_ptr() not in own:
+                kept[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss, _ = objective.loss(seeded(make_batch(), 9, 8, 7, 6))
+        loss.backward()
+        gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
+        found.append((loss.detach(), gradients, dict(objective.named_buffers()), sum(kept.values())))
+    (loss, gradients, buffers, whole), (other, repeated, counted, less) = found
+    assert torch.equal(loss, other)
+    assert gradients.keys() == repeated.keys()
+    assert all(torch.equal(gradients[name], repeated[name]) for name in gradients)
+    assert all(torch.equal(buffers[name], counted[name]) for name in buffers)
+    assert any("denoiser" in name and "running_mean" in name for name in buffers) == (norm == "batch")
+    assert less < 0.7 * whole
+
+
+def test_what_has_no_denoising_steps_cannot_compute_them_again():
+    with pytest.raises(RecipeError, match=r"^train\.checkpointing = true: only pfd-iqa, with model\.use_pdr"):
+        make_objective(use_pdr=False).checkpoint_activations()
+    with pytest.raises(RecipeError, match=r"^train\.checkpointing = true"):
+        PfdTeacherObjective(make_teacher()).checkpoint_activations()

@@ -21,9 +21,10 @@ from iqametrics.nn.flops import COUNTED, attention_backward_flops, attention_flo
 from iqametrics.objective import Objective
 from iqametrics.training import run, starting
 from iqametrics.training.planning import plan_run, published_work
-from iqametrics.training.recipe import TrainTable, parse_recipe, read_recipe
+from iqametrics.training.recipe import parse_recipe, read_recipe
 from iqametrics.training.recipes import list_recipes
 from iqametrics.training.step_cost import _Step, measure_step
+from iqametrics.training.tables import TrainTable
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,9 @@ class TestCounts:
         assert (work.steps_per_epoch, work.steps, work.crops) == (200, 16_000, 200 * 32 * 3)
 
 
+PIXELS = 24 * 64 * 46 * 3  # bytes of 24 files
+
+
 class TestReading:
     def test_files_and_cache_are_those_of_the_run(self, tmp_path):
         """The pixels of all files, and the bytes that the cache then takes."""
@@ -106,9 +110,27 @@ class TestReading:
         assert plan.work.files == 12
         assert plan.reading.pixels == pytest.approx(3 * 6 * (64 * 64 + 72 * 66), rel=0.1)
         assert plan.reading.features == pytest.approx(stored, rel=0.25)
-        assert plan.reading.hours_per_epoch == pytest.approx(9 * plan.reading.seconds / 3600)
+        assert plan.reading.hours_once == pytest.approx(12 * plan.reading.seconds / 3600)
+        assert (plan.reading.hours_per_epoch, plan.reading.pictures) == (0, None)
         assert plan.step is None
         assert plan.hours is None
+
+    @pytest.mark.parametrize(
+        ("overrides", "stored", "threads"),
+        [
+            ([], PIXELS, 1),
+            (["cache.images=false"], None, 1),
+            (["cache.images_gb=1e-4", "train.workers=2"], 100_000, 2),
+        ],
+    )
+    def test_what_the_cache_of_pictures_keeps_is_decoded_once(self, tmp_path, overrides, stored, threads):
+        path = write_recipe(tmp_path)
+        write_dataset(tmp_path, sizes=((64, 46),))
+        (plan,) = plan_run(read_recipe(path, overrides), measure=False)
+        reading, share = plan.reading, (stored or 0) / PIXELS
+        assert (reading.pixels, reading.pictures) == (PIXELS, stored)
+        assert reading.hours_once == pytest.approx(share * 24 * reading.seconds / threads / 3600)
+        assert reading.hours_per_epoch == pytest.approx((1 - share) * 18 * reading.seconds / threads / 3600)
 
 
 class Square(Objective):

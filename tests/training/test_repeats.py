@@ -1,6 +1,7 @@
 """Several splits of one recipe, and a teacher that is trained before its student."""
 
 import csv
+import dataclasses
 import hashlib
 import json
 import statistics
@@ -36,7 +37,7 @@ def recipe_in(folder, *overrides):
 
 
 def test_three_splits_and_their_summary(tmp_path, capsys):
-    path = train_repeats(recipe_in(tmp_path), tmp_path / "out", splits=3)
+    path = train_repeats(recipe_in(tmp_path, "train.seed=5"), tmp_path / "out", splits=3)
     assert path == tmp_path / "out" / "summary.json"
     summary = json.loads(path.read_text())
     assert (summary["metric"], summary["tag"], summary["splits"], summary["selection"]) == (
@@ -47,6 +48,10 @@ def test_three_splits_and_their_summary(tmp_path, capsys):
     )
     assert "n - 1" in summary["deviation"]
     assert [r["split"]["seed"] for r in summary["runs"]] == [0, 1, 2]
+    # Weights and order are each split's own too, counted on from the recipe's.
+    assert [r["seed"] for r in summary["runs"]] == [5, 6, 7]
+    began = [read_recipe(tmp_path / "out" / f"split-{n:02d}" / "recipe.toml").train.seed for n in range(3)]
+    assert began == [5, 6, 7]
     # From the predictions anew (which are rounded), by evaluate and by the standard library.
     values = []
     held = set()
@@ -101,6 +106,17 @@ def test_finished_splits_are_not_trained_again(tmp_path, monkeypatch):
         train_repeats(recipe_in(tmp_path, "train.lr=0.5"), out, splits=3, resume=True)
 
 
+def test_splits_of_an_older_version_go_on_with_the_seed_that_they_all_had(tmp_path):
+    recipe, out = recipe_in(tmp_path, "train.seed=5"), tmp_path / "out"
+    for number in range(2):
+        split = dataclasses.replace(recipe.split, seed=number)
+        run.train_recipe(dataclasses.replace(recipe, split=split), out / f"split-{number:02d}")
+    written = (out / "split-01" / "checkpoint.safetensors").stat().st_mtime_ns
+    summary = json.loads(train_repeats(recipe, out, splits=3, resume=True).read_text())
+    assert [r["seed"] for r in summary["runs"]] == [5, 5, 7]
+    assert (out / "split-01" / "checkpoint.safetensors").stat().st_mtime_ns == written
+
+
 KILLED = """
 import sys, training_fake
 from pathlib import Path
@@ -139,6 +155,7 @@ def test_killed_in_the_second_split_and_resumed(tmp_path):
     ("overrides", "splits", "message"),
     [
         ([], 1, "two splits or more"),
+        (["train.seed=9223372036854775807"], 3, r"train\.seed = .*: each of 3 splits counts on from it; give less"),
         (["split.test=0.0"], 3, r"no test part to measure on; give one with --set split\.test=0\.2"),
         (["split.by=column"], 3, "is one fixed split"),
         (["split.by=official"], 3, "is one fixed split"),

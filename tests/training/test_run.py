@@ -20,6 +20,7 @@ from training_fake import assert_same_weights, history, weights, write_dataset, 
 from iqametrics.datasets.csv_dataset import read_csv_dataset
 from iqametrics.errors import DataError, RecipeError, TrainingError
 from iqametrics.training import environment, run, starting
+from iqametrics.training import folder as run_folder
 from iqametrics.weights.checkpoint import load_checkpoint
 from iqametrics.weights.manifest import read_manifest
 
@@ -325,7 +326,7 @@ def test_a_bundled_backbone_is_not_stored_again(tmp_path, monkeypatch):
     digest = hashlib.sha256((tmp_path / "base.safetensors").read_bytes()).hexdigest()
     entry = {"name": "tiny-backbone", "file": "base.safetensors", "sha256": digest}
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "checkpoints": [], "bases": [entry]}))
-    for module in (run, starting):
+    for module in (run_folder, starting):
         monkeypatch.setattr(module, "WEIGHTS_FOLDER", tmp_path)
         monkeypatch.setattr(module, "read_manifest", lambda: read_manifest(tmp_path))
     recipe = write_recipe(tmp_path, frozen=2)

@@ -1,0 +1,146 @@
+"""Measure how long the images of an epoch take, decoded for each crop and from the cache of pictures.
+
+    python benchmarks/epoch_time.py FOLDER [--images 1000] [--repeats 2] [--output benchmarks/results/epoch_time.json]
+
+FOLDER gets a made set like KonIQ-10k: JPEG files of 1024x768, and for the time of the run their pictures. The epochs
+are those of the paper's recipes for KonIQ-10k: the training part's crops and the validation part, made ready for the
+device, without the network's step. Both ways take turns, and the smallest of the repeats counts. "decoded" has two
+threads, as every run had before there was a cache, "cached" has one a processor.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from iqametrics.metric import Sizing
+from iqametrics.training.batches import Batches, CropSource, ImageFiles
+from iqametrics.training.data import RunData, epoch_steps, load_data, portions
+from iqametrics.training.pictures import PictureCache, StoredPictures
+from iqametrics.training.recipe import Recipe, read_recipe
+
+RECIPES = ("paper/bpclip-nr/koniq10k", "paper/pfd-iqa/koniq10k")
+KONIQ = 10_073
+SIZE = (768, 1024)
+THREADS_BEFORE = 2
+
+
+def main() -> None:
+    """Make the set, measure, print and write the times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder of the made set")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/epoch_time.json"))
+    args = parser.parse_args()
+    table = make_set(args.folder, args.images)
+    measured: dict[str, Any] = {"machine": describe_machine(), "images": args.images, "size": "1024x768 JPEG"}
+    measured["recipes"] = {name: measure(name, table, args.repeats) for name in RECIPES}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(measured, indent=2) + "\n")
+    print(json.dumps(measured, indent=2))
+
+
+def make_set(folder: Path, count: int) -> Path:
+    """Write images with structure at all scales, and a CSV with scores; those that are there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / "scores.csv"
+    with table.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["image", "mos"])
+        for number in range(count):
+            path = folder / f"{number:05d}.jpg"
+            if not path.exists():
+                Image.fromarray(picture(np.random.default_rng(number))).save(path, quality=92)
+            writer.writerow([path.name, f"{(number * 7919 % count) / count:.4f}"])
+    return table
+
+
+def picture(rng: np.random.Generator) -> np.ndarray:
+    """Draw noise whose strength falls with its frequency, as in photographs: (H, W, 3) in 8 bits."""
+    height, width = SIZE
+    values = np.zeros((height, width, 3))
+    for cell in (256, 64, 16, 4, 1):
+        coarse = rng.uniform(0, 255, (height // cell, width // cell, 3)).astype(np.uint8)
+        grown = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        values += np.asarray(grown, np.float64) * (cell + 4) / 360
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def measure(name: str, table: Path, repeats: int) -> dict[str, Any]:
+    """Measure an epoch of a recipe in each way, by turns."""
+    recipe = read_recipe(name, ["split.by='image'"], {"csv": str(table)})
+    data = load_data(recipe)
+    sizing = Sizing(recipe.min_side, recipe.sizing.max_side or None, recipe.sizing.short_side or None)
+    with tempfile.TemporaryDirectory(dir=table.parent) as folder:
+        cache = PictureCache(Path(folder), sizing, gigabytes=recipe.cache.images_gb)
+        paths = [item.sample.image for item in (*data.train, *data.validation)]
+        filled = seconds(lambda: cache.build(paths, recipe.train.threads))
+        stored = (cache.folder / "pixels.bin").stat().st_size
+        crop = recipe.train.crop
+        ways: dict[str, Callable[[], None]] = {
+            "decoded": partial(epoch, recipe, data, ImageFiles(sizing, crop=crop), THREADS_BEFORE),
+            "cached": partial(epoch, recipe, data, StoredPictures(cache, crop=crop), recipe.train.threads),
+        }
+        times: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(repeats):
+            for way, run in ways.items():
+                times[way].append(seconds(run))
+    return {
+        "crops": len(data.train) * recipe.train.views,
+        "crop": crop,
+        "short_side": recipe.sizing.short_side,
+        "validation": len(data.validation),
+        "threads": recipe.train.threads,
+        "seconds_to_fill_the_cache": round(filled, 1),
+        "cache_gb": round(stored / 1e9, 3),
+        "cache_gb_of_koniq": round(stored / len(paths) * KONIQ / 1e9, 1),
+        "seconds_an_epoch": {way: round(min(found), 1) for way, found in times.items()},
+    }
+
+
+def epoch(recipe: Recipe, data: RunData, source: CropSource, threads: int) -> None:
+    """Make all batches of an epoch and of its validation ready."""
+    batches = Batches(source, workers=threads, with_reference=False, together=recipe.train.crops_together)
+    steps = epoch_steps(data.train, recipe.train, 0)
+    shares = [share for views in steps for share in portions(views, accumulate=1, processes=1, rank=0)]
+    for _ in batches.training(data.train, shares):
+        pass
+    for _ in batches.whole(data.validation, recipe.train.eval_batch_size):
+        pass
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Return the seconds that a call takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, cores, versions, commit and date."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "commit": commit,
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+
+
+if __name__ == "__main__":
+    main()
