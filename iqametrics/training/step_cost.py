@@ -24,6 +24,7 @@ _SMALL = (1, 2)
 """Images of the two small batches."""
 _WARM_STEPS = 2
 _TIMED_STEPS = 5
+_SMALL_STEPS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +63,12 @@ def measure_step(objective: Objective, train: TrainTable, device: torch.device, 
     Raises:
         RecipeError: If the device cannot compute in the recipe's precision.
     """
-    step = _Step(objective, train, device, cached=cached)
-    found = [(*step.count(images), step.timed(images)) for images in _SMALL]
-    activations, flops, times = (_line(values) for values in zip(*found, strict=True))
+    step = Steps(objective, train, device, cached=cached)
+    activations, flops = (_line(values) for values in zip(*(step.count(images) for images in _SMALL), strict=True))
     part = -(-train.batch_size // train.accumulate)
-    timed, seconds = _SMALL[-1], times(part) * train.accumulate
+    timed = _SMALL[-1]
+    # By its operations: the times of two small batches differ by less than a busy machine's from one to the next.
+    seconds = min(step.timed(timed) for _ in range(_SMALL_STEPS)) * flops(part) / flops(timed) * train.accumulate
     if device.type != "cpu" and (whole := step.whole(part)) is not None:
         timed, seconds = part, whole * train.accumulate
     return StepCost(
@@ -78,7 +80,7 @@ def measure_step(objective: Objective, train: TrainTable, device: torch.device, 
     )
 
 
-class _Step:
+class Steps:
     """Takes steps of any number of images of noise, without an optimiser."""
 
     def __init__(self, objective: Objective, train: TrainTable, device: torch.device, *, cached: bool) -> None:
@@ -100,21 +102,21 @@ class _Step:
                 kept[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        batch = self._batch(images)
+        batch = self.batch(images)
         with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
             with saved_tensors_hooks(keep, lambda tensor: tensor):
-                loss = self._loss(batch)
+                loss = self.loss(batch)
             loss.backward()
         self.objective.zero_grad(set_to_none=True)
         return sum(kept.values()), counter.get_total_flops()
 
     def timed(self, images: int) -> float:
         """Return the seconds of one step; the device has done one like it before."""
-        batch = self._batch(images)
-        self._wait()
+        batch = self.batch(images)
+        self.wait()
         start = time.perf_counter()
-        self._loss(batch).backward()
-        self._wait()
+        self.loss(batch).backward()
+        self.wait()
         seconds = time.perf_counter() - start
         self.objective.zero_grad(set_to_none=True)
         return seconds
@@ -129,13 +131,14 @@ class _Step:
             self.objective.zero_grad(set_to_none=True)
             return None
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch, in the recipe's precision."""
         if not self.cached:
             batch = self._through_trunk(batch)
         with self.precision.autocast():
             return self.objective.loss(batch)[0]
 
-    def _batch(self, images: int) -> Batch:
+    def batch(self, images: int) -> Batch:
         """Make a batch of noise, with every label known."""
         crops = images * self.train.crops_together
         generator = torch.Generator().manual_seed(0)
@@ -159,7 +162,8 @@ class _Step:
         ref = None if batch.ref is None else self.objective.trunk(batch.ref[0])
         return replace(batch, dist=self.objective.trunk(batch.dist[0]), ref=ref)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Wait until the device has done what it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":

@@ -23,7 +23,7 @@ from iqametrics.training import run, starting
 from iqametrics.training.planning import plan_run, published_work
 from iqametrics.training.recipe import parse_recipe, read_recipe
 from iqametrics.training.recipes import list_recipes
-from iqametrics.training.step_cost import _Step, measure_step
+from iqametrics.training.step_cost import Steps, measure_step
 from iqametrics.training.tables import TrainTable
 
 
@@ -163,7 +163,7 @@ class TestStep:
         """The straight line is compared with a measurement at the batch itself."""
         objective = FakeObjective(FakeConfig())
         far = measure_step(objective, TrainTable(batch_size=9, crop=32), torch.device("cpu"))
-        kept, flops = _Step(objective, TrainTable(crop=32), torch.device("cpu"), cached=False).count(9)
+        kept, flops = Steps(objective, TrainTable(crop=32), torch.device("cpu"), cached=False).count(9)
         assert far.activations == pytest.approx(kept, rel=0.01)
         assert far.flops == pytest.approx(flops, rel=0.01)
 
