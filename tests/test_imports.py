@@ -22,6 +22,7 @@ LAYERS = [
     {"metric", "weights", "datasets", "objective", "ranking"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
+    {"report"},
     {"training", "benchmark", "compat", "typed"},
     {"__init__"},
     {"cli", "__main__"},

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from iqametrics.cli import benchmark, compare, datasets, evaluate, info, score, synthesize, train, weights
+from iqametrics.cli import benchmark, compare, datasets, evaluate, info, report, score, synthesize, train, weights
 from iqametrics.cli import list as list_command
 from iqametrics.cli.common import (
     EXIT_BROKEN_PIPE,
@@ -43,7 +43,19 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
-    for module in (score, compare, list_command, info, datasets, evaluate, synthesize, train, benchmark, weights):
+    for module in (
+        score,
+        compare,
+        report,
+        list_command,
+        info,
+        datasets,
+        evaluate,
+        synthesize,
+        train,
+        benchmark,
+        weights,
+    ):
         module.add_parser(commands)
     return parser
 
