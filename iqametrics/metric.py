@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from iqametrics.errors import InputError
 from iqametrics.fingerprint import Fingerprint, make_fingerprint
 from iqametrics.images import ImageSource, Sizing, check_pair, to_image_list
+from iqametrics.novelty import NoveltyStatistics, find_novelty
 from iqametrics.spec import MetricSpec, Mode
 
 
@@ -72,7 +73,11 @@ class Metric(nn.Module):
         tag: Name of the checkpoint.
         as_loss: Whether calls return a loss with gradients in place of scores.
         alias: What it is called in place of name and tag, where two checkpoints have the same; None where they do not.
+<<<<<<< HEAD
         weights_sha256: SHA-256 of the checkpoint's file; None where it was not made from one.
+=======
+        base: Name of the bundled backbone that its checkpoint refers to; None where it holds its own.
+>>>>>>> main
     """
 
     spec: ClassVar[MetricSpec]
@@ -85,7 +90,11 @@ class Metric(nn.Module):
         self.tag = tag
         self.as_loss = False
         self.alias: str | None = None
+<<<<<<< HEAD
         self.weights_sha256: str | None = None
+=======
+        self.base: str | None = None
+>>>>>>> main
         self.requires_grad_(False)
         self.eval()
 
@@ -112,6 +121,10 @@ class Metric(nn.Module):
         """Compute what `score_images` needs of references, n first: (n,3,H,W) as in `score_images`."""
         raise NotImplementedError
 
+    def picture_levels(self, images: Tensor) -> Sequence[Tensor]:
+        """Compute the levels of the backbone that `uncertainty` judges by; images as in `score_images`."""
+        raise NotImplementedError
+
     # How a metric is made.
 
     @classmethod
@@ -133,7 +146,9 @@ class Metric(nn.Module):
 
         cls._check_spec(spec)
         model = build_and_fill(lambda: cls.build(metadata["config"]), tensors, source=f"{spec.name}.{tag}")
-        return cls(model, Sizing.from_dict(metadata["sizing"]), tag=tag)
+        metric = cls(model, Sizing.from_dict(metadata["sizing"]), tag=tag)
+        metric.base = (metadata.get("backbone") or {}).get("name")
+        return metric
 
     @classmethod
     def untrained(cls, spec: MetricSpec) -> "Metric":
@@ -207,6 +222,14 @@ class Metric(nn.Module):
         """Stay in evaluation mode, also as a part of a module that is being trained: a score has no dropout."""
         return super().train(False)
 
+    @property
+    def knows_uncertainty(self) -> bool:
+        """Whether it is stored what its training photographs are like, so that `uncertainty` can tell."""
+        return self._novelty() is not None
+
+    def _novelty(self) -> NoveltyStatistics | None:
+        return None if self.base is None else find_novelty(self.base)
+
     # What a user calls.
 
     if TYPE_CHECKING:
@@ -268,6 +291,30 @@ class Metric(nn.Module):
         if not self.as_loss:
             raise InputError(f"{self.name} was made to score; make it with as_loss=True to have gradients")
         return self._scores(to_image_list(dist), ref)
+
+    @torch.no_grad()
+    def uncertainty(self, dist: ImageSource | Sequence[ImageSource]) -> Tensor:
+        """Tell how unlike the photographs of training images are, of which a score is therefore less certain.
+
+        Args:
+            dist: Images, as a call of the metric takes them.
+
+        Returns:
+            For each image, (N,), the share of photographs like those of training, but not used in it, that are less
+            unlike them: 0.5 for a usual photograph, above 0.99 for what only one photograph in a hundred is. It says
+            nothing of how far people differ about an image.
+
+        Raises:
+            InputError: If an image cannot be scored, or nothing is stored of the features of training.
+        """
+        statistics = self._novelty()
+        if statistics is None:
+            raise InputError(
+                f"{self.full_name}: what its training photographs are like is not stored, so uncertainty is not known; "
+                "bpclip-nr.lite and pfd-iqa.lite have it"
+            )
+        shares = [statistics.shares(self.picture_levels(self._prepare([image]))) for image in to_image_list(dist)]
+        return self.checked(torch.cat(shares))
 
     @torch.no_grad()
     def encode_reference(self, ref: ImageSource) -> ReferenceFeatures:

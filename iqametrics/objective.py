@@ -171,6 +171,23 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    @classmethod
+    def blank(
+        cls, metric_name: str, model: dict[str, Any], init: dict[str, str], teacher: "Objective | None" = None
+    ) -> "Objective":
+        """Build with random weights in place of the starting files, for a plan, which asks for sizes alone.
+
+        Args:
+            metric_name: As in `from_recipe`.
+            model: The recipe's [model] table.
+            init: Those of the recipe's [init] files that are on this machine.
+            teacher: The blank objective of the teacher, where it is given as a recipe.
+
+        Raises:
+            RecipeError: If a value is impossible, or the method cannot do without its starting files.
+        """
+        return cls.from_recipe(metric_name, model, init)
+
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the value to minimise (a scalar, float32) and its parts by name, for the history.
 

@@ -293,7 +293,8 @@ def create_metric(
             "untrained"). What is on the Hub is fetched unless it is cached.
         device: Where to compute; None for the CPU, "auto" for the fastest device that is there.
         dtype: What to compute in, e.g. torch.bfloat16 or "bfloat16"; None for float32.
-        as_loss: Whether calls return a value to minimise, with gradients to the distorted images.
+        as_loss: Whether calls return a value to minimise, with gradients to the distorted images. The lite metrics lead
+            away from the original if they are minimised alone; docs/lite-models.md has figures.
 
     Raises:
         UnknownMetricError: If there is no such metric or checkpoint.

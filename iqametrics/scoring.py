@@ -65,6 +65,7 @@ class Row:
         metric: Name of the metric with the tag of its checkpoint.
         score: The score; None where there is an error.
         error: Why there is no score; None where there is one.
+        uncertainty: How unlike the photographs of training the image is, where it was asked for and is known.
     """
 
     image: str
@@ -72,10 +73,16 @@ class Row:
     metric: str
     score: float | None
     error: str | None = None
+    uncertainty: float | None = None
 
 
 def score_items(
-    metrics: Sequence[Metric], items: Iterable[Item], *, batch_size: int | None = None, workers: int | None = None
+    metrics: Sequence[Metric],
+    items: Iterable[Item],
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    uncertainty: bool = False,
 ) -> Iterator[Row]:
     """Score images, one row for each image and metric: image by image, and within an image metric by metric.
 
@@ -85,6 +92,7 @@ def score_items(
         batch_size: Largest number of images in a batch; None for 1 if all metrics are on the CPU, whose caches one
             image fills, and 8 otherwise.
         workers: Number of threads that decode; None for one for each processor, up to four.
+        uncertainty: Whether to compute `Metric.uncertainty` too, of the metrics that know it.
 
     Yields:
         Rows in the order of `items`. An image that cannot be scored yields rows with an error.
@@ -103,7 +111,7 @@ def score_items(
         raise InputError(f"batch_size {batch_size} and workers {workers} must be 1 or more")
     decoder = _Decoder(workers)
     try:
-        yield from _Scoring(metrics, batch_size, decoder).run(iter(items))
+        yield from _Scoring(metrics, batch_size, decoder, uncertainty=uncertainty).run(iter(items))
     finally:
         decoder.close()
 
@@ -123,11 +131,12 @@ class _Picture:
 
 @dataclass
 class _Slot:
-    """An item being scored; `results` gets a score or an error for each metric."""
+    """An item being scored; `results` gets a score or an error for each metric, `uncertainties` what was asked for."""
 
     item: Item
     picture: "Future[_Picture]"
     results: dict[int, float | str] = field(default_factory=dict)
+    uncertainties: dict[int, float] = field(default_factory=dict)
     scored: bool = False
 
 
@@ -272,8 +281,11 @@ class _References:
 class _Scoring:
     """Window of items, from the first that is not yielded yet to the last that is requested."""
 
-    def __init__(self, metrics: Sequence[Metric], batch_size: int, decoder: _Decoder) -> None:
+    def __init__(
+        self, metrics: Sequence[Metric], batch_size: int, decoder: _Decoder, *, uncertainty: bool = False
+    ) -> None:
         self.metrics = metrics
+        self.uncertain = [number for number, metric in enumerate(metrics) if uncertainty and metric.knows_uncertainty]
         self.batch_size = batch_size
         self.decoder = decoder
         self.sizings = frozenset(metric.sizing for metric in metrics)
@@ -350,6 +362,9 @@ class _Scoring:
                 images = [slot.picture.result().sized[metric.sizing] for slot in slots]
                 for slot, result in zip(slots, _apply(metric, images, references), strict=True):
                     slot.results[number] = result
+                    if number in self.uncertain and isinstance(result, float):
+                        image = slot.picture.result().sized[metric.sizing]
+                        slot.uncertainties[number] = metric.uncertainty(image).item()
         for slot in batch:
             slot.scored = True
 
@@ -384,6 +399,7 @@ class _Scoring:
                 metric=metric.full_name,
                 score=result if isinstance(result, float) else None,
                 error=None if good else str(result),
+                uncertainty=slot.uncertainties.get(number),
             )
 
 

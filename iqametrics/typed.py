@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     @overload
     def create_metric(
-        name: Literal["bpclip-fr", "bpclip-fr.lite"],
+        name: Literal["bpclip-fr", "bpclip-fr.lite", "bpclip-fr.lite2"],
         *,
         weights: _Weights = ...,
         device: _Device = ...,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     ) -> BpclipFrMetric: ...
     @overload
     def create_metric(
-        name: Literal["bpclip-nr", "bpclip-nr.lite"],
+        name: Literal["bpclip-nr", "bpclip-nr.lite", "bpclip-nr.lite2"],
         *,
         weights: _Weights = ...,
         device: _Device = ...,

@@ -19,11 +19,11 @@ LAYERS = [
     {"errors"},
     {"common", "spec", "naming", "plugins", "methods", "fingerprint"},
     {"images", "evaluation", "nn"},
-    {"metric", "weights", "datasets", "objective", "ranking"},
+    {"metric", "weights", "datasets", "objective", "ranking", "novelty"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
     {"report"},
-    {"training", "benchmark", "compat", "typed"},
+    {"training", "benchmark", "compat", "integrations", "typed"},
     {"__init__"},
     {"cli", "__main__"},
 ]

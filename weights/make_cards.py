@@ -13,8 +13,14 @@ from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_ma
 from iqametrics.weights.untrusted import read_metadata, read_sizes
 
 CARDS = Path(__file__).parent / "cards"
-# The checkpoints were trained before the trainer recorded this.
-LABELS = {"bpclip-fr.lite": "made", "bpclip-nr.lite": "human", "pfd-iqa.lite": "human"}
+# What the trainer could not know: whether the scores of a CSV are people's.
+LABELS = {
+    "bpclip-fr.lite": "made",
+    "bpclip-fr.lite2": "made",
+    "bpclip-nr.lite": "human",
+    "bpclip-nr.lite2": "human",
+    "pfd-iqa.lite": "human",
+}
 
 
 def main() -> None:

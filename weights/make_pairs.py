@@ -2,12 +2,13 @@
 
     python weights/make_pairs.py PHOTOS --held-out benchmarks/splits/photos-lite-heldout.txt --out data/pairs
 
-Of each photograph a crop of 256x256 is the reference. Two tables are written:
+Of each photograph a crop of 256x256 is the reference. Three tables are written:
 
 `scored.csv`  half of KADID-10k's kinds, each at two of its levels. The label is the mean of two: KADID-10k's mean
               human score of that kind and level, and what `bpclip-fr.lite` says, which was trained to tell contents
               apart. Also what people do not mind, a shift by a pixel or a resampling by half of one, labelled
               HARMLESS. The column `split` keeps the held-out photographs apart.
+`shifts.csv`  the shifts of the photographs for training once more, so that a recipe can let them count more.
 `order.csv`   versions that nobody has scored, ranked within a kind: codecs near the lossless end, and kinds beyond
               KADID-10k's. The first of each photograph is the reference itself.
 """
@@ -33,6 +34,7 @@ from iqametrics.images import list_images
 
 SIDE = 256
 HARMLESS = 0.95
+SCORED_COLUMNS = ("image", "reference", "mos", "group", "split")
 QUALITIES = (97, 93, 89, 84, 77, 68, 58)
 """Near the lossless end; what is measured on lies between these."""
 HELD_OUT_KINDS = ("avif", "ringing", "vignetting", "chromatic_aberration", "interlacing")
@@ -42,7 +44,7 @@ _SMALLEST_CHANGE = 0.5 / 255
 
 
 def main() -> None:
-    """Read the arguments and write both tables."""
+    """Read the arguments and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--held-out", type=Path, required=True, help="list of the photographs to validate on")
@@ -62,7 +64,9 @@ def main() -> None:
         scored += ((*row, path.stem, part) for row in scored_rows(writer, reference, judge, rng))
         if part == "train":
             ranked += ((*row, path.stem) for row in ranked_rows(writer, reference, rng))
-    _write(args.out / "scored.csv", ("image", "reference", "mos", "group", "split"), scored)
+    _write(args.out / "scored.csv", SCORED_COLUMNS, scored)
+    shifts = [row for row in scored if "_shift_" in str(row[0]) and row[-1] == "train"]
+    _write(args.out / "shifts.csv", SCORED_COLUMNS, shifts)
     _write(args.out / "order.csv", ("image", "reference", "mos", "distortion", "group"), ranked)
     print(f"{args.out}: {len(scored)} scored and {len(ranked)} ranked pairs")
 

@@ -12,7 +12,6 @@ Cost does not depend on the weights, so the papers' models are measured with ran
 import argparse
 import contextlib
 import json
-import math
 import os
 import resource
 import statistics
@@ -154,14 +153,13 @@ def count_operations(call: Callable[[], object]) -> tuple[int, Counter[str]]:
         FLOPs by torch's counter, which knows matrix products, convolutions and attention (a multiplication and its
         addition are two), and for each other operation by its name how many numbers it put out.
     """
-    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import FlopCounterMode
 
+    from iqametrics.nn.flops import COUNTED
+
     others: Counter[str] = Counter()
-    # torch's counter knows attention on a GPU and leaves out the operation that does it on a CPU.
-    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-    counter = FlopCounterMode(display=False, custom_mapping=on_cpu)
+    counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
 
     class Others(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -271,11 +269,6 @@ def _is_view(operation: Any) -> bool:
         return True
     outputs = operation._schema.returns
     return bool(outputs) and all(out.alias_info is not None and not out.alias_info.is_write for out in outputs)
-
-
-def _attention_flops(query: "torch.Size", key: "torch.Size", value: "torch.Size", *_: Any, **__: Any) -> int:
-    """Count the two matrix products of attention, of shapes (batch, heads, tokens, width)."""
-    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _numbers(output: Any) -> int:

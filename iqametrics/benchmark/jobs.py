@@ -71,8 +71,8 @@ class Executor:
         metric = None
         for target in job.targets:
             if target.dataset == job.train:
-                figures[job.place(target)] = results["results"]["test"]
-                rows += self._predictions(job, run)
+                figures[job.place(target)] = results["results"][target.part]
+                rows += self._predictions(job, run, target.part)
                 continue
             if metric is None:
                 metric = create_metric(job.metric, weights=run / CHECKPOINT, device=self.device)
@@ -103,8 +103,10 @@ class Executor:
             rows.append({**row, "mos": sample.mos, "score": score})
         return measure(scores, [sample.mos for sample in samples], groups=groups)
 
-    def _predictions(self, job: Job, run: Path) -> list[dict[str, Any]]:
-        """Read the trainer's predictions for its test part, which must be the part that finished metrics score.
+    def _predictions(self, job: Job, run: Path, part: str) -> list[dict[str, Any]]:
+        """Read the trainer's predictions for one part.
+
+        The test part must be the one that finished metrics score, and a variant must not have scored any of it.
 
         Raises:
             DataError: If it is another part.
@@ -112,11 +114,14 @@ class Executor:
         from iqametrics.datasets.protocol import select
 
         with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            found = [row for row in csv.DictReader(file) if row["part"] == "test"]
-        part = "official" if job.split is None else f"random:{job.split}:test"
-        expected = sorted(sample.image.name for sample in select(self._load(job.train), part))
-        if sorted(Path(row["image"]).name for row in found) != expected:
-            raise DataError(f"{job.recipe}: was tested on other images than the protocol's {part}; see its [split]")
+            found = [row for row in csv.DictReader(file) if row["part"] == part]
+        protocol = "official" if job.split is None else f"random:{job.split}:test"
+        tested = sorted(sample.image.name for sample in select(self._load(job.train), protocol))
+        names = sorted(Path(row["image"]).name for row in found)
+        if part == "test" and names != tested:
+            raise DataError(f"{job.recipe}: was tested on other images than the protocol's {protocol}; see its [split]")
+        if part != "test" and set(names) & set(tested):
+            raise DataError(f"{job.recipe}: its {part} part has images of the protocol's {protocol}; see its [split]")
         return [{"dataset": job.train, **{name: row[name] for name in SCORE_COLUMNS[1:]}} for row in found]
 
     def _load(self, name: str) -> "list[Sample]":

@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from iqametrics.benchmark.lines import Line
 from iqametrics.benchmark.plan import COMPARE
 from iqametrics.benchmark.report import COMPARED, Report
+from iqametrics.benchmark.variants import VariantLine
 from iqametrics.common.markup import html_text, latex, markdown, plain, spreadsheet
 from iqametrics.evaluation import Comparison
 
@@ -16,6 +17,10 @@ FORMATS = ("md", "csv", "latex", "html")
 
 _CELLS = ("row", "column", "paper", "measured", "difference", "verdict", "splits", "after fit", "note")
 _METRICS = ("metric", "dataset", "images", "SRCC", "95% interval", "PLCC", "PLCC after fit", "KRCC")
+_VARIANTS_TITLE = (
+    "Readings of the paper, on validation parts (its numbers are of test parts; an epoch is chosen by the same)"
+)
+_VARIANTS = ("row", "column", "reading", "in the table", "validation", "splits", "paper (test)")
 _PAIRS_TITLE = "Differences in SRCC (paired bootstrap; Williams' test beside it; adjusted by Holm's rule)"
 _PAIRS = ("dataset", "first", "second", "SRCC difference", "95% interval", "p", "p (Holm)", "Williams (Holm)")
 
@@ -101,7 +106,10 @@ def _html(report: Report, plots: Mapping[str, str]) -> str:
 def _tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
     """Return caption, header and rows of each table, as text."""
     if report.id != COMPARE:
-        return [("Paper and measured", list(_CELLS), [_cells(line) for line in report.lines])]
+        tables = [("Paper and measured", list(_CELLS), [_cells(line) for line in report.lines])]
+        if report.variants:
+            tables.append((_VARIANTS_TITLE, list(_VARIANTS), [_variant(line) for line in report.variants]))
+        return tables
     keys = dict.fromkeys((line.row, line.place) for line in report.lines)
     rows = [_figures([line for line in report.lines if (line.row, line.place) == key]) for key in keys]
     tables = [("Agreement with the labels", list(_METRICS), rows)]
@@ -121,6 +129,18 @@ def _cells(line: Line) -> list[str]:
         f"{line.n}/{line.planned}" if line.planned else "",
         _number(line.after_fit, 4),
         line.note,
+    ]
+
+
+def _variant(line: VariantLine) -> list[str]:
+    return [
+        line.row,
+        f"{line.dataset} {line.statistic}",
+        line.reading,
+        "yes" if line.in_table else "",
+        _spread(line.measured, line.spread, 4) or "not run",
+        f"{line.n}/{line.planned}",
+        _number(line.paper, 3),
     ]
 
 

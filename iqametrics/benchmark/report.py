@@ -12,8 +12,11 @@ from typing import Any
 from iqametrics.benchmark.jobs import read_scores
 from iqametrics.benchmark.lines import ROUNDING, Done, Line, table_lines
 from iqametrics.benchmark.plan import COMPARE, Job
-from iqametrics.benchmark.run import job_folder, planned_jobs, read_failure, read_plan, read_result
+from iqametrics.benchmark.readings import reading_lines
+from iqametrics.benchmark.run import PLAN, job_folder, planned_jobs, read_failure, read_plan, read_result
 from iqametrics.benchmark.tables import paper_table
+from iqametrics.benchmark.variants import VARIANTS, VariantLine, variant_lines
+from iqametrics.errors import DataError
 from iqametrics.evaluation import Comparison
 from iqametrics.evaluation.measure import compare
 
@@ -33,6 +36,7 @@ class Report:
         lines: The cells.
         pairs: Differences in SRCC between metrics by dataset, on human opinion only.
         failures: Jobs whose last attempt failed, with the reason.
+        variants: Readings of the paper against each other, on validation parts.
     """
 
     id: str
@@ -42,6 +46,7 @@ class Report:
     lines: tuple[Line, ...]
     pairs: tuple[tuple[str, Comparison], ...]
     failures: tuple[str, ...]
+    variants: tuple[VariantLine, ...] = ()
 
 
 def make_report(folder: Path) -> Report:
@@ -50,7 +55,9 @@ def make_report(folder: Path) -> Report:
     Raises:
         DataError: If it is not the folder of a run, or a file in it is damaged.
     """
-    plan = read_plan(folder)
+    plan = _plan(folder)
+    if VARIANTS in plan:
+        raise DataError(f"{folder}: holds variants of a table's rows; give the folder of the run that they are in")
     jobs = planned_jobs(plan)
     results = {job.id: read_result(folder, job) for job in jobs}
     done = [Done(job, result) for job in jobs if (result := results[job.id]) is not None]
@@ -80,11 +87,22 @@ def make_report(folder: Path) -> Report:
         id=table.id,
         title=table.title,
         paper=table.paper,
-        facts=(*facts, *_how_judged(plan)),
+        facts=(*facts, *_how_judged(plan), *_readings(jobs)),
         lines=lines,
         pairs=(),
         failures=failures,
+        variants=tuple(variant_lines(folder, table)),
     )
+
+
+def _plan(folder: Path) -> dict[str, Any]:
+    """Read the plan of a run; of one that has variants alone, theirs without its jobs."""
+    others = sorted((folder / VARIANTS).glob(f"*/{PLAN}"))
+    if (folder / PLAN).exists() or not others:
+        return read_plan(folder)
+    plan = {**read_plan(others[0].parent), "jobs": []}
+    del plan[VARIANTS]
+    return plan
 
 
 def _facts(plan: Mapping[str, Any], jobs: Sequence[Job], done: Sequence[Done]) -> list[str]:
@@ -126,6 +144,16 @@ def _how_judged(plan: Mapping[str, Any]) -> list[str]:
         f"its printed standard deviation (where none is printed, ours over the splits) plus {ROUNDING} for rounding.",
         *([f"Made labels, not human opinion: {', '.join(made)}."] if made else []),
     ]
+
+
+def _readings(jobs: Sequence[Job]) -> list[str]:
+    """Say which reading of a silent paper each trained row takes, where its recipe has marks."""
+    # Recipes of one method differ in their data alone, as do the splits.
+    lines: dict[str, list[str]] = {}
+    for job in {(job.row, job.recipe, job.changes): job for job in jobs if job.recipe}.values():
+        for line in reading_lines(job.recipe, job.changes):
+            lines.setdefault(f"{job.row} ({job.metric}): {line}", []).append(job.train)
+    return [f"Not from the paper, {text} (on {', '.join(dict.fromkeys(names))})." for text, names in lines.items()]
 
 
 def _compared(done: Sequence[Done], jobs: Sequence[Job]) -> list[Line]:

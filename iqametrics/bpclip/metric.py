@@ -49,6 +49,10 @@ class BpclipMetric(Metric):
         """Compute all five levels of references (N, 3, H, W)."""
         return self.model.levels(self.model.trunk(ref))
 
+    def picture_levels(self, images: Tensor) -> list[Tensor]:
+        """Compute all five levels of images (N, 3, H, W)."""
+        return self.encode_images(images)
+
     def explain(
         self, dist: ImageSource, ref: ImageSource | ReferenceFeatures | None = None, *, steps: int = 64
     ) -> BpclipExplanation:

@@ -85,14 +85,8 @@ class BpclipObjective(Objective):
             RecipeError: If a name or a value is not known or impossible, or a starting file is needed and not given.
             WeightsError: If a file cannot be read or does not fit.
         """
-        if metric_name not in _MODES:
-            raise RecipeError(f"metric {metric_name!r} is not BPCLIP; choose one of {', '.join(_MODES)}")
         check_init(init, ("backbone", "anchors", "checkpoint"))
-        values = dict(model)
-        loss = BpclipLossConfig.from_dict(values.pop("loss", {}))
-        if values.setdefault("mode", _MODES[metric_name]) != _MODES[metric_name]:
-            raise RecipeError(f"mode = {values['mode']!r} contradicts metric = {metric_name!r}; leave mode out")
-        network = Bpclip(BpclipConfig.from_dict(values))
+        network, loss = cls._parts(metric_name, model)
         if network.config.frozen_pooling and "checkpoint" not in init:
             raise RecipeError(
                 "init.checkpoint is missing: frozen_pooling = true would keep random gates; give a trained checkpoint"
@@ -111,6 +105,24 @@ class BpclipObjective(Objective):
         if "anchors" in init:
             network.set_anchors(load_anchors(init["anchors"], network.config.n_anchors, network.config.text_width))
         return cls(network, loss)
+
+    @classmethod
+    def blank(
+        cls, metric_name: str, model: dict[str, Any], init: dict[str, str], teacher: Objective | None = None
+    ) -> "BpclipObjective":
+        """Build with random weights, for a plan; `init` and `teacher` are not looked at."""
+        return cls(*cls._parts(metric_name, model))
+
+    @staticmethod
+    def _parts(metric_name: str, model: Mapping[str, Any]) -> tuple[Bpclip, BpclipLossConfig]:
+        """Build the network, with random weights, and read the loss."""
+        if metric_name not in _MODES:
+            raise RecipeError(f"metric {metric_name!r} is not BPCLIP; choose one of {', '.join(_MODES)}")
+        values = dict(model)
+        loss = BpclipLossConfig.from_dict(values.pop("loss", {}))
+        if values.setdefault("mode", _MODES[metric_name]) != _MODES[metric_name]:
+            raise RecipeError(f"mode = {values['mode']!r} contradicts metric = {metric_name!r}; leave mode out")
+        return Bpclip(BpclipConfig.from_dict(values)), loss
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the weighted loss and its parts: `mse`, and `rank` and `order` where they have a weight."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iqametrics.benchmark.tables import AVERAGE, Cell, Table, list_tables, paper_table
 from iqametrics.cli.benchmark_cost import add_cost_parser
+from iqametrics.cli.benchmark_plan import dry_run
 from iqametrics.cli.common import EXIT_FAILED, EXIT_OK, METRIC, METRIC_HELP, UsageError, complain, positive
 from iqametrics.cli.output import open_rows
 from iqametrics.common.devices import AUTO, DEVICES
@@ -17,6 +18,7 @@ from iqametrics.errors import DataError
 
 if TYPE_CHECKING:
     from iqametrics.benchmark.plan import Job
+    from iqametrics.benchmark.run import Outcome
     from iqametrics.datasets.labelled import LabelledImages
 
 _DATA_HELP = "TOML file with a table [datasets.NAME] and in it root = a folder (or csv = a file) for each dataset"
@@ -49,6 +51,9 @@ def _add_show(parts: Any) -> None:
     parser = parts.add_parser("show", help="show a table", description="Show a table as the paper prints it.")
     parser.add_argument("id", metavar="ID", help="table, see iqametrics benchmark list")
     _add_format(parser)
+    parser.add_argument(
+        "--run", type=Path, metavar="RUN", dest="folder", help="folder of a run, whose variants are shown too"
+    )
     parser.set_defaults(run=_show)
 
 
@@ -69,12 +74,30 @@ def _add_run(parts: Any) -> None:
     )
     parser.add_argument("--data", type=Path, metavar="CONFIG.toml", help=_DATA_HELP)
     parser.add_argument("--device", choices=DEVICES, default=AUTO, help="(default: auto)")
+    parser.add_argument(
+        "--devices",
+        metavar="LIST",
+        help="one process for each: numbers of GPUs (0,1,2,3), or cpu,cpu; not with --device",
+    )
     parser.add_argument("--output", type=Path, metavar="RUN", help="folder of the run (default: runs/ID)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, or join it")
     parser.add_argument(
         "--shard", type=_shard, metavar="I/N", help="only the I-th of N shares of the jobs; joins a run"
     )
     parser.add_argument("--dry-run", action="store_true", help="list the jobs with command and cost, and do nothing")
+    parser.add_argument(
+        "--variants",
+        action="append",
+        default=[],
+        metavar="FIELD=a,b",
+        help="train the rows under each reading of a silent paper (model.similarity=softmax,pairs) and measure them on "
+        "the validation part, apart from the table's own results; may be repeated",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="with --dry-run: take steps of noise with each model on this machine, for steps, hours and disk",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -156,8 +179,10 @@ def _runnable(table: Table, sources: Mapping[str, "LabelledImages"]) -> str:
 
 def _show(args: argparse.Namespace) -> int:
     table = paper_table(args.id)
+    variants = [] if args.folder is None else _variants(args.folder, table)
     if args.format == "json":
-        print(json.dumps({"id": table.id, "cells": [cell.to_dict() for cell in table.cells]}, indent=2))
+        found = {"id": table.id, "cells": [cell.to_dict() for cell in table.cells]}
+        print(json.dumps(found | ({"variants": variants} if args.folder else {}), indent=2))
         return EXIT_OK
     print(f"{table.id}: {table.title}\n{table.paper}\n")
     cells = {(cell.row, f"{cell.place} {cell.statistic}"): cell for cell in table.cells}
@@ -165,10 +190,26 @@ def _show(args: argparse.Namespace) -> int:
         for row in table.rows:
             texts = {column: _text(cells.get((row, column))) for column in table.columns}
             writer.write({"row": row, **texts})
+    if variants:
+        print("\nreadings of the paper, on validation parts (the paper's numbers are of test parts)")
+        with open_rows("table", tuple(variants[0])) as writer:
+            for variant in variants:
+                writer.write(variant)
     print()
     for line in table.comments:
         print(line)
     return EXIT_OK
+
+
+def _variants(folder: Path, table: Table) -> list[dict[str, Any]]:
+    """Read the variants of a run's folder, which must be one of this table."""
+    from dataclasses import asdict
+
+    from iqametrics.benchmark.variants import VARIANTS, variant_lines
+
+    if not (folder / VARIANTS).is_dir():
+        raise DataError(f"{folder}: holds no variants; make some with iqametrics benchmark run {table.id} --variants")
+    return [asdict(line) for line in variant_lines(folder, table)]
 
 
 def _text(cell: Cell | None) -> str:
@@ -183,18 +224,45 @@ def _text(cell: Cell | None) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from iqametrics.benchmark.plan import COMPARE
-    from iqametrics.benchmark.sources import benchmark_labels
+    from iqametrics.benchmark.variants import read_choices, variant_jobs, variants_folder
 
+    if args.devices and args.device != AUTO:
+        raise UsageError("--device and --devices both say where; leave one out")
+    if args.measure and not args.dry_run:
+        raise UsageError("--measure belongs to --dry-run, which trains nothing")
     sources = _with_images(_sources(args), args.images)
     jobs = _jobs(args, sources)
     folder = args.output or Path("runs") / args.id
+    choices = read_choices(args.variants)
+    if choices:
+        jobs, folder = variant_jobs(jobs, choices), variants_folder(folder, choices)
+        _check_recipes(jobs, sources)
     if args.dry_run:
-        return _dry_run(jobs, sources, folder, args.device)
+        return dry_run(jobs, sources, folder, args.device, measure=args.measure)
     if args.data is None:
         raise UsageError("--data is missing: it says where the datasets are (see iqametrics benchmark run --help)")
+    outcome = _do(args, jobs, sources, folder, choices)
+    complain(
+        f"{len(outcome.done)} jobs done, {len(outcome.before)} were done before, {len(outcome.failed)} failed, "
+        f"{len(outcome.busy)} are being done by others; see iqametrics benchmark report {args.output or folder}"
+    )
+    return EXIT_FAILED if outcome.failed else EXIT_OK
+
+
+def _do(
+    args: argparse.Namespace,
+    jobs: "Sequence[Job]",
+    sources: Mapping[str, "LabelledImages"],
+    folder: Path,
+    choices: Mapping[str, Sequence[str]],
+) -> "Outcome":
+    """Begin a run or join it, and do its jobs, here or by one process a device."""
+    from iqametrics.benchmark.devices import read_workers, run_on_devices
     from iqametrics.benchmark.jobs import Executor
+    from iqametrics.benchmark.plan import COMPARE
     from iqametrics.benchmark.run import open_run, run_jobs, shard
+    from iqametrics.benchmark.sources import benchmark_labels
+    from iqametrics.benchmark.variants import VARIANTS
 
     names = [name for name in sources if any(name in job.datasets for job in jobs)]
     plan = {
@@ -202,15 +270,14 @@ def _run(args: argparse.Namespace) -> int:
         "size": "finished" if args.id == COMPARE else args.size,
         "changes": args.overrides,
         "labels": {name: benchmark_labels(sources[name]) for name in names},
+        **({VARIANTS: choices} if choices else {}),
     }
+    workers = read_workers(args.devices) if args.devices else []
     open_run(folder, plan, jobs, resume=args.resume or args.shard is not None)
     mine = shard(jobs, *args.shard) if args.shard else jobs
-    outcome = run_jobs(mine, folder, Executor(sources, args.device, folder), complain)
-    complain(
-        f"{len(outcome.done)} jobs done, {len(outcome.before)} were done before, {len(outcome.failed)} failed, "
-        f"{len(outcome.busy)} are being done by others; see iqametrics benchmark report {folder}"
-    )
-    return EXIT_FAILED if outcome.failed else EXIT_OK
+    if workers:
+        return run_on_devices(mine, folder, sources, workers, complain)
+    return run_jobs(mine, folder, Executor(sources, args.device, folder), complain)
 
 
 def _sources(args: argparse.Namespace) -> dict[str, "LabelledImages"]:
@@ -272,36 +339,9 @@ def _check_recipes(jobs: "Sequence[Job]", sources: Mapping[str, "LabelledImages"
     from iqametrics.training.recipe import read_recipe
     from iqametrics.training.recipes import find_recipe
 
-    for job in {job.recipe: job for job in jobs if job.recipe}.values():
+    for job in {(job.recipe, job.changes): job for job in jobs if job.recipe}.values():
         source = sources.get(job.train) or unlisted(job.train)
         read_recipe(find_recipe(job.recipe), overrides(job, source, "cpu", Path("cache")))
-
-
-def _dry_run(jobs: "Sequence[Job]", sources: Mapping[str, "LabelledImages"], folder: Path, device: str) -> int:
-    from iqametrics.benchmark.plan import command, image_passes, starting_files
-    from iqametrics.benchmark.run import crops_per_second
-
-    rates = crops_per_second(folder, jobs)
-    columns = ("job", "data", "starts from", "crops", "hours", "command")
-    with open_rows("csv", columns) as writer:
-        for job in jobs:
-            crops = image_passes(job) if job.recipe else None
-            rate = rates.get((job.metric, job.size))
-            writer.write(
-                {
-                    "job": job.id,
-                    "data": " ".join(name if name in sources else f"{name}(missing)" for name in job.datasets),
-                    "starts from": " ".join(starting_files(job)) if job.recipe else job.metric,
-                    "crops": "none" if not job.recipe else "unknown" if crops is None else crops,
-                    "hours": f"{crops / rate / 3600:.2f}" if crops and rate else "unknown",
-                    "command": command(job, sources, folder, device),
-                }
-            )
-    complain(
-        f"{len(jobs)} jobs. crops: images x share x epochs x views, the teacher's included. hours: by the speed of the "
-        "finished jobs in the output folder, unknown before there are any"
-    )
-    return EXIT_OK
 
 
 def _report(args: argparse.Namespace) -> int:

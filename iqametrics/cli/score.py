@@ -81,6 +81,12 @@ def add_parser(commands: Any) -> None:
         help="an error for what would be passed over: pictures of formats that are not read, references without an "
         "image, pictures of the baseline that are gone",
     )
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="a column that says which share of photographs like those of training is less unlike them (0.5 is usual; "
+        "the score of a picture above 0.99 is a guess); takes about twice the time",
+    )
     _add_output_options(parser.add_argument_group("output"))
     _add_gate_options(parser.add_argument_group("gate (status 3 where it fails)"))
     add_config_option(parser)
@@ -184,7 +190,9 @@ def run(args: argparse.Namespace) -> int:
         every=args.every,
     )
     metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
+    _check_uncertainty(metrics, args)
     gate = _gate(metrics, limits, baseline, args)
+<<<<<<< HEAD
     columns = [*COLUMNS[:-1], *(["fails"] if gate.is_set else []), COLUMNS[-1], *fingerprint_column(args.format)]
     fingerprints = {metric.full_name: str(metric.fingerprint) for metric in metrics}
     records: list[dict[str, Any]] = []
@@ -192,6 +200,14 @@ def run(args: argparse.Namespace) -> int:
     videos = VideoSummary({metric.full_name: metric.higher_is_better for metric in metrics})
     with (
         open_journal(args.output, metrics, resume=args.resume) as journal,
+=======
+    added = [name for name, asked in (("uncertainty", args.uncertainty), ("fails", gate.is_set)) if asked]
+    columns = [*COLUMNS[:-1], *added, COLUMNS[-1]]
+    failed = False
+    videos = VideoSummary({metric.full_name: metric.higher_is_better for metric in metrics})
+    with (
+        open_journal(None if args.uncertainty else args.output, metrics, resume=args.resume) as journal,
+>>>>>>> main
         open_rows(args.format, columns, args.output) as writer,
     ):
         rows = videos.watch(score_with_progress(metrics, inputs, args, total=inputs.count(), journal=journal))
@@ -262,7 +278,13 @@ def score_with_progress(
     from iqametrics.scoring import score_items
 
     total = None if total is None else total * len(metrics)
-    score = partial(score_items, metrics, batch_size=args.batch_size, workers=args.workers)
+    score = partial(
+        score_items,
+        metrics,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        uncertainty=getattr(args, "uncertainty", False),
+    )
     rows = with_journal(journal, metrics, items, score)
     # Rows that go to a terminal as they come would run into the bar.
     bar = getattr(args, "format", "table") == "table" or bool(getattr(args, "output", None)) or not sys.stdout.isatty()
@@ -280,8 +302,8 @@ def score_with_progress(
 def to_record(row: "Row", fails: str | None = None) -> dict[str, Any]:
     """Turn a row into what is written."""
     record = {"image": row.image, "reference": row.reference, "metric": row.metric, "score": row.score}
-    more = {"fails": fails, "error": row.error}
-    return record | {name: text for name, text in more.items() if text is not None}
+    more = {"uncertainty": row.uncertainty, "fails": fails, "error": row.error}
+    return record | {name: value for name, value in more.items() if value is not None}
 
 
 def fingerprint_column(form: str) -> list[str]:
@@ -319,6 +341,8 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
     check_output(args.output, "--output")
     check_output(args.html, "--html")
     check_resume(args.output, "--output", resume=args.resume)
+    if args.resume and args.uncertainty:
+        raise UsageError("--resume takes over scores without their uncertainty; leave out one")
     if args.fail_drop and args.baseline is None:
         raise UsageError("--fail-drop compares with an earlier run; give --baseline FILE")
     try:
@@ -327,6 +351,17 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
     except InputError as error:
         raise UsageError(str(error)) from error
     return limits, None if args.baseline is None else read_baseline(args.baseline)
+
+
+def _check_uncertainty(metrics: "list[Metric]", args: argparse.Namespace) -> None:
+    """Refuse `--uncertainty` where nobody could tell it.
+
+    Raises:
+        UsageError: If no metric knows it.
+    """
+    if args.uncertainty and not any(metric.knows_uncertainty for metric in metrics):
+        names = " and ".join(metric.full_name for metric in metrics)
+        raise UsageError(f"--uncertainty is not known of {names}; bpclip-nr.lite and pfd-iqa.lite have it")
 
 
 def _check_addresses(args: argparse.Namespace) -> None:

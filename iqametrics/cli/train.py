@@ -10,6 +10,7 @@ from typing import Any
 
 from iqametrics.cli.common import EXIT_OK, UsageError, complain, finite, positive, tell_in_one_line
 from iqametrics.cli.output import TableWriter
+from iqametrics.cli.train_plan import show_plan
 from iqametrics.naming import CUSTOM
 
 _FIGURES = ("srcc", "srcc_low", "srcc_high", "plcc", "plcc_logistic", "krcc", "rmse")
@@ -54,6 +55,10 @@ def add_parser(commands: Any) -> None:
         "--output", type=Path, metavar="DIR", help="folder of checkpoints and history (default: runs/ and the name)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
+    parser.add_argument(
+        "--plan", action="store_true", help="say what the run will do and cost; fetch, train and write nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="the plan as JSON")
     parser.set_defaults(run=run)
 
 
@@ -97,7 +102,10 @@ def run(args: argparse.Namespace) -> int:
     data, overrides = _data(args, path)
     if args.selection:
         overrides.append(f"train.selection={args.selection}")
-    recipe = read_recipe(args.recipe, [*overrides, *args.overrides], data)
+    overrides += args.overrides
+    if args.plan:
+        return show_plan(args.recipe, overrides, data, splits=args.splits, as_json=args.json)
+    recipe = read_recipe(args.recipe, overrides, data)
     output = args.output or Path("runs") / _run_name(args.recipe, path)
     with warnings.catch_warnings():
         tell_in_one_line(UnpinnedWarning)
@@ -146,7 +154,9 @@ def _check_usage(args: argparse.Namespace) -> None:
         raise UsageError("--csv and --dataset both say which images; leave one out")
     if args.dataset and args.mos_range:
         raise UsageError("--mos-range is of a CSV's scores; the range of a dataset is known")
-    if args.dataset and not args.root:
+    if args.json and not args.plan:
+        raise UsageError("--json is the form of a plan; give --plan too")
+    if args.dataset and not args.root and not args.plan:
         raise UsageError(f"--dataset {args.dataset} needs --root DIR, the folder that it is in")
 
 

@@ -119,6 +119,10 @@ class WindowEncoder(nn.Module):
         with contextlib.nullcontext() if differentiable else torch.no_grad():
             return self.levels_backbone.to_level(self._normalise(images), end=self.config.frozen_levels)
 
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Compute all five levels of the backbone of a convolutional encoder for images (N, 3, H, W) in [0, 1]."""
+        return self.levels_backbone(self._normalise(images))
+
     def canvas(self, trunk: Sequence[Tensor]) -> Tensor:
         """Return what windows are cut from: the images, or the last two levels on one grid.
 

@@ -51,6 +51,10 @@ class PfdIqaMetric(Metric):
         """Score images (N, 3, H, W) in [0, 1]: (N,)."""
         return self.model(dist, differentiable=True)
 
+    def picture_levels(self, images: Tensor) -> list[Tensor]:
+        """Compute all five levels of images (N, 3, H, W); a vision transformer has none."""
+        return self.model.levels(images)
+
     def explain(self, dist: ImageSource) -> PfdIqaExplanation:
         """Explain the score of one image: what the network recognised, and where it looked.
 
@@ -63,7 +67,7 @@ class PfdIqaMetric(Metric):
         return explain_image(self.model, self._prepare(images))
 
     @torch.no_grad()
-    def uncertainty(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:
+    def noise_spread(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:
         """Compute how much a score depends on the noise that the diffusion starts from.
 
         This is the spread of the model's own predictions, not a confidence interval of the mean opinion score.

@@ -139,6 +139,26 @@ class PfdIqaObjective(WindowObjective):
             student.set_prompts(*(found[name] for name in shapes))
         return cls(student, load_teacher(init["teacher"]) if "teacher" in init else None, loss)
 
+    @classmethod
+    def blank(
+        cls, metric_name: str, model: dict[str, Any], init: dict[str, str], teacher: Objective | None = None
+    ) -> "PfdIqaObjective":
+        """Build with random weights, for a plan, with the blank teacher or the checkpoint that `init` names.
+
+        Raises:
+            RecipeError: If a value is impossible, or there is no teacher.
+        """
+        values, loss = split_loss(model, PfdLossConfig)
+        student = PfdIqa(PfdIqaConfig.from_dict(values))
+        given = load_teacher(init["teacher"]) if "teacher" in init else None
+        network = teacher.model if isinstance(teacher, WindowObjective) else given
+        if network is not None and not isinstance(network, PfdTeacher):
+            raise RecipeError(f"init.teacher makes a {type(network).__name__}, and PFD-IQA learns from a PfdTeacher")
+        if network is not None and student.config.frozen_levels:
+            # They start from one file.
+            network.backbone.load_state_dict(student.backbone.state_dict(), strict=False)
+        return cls(student, network, loss)
+
     def initialise(self, statistics: Statistics) -> None:
         """Store the statistics of the levels, and start the score at the mean opinion."""
         super().initialise(statistics)

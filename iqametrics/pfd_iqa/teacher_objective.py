@@ -10,7 +10,7 @@ from torch import Tensor
 from iqametrics.nn.clip_text import ClipTextTower
 from iqametrics.nn.text_features import load_text_tower, read_text_features
 from iqametrics.nn.tokenizer import tokenize
-from iqametrics.objective import Batch, check_init, require_backbone
+from iqametrics.objective import Batch, Objective, check_init, require_backbone
 from iqametrics.pfd_iqa.config import PfdTeacherConfig
 from iqametrics.pfd_iqa.losses import distortion_fidelity, dynamic_weights, pairwise_fidelity, scene_fidelity
 from iqametrics.pfd_iqa.objective import WindowObjective, require_prompts, split_loss
@@ -90,6 +90,17 @@ class PfdTeacherObjective(WindowObjective):
         teacher.set_prompts(found["joint_prompts"])
         text = load_text_tower(init["anchors"]) if teacher.config.text_tower == "trained" else None
         return cls(teacher, loss, text)
+
+    @classmethod
+    def blank(
+        cls, metric_name: str, model: dict[str, Any], init: dict[str, str], teacher: Objective | None = None
+    ) -> "PfdTeacherObjective":
+        """Build with random weights, for a plan; a text tower has the size of that of CLIP ViT-B/16."""
+        values, loss = split_loss(model, TeacherLossConfig)
+        network = PfdTeacher(PfdTeacherConfig.from_dict(values))
+        trained = network.config.text_tower == "trained"
+        tower = ClipTextTower(width=512, layers=12, heads=8, embed_dim=network.config.text_width) if trained else None
+        return cls(network, loss, tower)
 
     def begin_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
         """Set the dynamic weights from the mean losses of the epochs before."""

@@ -76,7 +76,7 @@ def card(
         *_front_matter(metadata),
         f"# {_text(metadata['metric'])}.{_text(metadata['tag'])}",
         "",
-        _LITE if metadata["tag"] == "lite" else _OWN,
+        _LITE if metadata["tag"].startswith("lite") else _OWN,
         "",
         "## Use",
         "",

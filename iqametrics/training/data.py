@@ -126,7 +126,8 @@ def load_data(recipe: Recipe) -> RunData:
     main = _read(images, "data")
     check_learnable(main, images.title)
     train, validation, test = split_samples(main, recipe.split)
-    check_parts(RunData(train, validation, test), recipe)
+    shown = [] if recipe.split.withhold_test else test
+    check_parts(RunData(train, validation, shown), recipe)
     digests = {images.title: _digest(main, images)} if images.dataset else {}
     held = {path for item in (*validation, *test) for path in (item.sample.image, item.sample.reference) if path}
     held -= {item.sample.reference for item in train if item.sample.reference}
@@ -139,7 +140,7 @@ def load_data(recipe: Recipe) -> RunData:
         train += [
             RunImage(sample, source, table.weight, chain=chain) for sample, chain in zip(kept, chains, strict=True)
         ]
-    return RunData(train, validation, test, digests)
+    return RunData(train, validation, shown, digests)
 
 
 def _chains(samples: Sequence[Sample]) -> list[tuple[int, int] | None]:

@@ -97,12 +97,14 @@ class SplitTable:
             validation, test), or the dataset's own ("official"; where it has no validation part, `validation` is taken
             from its training part).
         seed: Seed of the random split.
+        withhold_test: Whether the test part is neither trained on nor scored, so that no decision can see it.
     """
 
     validation: float = 0.1
     test: float = 0.0
     by: Literal["near-duplicates", "reference", "distortion", "image", "column", "official"] = "near-duplicates"
     seed: int = 0
+    withhold_test: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -611,6 +612,26 @@ class TestCommands:
         assert "4 jobs" in err
         assert list(tmp_path.iterdir()) == []
 
+    def test_dry_run_adds_up_what_is_measured(self, cli, tmp_path):
+        changes = ("model.width=8", "model.gate_max_width=4", "train.crop=64")
+        options = [word for change in changes for word in ("--set", change)]
+        arguments = ("run", "bpclip-table2", "--rows", "BPCLIP", "PSNR", "--datasets", "live", "csiq", "--splits", "2")
+        status, out, err = cli(*arguments, "--size", "lite", *options, "--device", "cpu", "--dry-run", "--measure")
+        rows = list(csv.DictReader(io.StringIO(out)))
+        trained = [row for row in rows if row["row"] == "BPCLIP"]
+        assert status == 0
+        assert (len(rows), len(trained)) == (8, 4)
+        assert {row["steps"] for row in rows if row not in trained} == {"none"}
+        # Both have 6:2:2 parts by reference: 29 and 30 references of 779 and 866 images.
+        per_epoch = {name: math.ceil(count / 16) for name, count in (("live", 457), ("csiq", 520))}
+        assert all(int(row["steps"]) == 20 * per_epoch[row["data"].partition("(")[0]] for row in trained)
+        assert f"{sum(int(row['steps']) for row in trained):,} steps" in err
+        total = sum(float(row["hours"]) for row in trained)
+        told = float(err.partition(" hours on one device")[0].rpartition(", ")[2])
+        assert told == pytest.approx(total, abs=0.1)
+        assert "8 jobs in 2 rows, 4 of them trained" in err
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_comparison_and_its_reports(self, cli, fake_metrics, photos, tmp_path):
         (tmp_path / "data.toml").write_text('[datasets.mine]\ncsv = "photos.csv"\n')
         arguments = ("run", "compare", "--metrics", "fake-nr", "--data", "data.toml", "--device", "cpu")
@@ -646,6 +667,7 @@ class TestCommands:
         [
             (("show", "pfd-table9"), 1, "no table"),
             (("run", "pfd-table5"), 2, "--data is missing"),
+            (("run", "pfd-table5", "--measure"), 2, "--dry-run"),
             (("run", "pfd-table5", "--shard", "3/2"), 2, "numbered from 1 to 2"),
             (("run", "pfd-table5", "--split", "official"), 2, "belong to the table compare"),
             (("run", "compare"), 2, "needs --metrics"),

@@ -20,6 +20,8 @@ FILES = cut_files()
 
 @pytest.mark.parametrize("name", FILES)
 def test_cut_anywhere(name):
+    if name == "AVIF" and "AVIF" not in Image.registered_extensions().values():
+        pytest.skip("this Pillow reads no AVIF")
     data = FILES[name]
     whole = read_image(data)
     for end in sorted({*range(0, len(data), max(1, len(data) // 150)), *range(max(0, len(data) - 24), len(data))}):

@@ -133,6 +133,6 @@ def test_libtiff_speaks_again_afterwards(capfd):
     data = buffer.getvalue()
     read_image(data)
     broken = data[: len(data) // 3] + bytes(300) + data[len(data) // 3 + 300 :]
-    with pytest.raises(OSError, match="decoder error"), Image.open(io.BytesIO(broken)) as image:
+    with pytest.raises(OSError, match=r"decoder error|-2"), Image.open(io.BytesIO(broken)) as image:
         image.load()
     assert "LZW" in capfd.readouterr().err or os.name == "nt"

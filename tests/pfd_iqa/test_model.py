@@ -382,13 +382,13 @@ def test_metric_as_loss_has_a_gradient(metric):
     assert all(p.grad is None for p in metric.parameters())
 
 
-def test_uncertainty_is_the_spread_over_draws(metric):
+def test_noise_spread_is_the_spread_over_draws(metric):
     several = student(n_samples=5)
     with torch.no_grad():
         expected = several.score_samples([images(2)]).std(1)
-    torch.testing.assert_close(metric.uncertainty(images(2), samples=5), expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(metric.noise_spread(images(2), samples=5), expected, rtol=1e-3, atol=1e-5)
     with pytest.raises(InputError, match="samples = 1 have no spread; give 2 or more"):
-        metric.uncertainty(images(2), samples=1)
+        metric.noise_spread(images(2), samples=1)
 
 
 def test_explanation_is_of_the_score(metric):

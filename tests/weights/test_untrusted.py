@@ -209,10 +209,10 @@ class TestScores:
             metric([good, bad, good])
         assert metric([good, good]).isfinite().all()
 
-    def test_uncertainty(self):
+    def test_the_spread_over_noise(self):
         metric = lite("pfd-iqa", pixel_std=[1e-40] * 3)
         with pytest.raises(InputError, match="gives nan"):
-            metric.uncertainty(torch.rand(3, 64, 64), samples=2)
+            metric.noise_spread(torch.rand(3, 64, 64), samples=2)
 
     def test_on_the_command_line_it_costs_its_row(self, overflowing, tmp_path, capsys):
         Image.new("RGB", (20, 20), (200, 100, 50)).save(tmp_path / "x.png")
