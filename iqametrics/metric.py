@@ -73,11 +73,8 @@ class Metric(nn.Module):
         tag: Name of the checkpoint.
         as_loss: Whether calls return a loss with gradients in place of scores.
         alias: What it is called in place of name and tag, where two checkpoints have the same; None where they do not.
-<<<<<<< HEAD
         weights_sha256: SHA-256 of the checkpoint's file; None where it was not made from one.
-=======
         base: Name of the bundled backbone that its checkpoint refers to; None where it holds its own.
->>>>>>> main
     """
 
     spec: ClassVar[MetricSpec]
@@ -90,11 +87,8 @@ class Metric(nn.Module):
         self.tag = tag
         self.as_loss = False
         self.alias: str | None = None
-<<<<<<< HEAD
         self.weights_sha256: str | None = None
-=======
         self.base: str | None = None
->>>>>>> main
         self.requires_grad_(False)
         self.eval()
 

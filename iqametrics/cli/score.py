@@ -192,22 +192,14 @@ def run(args: argparse.Namespace) -> int:
     metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
     _check_uncertainty(metrics, args)
     gate = _gate(metrics, limits, baseline, args)
-<<<<<<< HEAD
-    columns = [*COLUMNS[:-1], *(["fails"] if gate.is_set else []), COLUMNS[-1], *fingerprint_column(args.format)]
+    added = [name for name, asked in (("uncertainty", args.uncertainty), ("fails", gate.is_set)) if asked]
+    columns = [*COLUMNS[:-1], *added, COLUMNS[-1], *fingerprint_column(args.format)]
     fingerprints = {metric.full_name: str(metric.fingerprint) for metric in metrics}
     records: list[dict[str, Any]] = []
     failed = False
     videos = VideoSummary({metric.full_name: metric.higher_is_better for metric in metrics})
     with (
-        open_journal(args.output, metrics, resume=args.resume) as journal,
-=======
-    added = [name for name, asked in (("uncertainty", args.uncertainty), ("fails", gate.is_set)) if asked]
-    columns = [*COLUMNS[:-1], *added, COLUMNS[-1]]
-    failed = False
-    videos = VideoSummary({metric.full_name: metric.higher_is_better for metric in metrics})
-    with (
         open_journal(None if args.uncertainty else args.output, metrics, resume=args.resume) as journal,
->>>>>>> main
         open_rows(args.format, columns, args.output) as writer,
     ):
         rows = videos.watch(score_with_progress(metrics, inputs, args, total=inputs.count(), journal=journal))
