@@ -18,7 +18,6 @@ from iqametrics.cli.common import (
 )
 from iqametrics.cli.score import add_config_option, add_metric_option, check_metrics, score_with_progress, to_record
 from iqametrics.errors import DataError, IqaError
-from iqametrics.images.files import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from iqametrics.metric import Metric
@@ -122,7 +121,7 @@ def _is_score_file(path: str) -> bool:
 def _check(args: argparse.Namespace, sides: Sequence[str], to_score: Sequence[str]) -> None:
     """Refuse what cannot work before anything slow is imported."""
     check_output(args.output, "--output")
-    if args.output.suffix.lower() in (*_SCORE_FILES, *IMAGE_SUFFIXES):
+    if args.output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--output {args.output} would be a page; call it FILE.html")
     for side in sides:
         if not os.path.exists(side):

@@ -100,6 +100,8 @@ class Stage {
   setMode(mode) {
     this.mode = this.both ? mode : "single";
     this.node.dataset.mode = this.mode;
+    // What is hidden loses the focus, and with it the keys.
+    if (this.mode !== "swipe" && document.activeElement === this.handle) this.node.focus({ preventScroll: true });
     this.handle.hidden = this.mode !== "swipe";
     clearInterval(this.timer);
     this.second(this.mode !== "single");

@@ -40,7 +40,8 @@ function build() {
   parts = {
     name: el("h2", { id: "viewer-name" }),
     place: el("span", { class: "muted", role: "status" }),
-    modes: el("div", { class: "modes", role: "group", "aria-label": "How to compare" }),
+    modes: el("div", { class: "modes", role: "group", "aria-label": "How to compare" },
+      ...Object.keys(MODES).map(modeButton)),
     partner: choice("Compare with"),
     map: choice("Explanation map"),
     opacity: el("input", { type: "range", min: 0, max: 1, step: 0.05, value: open.opacity, "aria-label": "Opacity of the map" }),
@@ -105,15 +106,15 @@ function drawViewer() {
 }
 
 function drawModes(both) {
-  const modes = both ? Object.keys(MODES) : [];
   parts.gainTools.hidden = stage.mode !== "difference";
-  parts.modes.replaceChildren(...modes.map((mode, index) => {
-    const pressed = stage.mode === mode;
-    const button = el("button", { type: "button", "aria-pressed": String(pressed), title: `Key ${index + 1}` }, MODES[mode]);
-    button.addEventListener("click", () => setMode(mode));
-    return button;
-  }));
+  parts.modes.hidden = !both;
+  // The buttons stay the same ones, so that they keep the focus.
+  for (const button of parts.modes.children) button.setAttribute("aria-pressed", String(stage.mode === button.dataset.mode));
 }
+
+const modeButton = (mode, index) => el("button", {
+  type: "button", "data-mode": mode, title: `Key ${index + 1}`, onclick: () => setMode(mode),
+}, MODES[mode]);
 
 function setMode(mode) {
   open.mode = mode;
