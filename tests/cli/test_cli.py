@@ -19,7 +19,7 @@ from iqametrics.cli.inputs import Inputs
 from iqametrics.cli.main import main
 from iqametrics.training.recipe import Recipe
 
-COMMANDS = ["score", "compare", "list", "info", "datasets", "evaluate", "synthesize", "train", "benchmark"]
+COMMANDS = ["score", "compare", "report", "list", "info", "datasets", "evaluate", "synthesize", "train", "benchmark"]
 
 
 @pytest.fixture(scope="module")

@@ -55,8 +55,8 @@ class Browser:
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                   "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars", f"--user-data-dir={self._folder.name}/profile",
-                   "--remote-debugging-pipe"]  # fmt: skip
+                   "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars",
+                   f"--user-data-dir={self._folder.name}/profile", "--remote-debugging-pipe"]  # fmt: skip
         # The protocol's pipes are file descriptors 3 and 4; the shell puts ours there.
         command = f'exec 3<&{to_browser} 4>&{from_browser}; exec "$0" "$@"'
         process = subprocess.Popen(
