@@ -73,8 +73,8 @@ class Metric(nn.Module):
         tag: Name of the checkpoint.
         as_loss: Whether calls return a loss with gradients in place of scores.
         alias: What it is called in place of name and tag, where two checkpoints have the same; None where they do not.
-        weights_sha256: SHA-256 of the checkpoint's file; None where it was not made from one.
         base: Name of the bundled backbone that its checkpoint refers to; None where it holds its own.
+        weights_sha256: SHA-256 of the checkpoint's file; None where it was not made from one.
     """
 
     spec: ClassVar[MetricSpec]
@@ -87,8 +87,8 @@ class Metric(nn.Module):
         self.tag = tag
         self.as_loss = False
         self.alias: str | None = None
-        self.weights_sha256: str | None = None
         self.base: str | None = None
+        self.weights_sha256: str | None = None
         self.requires_grad_(False)
         self.eval()
 

@@ -8,9 +8,10 @@ In memory at a time are: the preprocessed images of `3 * batch_size` items (fewe
 up to `MAX_REFERENCE_BYTES`. A score depends neither on the batch of its image nor on the order.
 """
 
+import hashlib
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
@@ -46,6 +47,7 @@ class Item:
         reference_error: Why it has no reference, if one was looked for.
         content: The image itself, or what gives it where it is decoded, if it is in no file; `image` is then only what
             it is called.
+        reference_content: The same for the reference; `reference` is then only what it is called.
     """
 
     image: str
@@ -53,6 +55,7 @@ class Item:
     error: str | None = None
     reference_error: str | None = None
     content: Content = field(default=None, repr=False, compare=False)
+    reference_content: Content = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -235,31 +238,34 @@ class _References:
         self.metrics = metrics
         self.sizings = sizings
         self.decoder = decoder
-        self.pending: dict[str, Future[_Picture]] = {}
-        self.cached: OrderedDict[str, tuple[tuple[int, int], dict[int, ReferenceFeatures]]] = OrderedDict()
+        self.pending: dict[Hashable, Future[_Picture]] = {}
+        self.cached: OrderedDict[Hashable, tuple[tuple[int, int], dict[int, ReferenceFeatures]]] = OrderedDict()
         self.nbytes = 0
 
-    def expect(self, path: str) -> None:
-        """Request a reference, unless it is cached or requested already."""
-        if path not in self.cached and path not in self.pending:
-            self.pending[path] = self.decoder.submit(path, self.sizings)
+    def expect(self, item: Item) -> None:
+        """Request an item's reference, unless it is cached or requested already."""
+        key = _reference_key(item)
+        if key is not None and key not in self.cached and key not in self.pending:
+            self.pending[key] = self.decoder.submit(str(item.reference), self.sizings, item.reference_content)
 
-    def release(self, path: str | None, wanted: Iterable[str | None]) -> None:
+    def release(self, item: Item, others: Iterable[Item]) -> None:
         """Release a requested reference that was not used, as when its image cannot be read, unless others want it."""
-        if path in self.pending and path not in wanted:
-            self.decoder.release(self.pending.pop(path))
+        key = _reference_key(item)
+        if key in self.pending and all(key != _reference_key(other) for other in others):
+            self.decoder.release(self.pending.pop(key))
 
-    def get(self, path: str) -> tuple[tuple[int, int], dict[int, ReferenceFeatures]]:
-        """Return the size of a reference in its file and its features by number of metric.
+    def get(self, item: Item) -> tuple[tuple[int, int], dict[int, ReferenceFeatures]]:
+        """Return the size of an item's reference in its file and its features by number of metric.
 
         Raises:
             InputError: If the reference cannot be read.
         """
-        if path in self.cached:
-            self.cached.move_to_end(path)
-            return self.cached[path]
-        self.expect(path)
-        future = self.pending.pop(path)
+        key = _reference_key(item)
+        if key in self.cached:
+            self.cached.move_to_end(key)
+            return self.cached[key]
+        self.expect(item)
+        future = self.pending.pop(key)
         try:
             self.decoder.wait(future, urgent=True)
             picture = future.result()
@@ -270,7 +276,7 @@ class _References:
             }
         finally:
             self.decoder.release(future)
-        self.cached[path] = (picture.size, features)
+        self.cached[key] = (picture.size, features)
         self.nbytes += _nbytes(features)
         while self.nbytes > MAX_REFERENCE_BYTES and len(self.cached) > 1:
             _, (_, dropped) = self.cached.popitem(last=False)
@@ -308,7 +314,7 @@ class _Scoring:
                 self._score_next_batch()
             slot = self.window.popleft()
             self.decoder.release(slot.picture)
-            self.references.release(slot.item.reference, (other.item.reference for other in self.window))
+            self.references.release(slot.item, (other.item for other in self.window))
             yield from self._rows(slot)
 
     def _open(self, item: Item) -> None:
@@ -317,8 +323,8 @@ class _Scoring:
         else:
             picture = Future()
             picture.set_exception(InputError(item.error))
-        if self.references.sizings and item.reference is not None:
-            self.references.expect(item.reference)
+        if self.references.sizings:
+            self.references.expect(item)
         self.window.append(_Slot(item, picture))
 
     def _score_next_batch(self) -> None:
@@ -383,7 +389,7 @@ class _Scoring:
         item = slot.item
         if item.reference is None:
             raise InputError(item.reference_error or f"{item.image}: has no reference; give one")
-        size, features = self.references.get(item.reference)
+        size, features = self.references.get(item)
         # The sizes in the files are compared: preprocessing could make different ones equal.
         check_sizes(slot.picture.result().size, size, item.image)
         return features
@@ -401,6 +407,17 @@ class _Scoring:
                 error=None if good else str(result),
                 uncertainty=slot.uncertainties.get(number),
             )
+
+
+def _reference_key(item: Item) -> Hashable:
+    """Tell references apart: by name, and where they are in no file by what they are; None where there is none."""
+    content = item.reference_content
+    if item.reference is None:
+        return None
+    if isinstance(content, np.ndarray):
+        digest = hashlib.sha256(content.tobytes()).digest()
+        return item.reference, digest, content.shape, content.dtype.str
+    return item.reference, content
 
 
 def _decode(path: str, sizings: frozenset[Sizing], content: Content) -> _Picture:

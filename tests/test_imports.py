@@ -23,7 +23,8 @@ LAYERS = [
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
     {"report"},
-    {"training", "benchmark", "compat", "integrations", "typed"},
+    {"training", "benchmark", "compat", "integrations", "pipeline", "typed"},
+    {"serve"},
     {"__init__"},
     {"cli", "__main__"},
 ]

@@ -6,7 +6,19 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from iqametrics.cli import benchmark, compare, datasets, evaluate, info, report, score, synthesize, train, weights
+from iqametrics.cli import (
+    benchmark,
+    compare,
+    datasets,
+    evaluate,
+    info,
+    report,
+    score,
+    serve,
+    synthesize,
+    train,
+    weights,
+)
 from iqametrics.cli import list as list_command
 from iqametrics.cli.common import (
     EXIT_BROKEN_PIPE,
@@ -55,6 +67,7 @@ def build_parser() -> Parser:
         train,
         benchmark,
         weights,
+        serve,
     ):
         module.add_parser(commands)
     return parser
