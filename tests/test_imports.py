@@ -22,6 +22,7 @@ LAYERS = [
     {"metric", "weights", "datasets", "objective", "ranking", "novelty"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
+    {"report"},
     {"training", "benchmark", "compat", "integrations", "pipeline", "typed"},
     {"serve"},
     {"__init__"},

@@ -21,10 +21,12 @@ from iqametrics.cli.common import (
 from iqametrics.cli.output import FORMATS, TableWriter, open_rows, open_text
 from iqametrics.cli.score import (
     add_config_option,
+    add_html_option,
     add_metric_option,
     check_metrics,
     fingerprint_column,
     score_with_progress,
+    to_record,
 )
 from iqametrics.errors import InputError
 from iqametrics.gate.change import FEW, TIE, Change, measure_change
@@ -85,6 +87,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--recursive", action="store_true", help="search the folders with their subfolders")
     parser.add_argument("--format", choices=FORMATS, default="table", help="form of the output (default: table)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not on stdout")
+    add_html_option(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress and no notes")
     parser.add_argument(
         "--fail-if-worse",
@@ -114,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
     ]
     known = [change for change in changes if change is not None]
     _write(args, records, known)
+    if args.html is not None and known:
+        _write_html(args, of_a, of_b, metrics)
     for note in [] if args.quiet else notes:
         complain(f"note: {note}")
     if not args.quiet and any(change.n < FEW for change in known):
@@ -134,6 +139,7 @@ def _check(args: argparse.Namespace) -> None:
     if os.path.isdir(args.a) != os.path.isdir(args.b):
         raise UsageError(f"{args.a} and {args.b}: one is a folder and one is not; give two folders or two pictures")
     check_output(args.output, "--output")
+    check_output(args.html, "--html")
 
 
 def _pairs(args: argparse.Namespace) -> tuple[list[PicturePair], list[str]]:
@@ -211,6 +217,24 @@ def _write(args: argparse.Namespace, records: Sequence[dict[str, Any]], changes:
             writer.write(record)
     for change in changes:
         complain(_sentence(change))
+
+
+def _write_html(
+    args: argparse.Namespace,
+    of_a: "Sequence[Sequence[Row]]",
+    of_b: "Sequence[Sequence[Row]]",
+    metrics: "Sequence[Metric]",
+) -> None:
+    """Write the page of B set against A."""
+    from iqametrics.report.records import collect
+    from iqametrics.report.write import Options, write_report
+
+    made = {metric.full_name: str(metric.fingerprint) for metric in metrics}
+    a, b = (
+        collect(title, [to_record(row) | {"fingerprint": made[row.metric]} for rows in side for row in rows])
+        for title, side in ((args.a, of_a), (args.b, of_b))
+    )
+    write_report(args.html, b, a, options=Options(root=Path()))
 
 
 def _write_tables(stream: Any, records: Sequence[dict[str, Any]], changes: Sequence[Change]) -> None:

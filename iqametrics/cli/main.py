@@ -6,7 +6,19 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from iqametrics.cli import benchmark, compare, datasets, evaluate, info, score, serve, synthesize, train, weights
+from iqametrics.cli import (
+    benchmark,
+    compare,
+    datasets,
+    evaluate,
+    info,
+    report,
+    score,
+    serve,
+    synthesize,
+    train,
+    weights,
+)
 from iqametrics.cli import list as list_command
 from iqametrics.cli.common import (
     EXIT_BROKEN_PIPE,
@@ -46,6 +58,7 @@ def build_parser() -> Parser:
     for module in (
         score,
         compare,
+        report,
         list_command,
         info,
         datasets,

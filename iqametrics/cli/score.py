@@ -94,6 +94,16 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def add_html_option(group: Any) -> None:
+    """Add the option that writes a page beside the output."""
+    group.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page to look through scores and pictures too (see iqametrics report)",
+    )
+
+
 def add_metric_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the metrics."""
     parser.add_argument(
@@ -116,6 +126,7 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output_options(group: Any) -> None:
+    add_html_option(group)
     formats = (*FORMATS, *GATE_FORMATS)
     group.add_argument("--format", choices=formats, default="table", help="form of the output (default: table)")
     group.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not on stdout")
@@ -184,6 +195,7 @@ def run(args: argparse.Namespace) -> int:
     added = [name for name, asked in (("uncertainty", args.uncertainty), ("fails", gate.is_set)) if asked]
     columns = [*COLUMNS[:-1], *added, COLUMNS[-1], *fingerprint_column(args.format)]
     fingerprints = {metric.full_name: str(metric.fingerprint) for metric in metrics}
+    records: list[dict[str, Any]] = []
     failed = False
     videos = VideoSummary({metric.full_name: metric.higher_is_better for metric in metrics})
     with (
@@ -192,8 +204,13 @@ def run(args: argparse.Namespace) -> int:
     ):
         rows = videos.watch(score_with_progress(metrics, inputs, args, total=inputs.count(), journal=journal))
         for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
-            writer.write(to_record(row, fails) | {"fingerprint": fingerprints[row.metric]})
+            record = to_record(row, fails) | {"fingerprint": fingerprints[row.metric]}
+            writer.write(record)
+            if args.html is not None:
+                records.append(record)
             failed |= row.error is not None
+    if args.html is not None:
+        write_html(args.html, records, ", ".join(args.images or ["-"]), quiet=args.quiet)
     for line in [] if args.quiet else inputs.notes():
         complain(f"note: {line}")
     for line in [*videos.lines(), *gate.finish()]:
@@ -201,6 +218,16 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         return EXIT_FAILED
     return EXIT_BELOW if gate.failed else EXIT_OK
+
+
+def write_html(path: Path, records: Sequence[dict[str, Any]], title: str, *, quiet: bool) -> None:
+    """Write the page of rows that were just scored, and say how large it is."""
+    from iqametrics.report.records import collect
+    from iqametrics.report.write import Options, write_report
+
+    size = write_report(path, collect(title, records), options=Options(root=Path()))
+    if not quiet:
+        complain(f"{path}: {size / 1e6:.1f} MB; iqametrics report has more options")
 
 
 def judged(rows: "Iterator[Row]", gate: Gate, order: "RowOrder") -> "Iterator[Judged]":
@@ -304,6 +331,7 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
     if args.images.count("-") > 1:
         raise UsageError("- (paths on stdin) can be given once only")
     check_output(args.output, "--output")
+    check_output(args.html, "--html")
     check_resume(args.output, "--output", resume=args.resume)
     if args.resume and args.uncertainty:
         raise UsageError("--resume takes over scores without their uncertainty; leave out one")

@@ -19,7 +19,19 @@ from iqametrics.cli.inputs import Inputs
 from iqametrics.cli.main import main
 from iqametrics.training.recipe import Recipe
 
-COMMANDS = ["score", "compare", "list", "info", "datasets", "evaluate", "synthesize", "train", "benchmark", "serve"]
+COMMANDS = [
+    "score",
+    "compare",
+    "report",
+    "list",
+    "info",
+    "datasets",
+    "evaluate",
+    "synthesize",
+    "train",
+    "benchmark",
+    "serve",
+]
 
 
 @pytest.fixture(scope="module")
