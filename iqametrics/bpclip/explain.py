@@ -11,11 +11,11 @@ from torch import Tensor
 
 from iqametrics.bpclip.anchors import read_adjectives
 from iqametrics.bpclip.model import Bpclip, ScoreMlp
-from iqametrics.images.show import explanation_html
+from iqametrics.images.explanation import Explanation, differences
 
 
 @dataclass(frozen=True, repr=False)
-class BpclipExplanation:
+class BpclipExplanation(Explanation):
     """Where, and by which similarities, the score of one image came about.
 
     The maps are facts about the network, on its token grid: one token is 32x32 pixels of the preprocessed image. The
@@ -33,6 +33,9 @@ class BpclipExplanation:
         contributions: By how much each similarity moved the score, (n - 1, K), in units of the score. No level in the
             ablation without text anchors.
         words: The K adjectives; numbers as text where the anchors are not those of `prompts.json`.
+        difference: Where image and reference differ by their features, (H_n, W_n), in [0, 2]: 1 - cosine, the mean over
+            the five levels. None without a reference.
+        picture: The image as the network saw it, (3, H, W) in [0, 1]; None where only its features are known.
     """
 
     score: float
@@ -41,6 +44,8 @@ class BpclipExplanation:
     distortion: Tensor
     contributions: Tensor
     words: tuple[str, ...]
+    difference: Tensor | None = None
+    picture: Tensor | None = None
 
     def top(self, count: int = 10) -> list[tuple[str, float]]:
         """Return the anchors that moved the score most, over all levels, each with its contribution."""
@@ -55,26 +60,38 @@ class BpclipExplanation:
             f"{levels} maps of {height}x{width}>"
         )
 
-    def _repr_html_(self) -> str:
-        """Show score, anchors and maps in a notebook."""
-        facts = {
+    def facts(self) -> dict[str, str]:
+        """Return the score, what it would be without anchors, and the anchors that moved it most."""
+        return {
             "score": f"{self.score:.4f}",
             "score without a preferred anchor": f"{self.baseline_score:.4f}",
             "anchors that moved it most (names of directions)": self._strongest() or "none",
         }
-        return explanation_html(facts, self.maps())
 
     def maps(self) -> dict[str, Tensor]:
-        """Return the maps (H_n, W_n) over the picture by name, the lowest level first."""
+        """Return the maps (H_n, W_n) over the picture by name, the lowest level first.
+
+        "together" is the mean over the levels of importance times distortion, the size of what eq. 6 adds up.
+        """
         named = (("importance", self.importance), ("distortion", self.distortion))
-        return {f"{name}, level {n}": level for name, levels in named for n, level in enumerate(levels, 1)}
+        maps = {f"{name}, level {n}": level for name, levels in named for n, level in enumerate(levels, 1)}
+        if len(self.importance) and len(self.importance) == len(self.distortion):
+            maps["together"] = (self.importance * self.distortion).mean(dim=0)
+        if self.difference is not None:
+            maps["difference from the reference"] = self.difference
+        return maps
 
     def _strongest(self) -> str:
         return ", ".join(f"{word} {value:+.3f}" for word, value in self.top(3)) if self.contributions.numel() else ""
 
 
 def explain_levels(
-    model: Bpclip, dist: list[Tensor], ref: list[Tensor] | None = None, *, steps: int = 64
+    model: Bpclip,
+    dist: list[Tensor],
+    ref: list[Tensor] | None = None,
+    *,
+    steps: int = 64,
+    picture: Tensor | None = None,
 ) -> BpclipExplanation:
     """Explain the score of one image.
 
@@ -83,6 +100,7 @@ def explain_levels(
         dist: Five levels of the image, N = 1.
         ref: Five levels of its reference, in mode "fr".
         steps: Steps of the integration.
+        picture: The image, (3, H, W), to lay the maps over.
     """
     with torch.no_grad():
         encoding = model.encode(dist, ref)
@@ -103,6 +121,8 @@ def explain_levels(
         distortion=_maps([info.square().mean(dim=-1).sqrt() for info in encoding.information], height, width),
         contributions=contributions,
         words=words,
+        difference=None if ref is None else differences(dist, ref, height, width),
+        picture=picture,
     )
 
 

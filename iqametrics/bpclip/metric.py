@@ -75,9 +75,11 @@ class BpclipMetric(Metric):
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
         self._check_mode(has_reference=ref is not None)
         cached = self._cached_reference(images[0], ref)
+        prepared = self._prepare(images)
         with torch.no_grad():
-            levels = self.encode_images(self._prepare(images))
-        return explain_levels(self.model, levels, None if cached is None else list(cached.levels), steps=steps)
+            levels = self.encode_images(prepared)
+        references = None if cached is None else list(cached.levels)
+        return explain_levels(self.model, levels, references, steps=steps, picture=prepared[0])
 
     def _cached_reference(self, image: Tensor, ref: ImageSource | ReferenceFeatures | None) -> ReferenceFeatures | None:
         """Return the features of the reference of one image, computed where they are not given."""

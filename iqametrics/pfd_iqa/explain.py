@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iqametrics.images.show import explanation_html
+from iqametrics.images.explanation import Explanation
 from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
 
 
 @dataclass(frozen=True, repr=False)
-class PfdIqaExplanation:
+class PfdIqaExplanation(Explanation):
     """Outputs of the parts of the network for one image.
 
     The probabilities are those of the student's own priors, which it learnt from its teacher, averaged over the
@@ -28,6 +28,7 @@ class PfdIqaExplanation:
             say where distortions are.
         windows: Upper left corner (y, x) and side of each window, in pixels of the preprocessed image.
         window_scores: Score of each window; their mean is the score.
+        picture: The image as the network saw it, (3, H, W) in [0, 1].
     """
 
     score: float
@@ -37,24 +38,31 @@ class PfdIqaExplanation:
     attention: Tensor
     windows: tuple[tuple[int, int, int], ...]
     window_scores: tuple[float, ...]
+    picture: Tensor | None = None
 
     def __repr__(self) -> str:
         likely = "".join(f", {self._likeliest(table)}" for table in (self.distortions, self.qualities) if table)
         return f"<PfdIqaExplanation: score {self.score:.4f} of {len(self.windows)} windows{likely}>"
 
-    def _repr_html_(self) -> str:
-        """Show score, priors and attention in a notebook."""
+    def facts(self) -> dict[str, str]:
+        """Return the score, the spread over the windows, and the probabilities of the priors, the likeliest first."""
         facts = {
             "score": f"{self.score:.4f}",
             "windows": f"{len(self.windows)}, scores {min(self.window_scores):.4f} to {max(self.window_scores):.4f}",
-            "likeliest distortion": self._likeliest(self.distortions),
-            "likeliest quality": self._likeliest(self.qualities),
+            "weight of the features in their mix with noise": f"{self.gamma:.2f}",
+            "distortions by its own priors": self._ranked(self.distortions),
+            "quality levels by its own priors": self._ranked(self.qualities),
         }
-        return explanation_html({name: text for name, text in facts.items() if text}, self.maps())
+        return {name: text for name, text in facts.items() if text}
 
     def maps(self) -> dict[str, Tensor]:
         """Return the maps (H, W) over the picture by name."""
         return {"attention": self.attention}
+
+    @staticmethod
+    def _ranked(probabilities: dict[str, float]) -> str:
+        ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])
+        return ", ".join(f"{name} {value:.2f}" for name, value in ranked)
 
     @staticmethod
     def _likeliest(probabilities: dict[str, float]) -> str:
@@ -86,6 +94,7 @@ def explain_image(model: PfdIqa, image: Tensor) -> PfdIqaExplanation:
         attention=_assemble(looks, corners, model.config.window, tuple(canvas.shape[-2:])),
         windows=tuple((y * step, x * step, model.config.crop_size) for y, x in corners),
         window_scores=tuple(output.score.tolist()),
+        picture=image[0],
     )
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from iqametrics.metric import Metric
 
 _LONGEST_SIDE = 160
-_STOPS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
-"""Dark to bright, and bright to any kind of colour vision."""
 
 
 def worst(pictures: Sequence[Picture], metric: str, count: int, *, higher_is_better: bool) -> list[Picture]:
@@ -66,17 +64,12 @@ def _maps(metric: Any, picture: Picture, root: Path) -> "Mapping[str, Tensor]":
 
 
 def _drawn(values: "Tensor") -> dict[str, Any]:
-    import numpy as np
     from PIL import Image
 
-    numbers = values.detach().float().cpu().numpy()
-    known = np.isfinite(numbers)
-    low, high = (float(numbers[known].min()), float(numbers[known].max())) if known.any() else (0.0, 0.0)
-    shares = (np.where(known, numbers, low) - low) / (high - low or 1.0)
-    places = np.linspace(0, 1, len(_STOPS))
-    colours = [np.interp(shares, places, [stop[channel] for stop in _STOPS]) for channel in range(3)]
-    pixels = np.stack([*colours, known * 255.0], axis=-1).round().astype(np.uint8)
-    picture = Image.fromarray(pixels)
+    from iqametrics.images.show import extent, map_pixels
+
+    low, high = extent(values)
+    picture = Image.fromarray(map_pixels(values))
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     stream = io.BytesIO()
     picture.save(stream, format="PNG")

@@ -229,7 +229,7 @@ def test_the_same_scores_have_the_same_interval_in_every_command(fake_metrics, t
     metric = create_metric("fake-nr.tiny")
     monkeypatch.setattr(
         "iqametrics.training.loop.Trainer.predict",
-        lambda self, items: np.array([metric(str(item.sample.image)).item() for item in items]),
+        lambda self, items, *where: np.array([metric(str(item.sample.image)).item() for item in items]),
     )
     (tmp_path / "tiny.toml").write_text(TINY.format(data='csv = "data.csv"', mode="nr", by="column"))
     with training_fake.registered(monkeypatch):
