@@ -26,16 +26,6 @@ def interactive_page(title: str, data: dict[str, Any]) -> str:
     return _page(title, content, ("house.css", "report.css"), "\n".join(scripts))
 
 
-def static_page(title: str, content: str) -> str:
-    """Write a page without scripts in the same style.
-
-    Args:
-        title: Title of the page.
-        content: HTML of its body, in which foreign text has gone through `html_text`.
-    """
-    return _page(title, content, ("house.css", "tables.css"), "")
-
-
 def script_json(data: Any) -> str:
     r"""Write JSON so that nothing in it can end the script element that holds it, or begin another.
 
