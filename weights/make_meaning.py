@@ -37,7 +37,7 @@ from iqametrics.weights.manifest import WEIGHTS_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from measure_lite import environment
+from measure_lite import describe_machine
 
 STORED = WEIGHTS_FOLDER / "meaning.json"
 REPORT = ROOT / "benchmarks/results/meaning.json"
@@ -59,7 +59,7 @@ def main() -> None:
     span = tuple(args.mos_range) if args.mos_range else None
     samples = LabelledImages(csv=str(args.csv), mos_range=span, images=str(args.images or "")).load()
     mos = np.array([sample.mos for sample in samples])
-    around = environment()
+    around = describe_machine()
     for name in args.metric:
         metric = create_metric(name)
         scores = scored(metric, samples)
