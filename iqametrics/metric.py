@@ -14,6 +14,8 @@ from iqametrics.fingerprint import Fingerprint, make_fingerprint
 from iqametrics.images import ImageSource, Sizing, check_pair, to_image_list
 from iqametrics.novelty import NoveltyStatistics, find_novelty
 from iqametrics.spec import MetricSpec, Mode
+from iqametrics.weights.manifest import WEIGHTS_FOLDER
+from iqametrics.weights.meaning import ScoreMeaning, find_meaning
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,11 @@ class Metric(nn.Module):
     def knows_uncertainty(self) -> bool:
         """Whether it is stored what its training photographs are like, so that `uncertainty` can tell."""
         return self._novelty() is not None
+
+    @property
+    def meaning(self) -> ScoreMeaning | None:
+        """What its scores mean, by pictures that people have scored; None where nobody has measured it."""
+        return None if self.weights_sha256 is None else find_meaning(self.weights_sha256, WEIGHTS_FOLDER)
 
     def _novelty(self) -> NoveltyStatistics | None:
         return None if self.base is None else find_novelty(self.base)
