@@ -121,9 +121,7 @@ def calibration(scores: Floats, mos: Floats, samples: Sequence[Sample]) -> dict[
         for number, sample in enumerate(samples)
     ]
     halves = [[i for i, is_second in enumerate(second) if is_second is wanted] for wanted in (False, True)]
-    of_half = [
-        np.array(half)[paired([samples[i] for i in half], mos[half])] for half in halves
-    ]
+    of_half = [np.array(half)[paired([samples[i] for i in half], mos[half])] for half in halves]
     spread = fitted(scores, mos, of_half[0])
     gains = scores[of_half[1][:, 0]] - scores[of_half[1][:, 1]]
     stated, agrees = ndtr(np.abs(gains) / (np.sqrt(2) * spread)), gains > 0
