@@ -4,8 +4,8 @@
         --metric bpclip-nr.lite --metric bpclip-nr.lite2 --metric pfd-iqa.lite --metric bpclip-fr.lite2 \
         --output benchmarks/results/maps.json
 
-PHOTOGRAPHS is a folder, or a CSV (image,mos) of which those with the best scores are taken; `--only` names those that no
-training step saw. Of each the middle is used, and one quarter of it is blurred, or gets noise, JPEG blocks, other
+PHOTOGRAPHS is a folder, or a CSV (image,mos) of which those with the best scores are taken; `--only` names those that
+no training step saw. Of each the middle is used, and one quarter of it is blurred, or gets noise, JPEG blocks, other
 colours or less light, at two strengths; every quarter is as often the damaged one.
 
 For each map of `metric.explain` and each damage:
@@ -143,7 +143,7 @@ def quarters(metric: Metric, picture: Image, photograph: Image) -> dict[str, npt
 
 
 def quarter_means(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Give the mean of a map (H, W) in its four quarters, (4,), by rows; a middle row or column counts for both sides."""
+    """Give the mean of a map (H, W) in its four quarters, (4,), by rows; a middle row or column counts twice."""
     height, width = values.shape
     rows = (slice(0, (height + 1) // 2), slice(height // 2, None))
     columns = (slice(0, (width + 1) // 2), slice(width // 2, None))

@@ -317,6 +317,14 @@ class Metric(nn.Module):
         shares = [statistics.shares(self.picture_levels(self._prepare([image]))) for image in to_image_list(dist)]
         return self.checked(torch.cat(shares))
 
+    def told(self, score: float) -> dict[str, str]:
+        """Say what is known of an image besides what the network itself shows, as facts of its explanation.
+
+        Args:
+            score: The score of the image.
+        """
+        return {} if self.meaning is None else {"means": self.meaning.text(score)}
+
     @torch.no_grad()
     def encode_reference(self, ref: ImageSource) -> ReferenceFeatures:
         """Compute what the metric needs of a reference, to be given as `ref` for any number of distorted images.

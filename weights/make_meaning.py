@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,11 @@ from iqametrics.metric import Metric
 from iqametrics.scoring import Item, score_items
 from iqametrics.weights.manifest import WEIGHTS_FOLDER
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from measure_lite import describe_machine
 
 STORED = WEIGHTS_FOLDER / "meaning.json"
-REPORT = ROOT / "benchmarks/results/meaning.json"
+REPORT = Path(__file__).resolve().parents[1] / "benchmarks/results/meaning.json"
 SHARES = 101
 BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -126,7 +125,7 @@ def calibration(scores: Floats, mos: Floats, samples: Sequence[Sample]) -> dict[
     gains = scores[of_half[1][:, 0]] - scores[of_half[1][:, 1]]
     stated, agrees = ndtr(np.abs(gains) / (np.sqrt(2) * spread)), gains > 0
     bins = []
-    for low, high in zip(BINS, BINS[1:], strict=False):
+    for low, high in pairwise(BINS):
         inside = (stated >= low) & ((stated < high) | (high == BINS[-1]))
         if inside.any():
             bins.append(

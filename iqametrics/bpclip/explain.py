@@ -5,7 +5,8 @@ Networks", ICML 2017 (integrated gradients), eq. 1.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,10 +25,10 @@ class BpclipExplanation(Explanation):
     """Where, and by which similarities, the score of one image came about.
 
     `harm` and `repair` say where the score is lost, `difference` where two pictures differ; `importance` and
-    `distortion` are facts about the network that need not be where damage is (docs/how-it-works.md has how often each
-    map is right). Maps lie on the token grid: one token is 32x32 pixels of the preprocessed image. The contributions are
-    facts about the score MLP: they add up to `score - baseline_score`. They do not say what an adjective means to a
-    person: training never grounds a text in its meaning, so "blurry" is the name of a direction.
+    `distortion` are facts about the network that need not be where damage is (docs/explain.md has how often each map is
+    right). Maps lie on the token grid: one token is 32x32 pixels of the preprocessed image. The contributions are facts
+    about the score MLP: they add up to `score - baseline_score`. They do not say what an adjective means to a person:
+    training never grounds a text in its meaning, so "blurry" is the name of a direction.
 
     Attributes:
         score: The score.
@@ -49,6 +50,7 @@ class BpclipExplanation(Explanation):
         repair: By how much the score would rise if the block at a position were replaced by the reference's, (h, w),
             one value for each of at most 6x6 blocks. None where there is no reference, or only its features are known.
         picture: The image as the network saw it, (3, H, W) in [0, 1]; None where only its features are known.
+        told: What is known of the image besides, see `Metric.told`.
     """
 
     score: float
@@ -61,6 +63,7 @@ class BpclipExplanation(Explanation):
     harm: Tensor | None = None
     repair: Tensor | None = None
     picture: Tensor | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def top(self, count: int = 10) -> list[tuple[str, float]]:
         """Return the anchors that moved the score most, over all levels, each with its contribution."""
@@ -79,6 +82,7 @@ class BpclipExplanation(Explanation):
         """Return the score, what it would be without anchors, and the anchors that moved it most."""
         return {
             "score": f"{self.score:.4f}",
+            **self.told,
             "score without a preferred anchor": f"{self.baseline_score:.4f}",
             "anchors that moved it most (names of directions)": self._strongest() or "none",
         }
@@ -86,8 +90,8 @@ class BpclipExplanation(Explanation):
     def maps(self) -> dict[str, Tensor]:
         """Return the maps (h, w) over the picture by name: where the score is lost, then the network's branches.
 
-        Levels come lowest first. "together" is the mean over the levels of importance times distortion, the size of what
-        eq. 6 adds up.
+        Levels come lowest first. "together" is the mean over the levels of importance times distortion, the size of
+        what eq. 6 adds up.
         """
         told = {HARM: self.harm, REPAIR: self.repair, "difference from the reference": self.difference}
         maps = {name: values for name, values in told.items() if values is not None}

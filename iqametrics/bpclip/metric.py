@@ -1,6 +1,7 @@
 """BPCLIP as metrics: images in, scores out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -85,7 +86,8 @@ class BpclipMetric(Metric):
             levels = self.encode_images(prepared)
         references = None if cached is None else list(cached.levels)
         repair = repairs(self.model, prepared, self._prepare([ref])) if isinstance(ref, Tensor) else None
-        return explain_levels(self.model, levels, references, steps=steps, picture=prepared[0], repair=repair)
+        found = explain_levels(self.model, levels, references, steps=steps, picture=prepared[0], repair=repair)
+        return replace(found, told=self.told(found.score))
 
     def _cached_reference(self, image: Tensor, ref: ImageSource | ReferenceFeatures | None) -> ReferenceFeatures | None:
         """Return the features of the reference of one image, computed where they are not given."""

@@ -1,6 +1,7 @@
 """Explanation of a PFD-IQA score: what the priors recognised, and where the decoder looked."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from statistics import stdev
 
 import torch
@@ -26,7 +27,7 @@ class PfdIqaExplanation(Explanation):
         harm: By how much each position lowers the score, to first order, against the mean features of its window: minus
             the gradient of the score by the denoised features, times what they differ from the mean. In units of the
             score; below 0 where a position raises it. The only map here that is meant to point at damage
-            (docs/how-it-works.md has how often it does).
+            (docs/explain.md has how often it does).
         cam_before: Grad-CAM of a worse score by the features before the diffusion, from 0 up.
         cam_after: The same by the denoised features (the paper's Figure 4).
         features_before: How far the features before the diffusion are from their mean over the window, root mean square
@@ -41,6 +42,7 @@ class PfdIqaExplanation(Explanation):
         noise_scores: Score by each of several draws of the noise that the diffusion starts from; the first is the
             score of a checkpoint that uses one draw.
         picture: The image as the network saw it, (3, H, W) in [0, 1].
+        told: What is known of the image besides, see `Metric.told`.
     """
 
     score: float
@@ -57,6 +59,7 @@ class PfdIqaExplanation(Explanation):
     window_scores: tuple[float, ...]
     noise_scores: tuple[float, ...]
     picture: Tensor | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         likely = "".join(f", {self._likeliest(table)}" for table in (self.distortions, self.qualities) if table)
@@ -66,6 +69,7 @@ class PfdIqaExplanation(Explanation):
         """Return the score, the spread over the windows, and the probabilities of the priors, the likeliest first."""
         facts = {
             "score": f"{self.score:.4f}",
+            **self.told,
             "windows": f"{len(self.windows)}, scores {min(self.window_scores):.4f} to {max(self.window_scores):.4f}",
             "noise": self._spread(),
             "weight of the features in their mix with noise": f"{self.gamma:.2f}",
@@ -88,8 +92,8 @@ class PfdIqaExplanation(Explanation):
     def _spread(self) -> str:
         if len(self.noise_scores) < 2:
             return ""
-        low, high = min(self.noise_scores), max(self.noise_scores)
-        return f"{len(self.noise_scores)} draws, scores {low:.4f} to {high:.4f}, deviation {stdev(self.noise_scores):.4f}"
+        scores = self.noise_scores
+        return f"{len(scores)} draws, scores {min(scores):.4f} to {max(scores):.4f}, deviation {stdev(scores):.4f}"
 
     @staticmethod
     def _ranked(probabilities: dict[str, float]) -> str:

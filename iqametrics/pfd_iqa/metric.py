@@ -1,6 +1,7 @@
 """The metric `pfd-iqa`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -70,7 +71,9 @@ class PfdIqaMetric(Metric):
         images = to_image_list(dist)
         if len(images) != 1:
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
-        return explain_image(self.model, self._prepare(images), draws=draws)
+        prepared = self._prepare(images)
+        found = explain_image(self.model, prepared, draws=draws)
+        return replace(found, told=self.told(found.score))
 
     @torch.no_grad()
     def noise_spread(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:
