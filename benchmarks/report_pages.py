@@ -3,7 +3,7 @@
     python benchmarks/report_pages.py [--output benchmarks/results/report_pages.json]
 
 Made scores of 100, 1,000 and 10,000 pictures that lie beside the page, all copies of docs/example/score-0.7.jpg: of one
-run; and of two runs with references and opinion scores, which is the fullest page. Times are taken in headless Chromium,
+run; and of two with references and opinion scores, which is the fullest page. Times are taken in headless Chromium,
 the smallest of five: "open" by the clock, from the address to the last picture that is in sight; "processor" is what
 the page's main thread computed for it; "sort" and "search" are by the clock until the list is drawn anew.
 """
