@@ -58,7 +58,7 @@ def test_fiftyone(pictures, expected):
     fo = pytest.importorskip("fiftyone")
     try:
         dataset = fo.Dataset()
-    except Exception as error:  # noqa: BLE001 - whatever says that there is no database
+    except Exception as error:  # whatever says that there is no database
         pytest.skip(f"FiftyOne has no database here: {error}")
     dataset.add_samples([fo.Sample(filepath=str(path)) for path in pictures])
     scope = {}
