@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-# Notebooks run in processes of their own, with this checkout's package and command, and with what they show pictures with.
+# Notebooks run in processes of their own: with this checkout's package and command, and with what shows pictures.
 PATHS = (str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, PATHS))
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
