@@ -67,3 +67,8 @@ def test_compare_tells_how_likely_people_prefer_b(cli):
     assert picture["prefer_b"] == pytest.approx(expected, abs=1e-4)
     _, out, _ = cli("compare", BLURRED, SHARP, "--metric", NAME, "--format", "csv")
     assert "prefer_b" not in out
+
+
+def test_an_explanation_says_what_its_score_means():
+    explanation = create_metric(NAME).explain(SHARP)
+    assert explanation.facts()["means"] == metric_info(NAME).meaning.text(explanation.score)
