@@ -12,6 +12,7 @@ from iqametrics.cli import (
     datasets,
     evaluate,
     explain,
+    fleet,
     info,
     report,
     score,
@@ -70,6 +71,7 @@ def build_parser() -> Parser:
         benchmark,
         weights,
         serve,
+        fleet,
     ):
         module.add_parser(commands)
     return parser
