@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from iqametrics.cli import (
     benchmark,
     compare,
+    completion,
     datasets,
     evaluate,
     explain,
@@ -72,6 +73,7 @@ def build_parser() -> Parser:
         weights,
         serve,
         fleet,
+        completion,
     ):
         module.add_parser(commands)
     return parser
