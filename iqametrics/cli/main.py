@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from iqametrics.cli import (
     benchmark,
     compare,
+    completion,
     datasets,
     evaluate,
     explain,
@@ -70,6 +71,7 @@ def build_parser() -> Parser:
         benchmark,
         weights,
         serve,
+        completion,
     ):
         module.add_parser(commands)
     return parser

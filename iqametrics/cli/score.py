@@ -23,6 +23,7 @@ from iqametrics.cli.common import (
     seconds,
 )
 from iqametrics.cli.journal import Journal, check_resume, open_journal, with_journal
+from iqametrics.cli.metadata import check_append_to, open_metadata
 from iqametrics.cli.output import FORMATS, GATE_FORMATS, open_rows
 from iqametrics.cli.progress import progress
 from iqametrics.common.url import is_url
@@ -131,6 +132,12 @@ def _add_output_options(group: Any) -> None:
     group.add_argument("--format", choices=formats, default="table", help="form of the output (default: table)")
     group.add_argument("--output", type=Path, metavar="FILE", help="write there, whole or not at all, not on stdout")
     group.add_argument(
+        "--append-to",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="put the scores too as columns into a metadata.jsonl, whose lines name pictures in file_name",
+    )
+    group.add_argument(
         "--resume",
         action="store_true",
         help="take over the scores that an earlier run had finished for --output, also where it was killed, and leave "
@@ -201,8 +208,10 @@ def run(args: argparse.Namespace) -> int:
     with (
         open_journal(None if args.uncertainty else args.output, metrics, resume=args.resume) as journal,
         open_rows(args.format, columns, args.output) as writer,
+        open_metadata(args.append_to, fingerprints) as metadata,
     ):
         rows = videos.watch(score_with_progress(metrics, inputs, args, total=inputs.count(), journal=journal))
+        rows = rows if metadata is None else metadata.watch(rows)
         for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
             record = to_record(row, fails) | {"fingerprint": fingerprints[row.metric]}
             writer.write(record)
@@ -332,6 +341,8 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
         raise UsageError("- (paths on stdin) can be given once only")
     check_output(args.output, "--output")
     check_output(args.html, "--html")
+    check_output(args.append_to, "--append-to")
+    check_append_to(args.append_to)
     check_resume(args.output, "--output", resume=args.resume)
     if args.resume and args.uncertainty:
         raise UsageError("--resume takes over scores without their uncertainty; leave out one")

@@ -29,7 +29,7 @@ COMMANDS = ("score", "compare")
 """Commands whose options the file may set."""
 _EXCLUSIVE = ({"ref", "ref-dir"},)
 _ONE_EACH_RUN = {"help", "config", "output"}
-_PATHS = {"ref", "ref-dir", "baseline"}
+_PATHS = {"ref", "ref-dir", "baseline", "html", "append-to"}
 
 
 def with_settings(argv: Sequence[str]) -> list[str]:

@@ -34,6 +34,14 @@ def add_publish_parser(commands: Any) -> None:
         help="whether the scores trained on are human opinion or made by formulas; the card says it",
     )
     parser.add_argument("--tag", metavar="TAG", help="tag of the checkpoint, instead of what the run says")
+    parser.add_argument(
+        "--evaluated",
+        action="append",
+        default=[],
+        metavar="RECORD.json=ORG/DATASET:TASK",
+        help="put what `iqametrics evaluate --format json` or a benchmark job measured of it on the leaderboard of a "
+        "benchmark on the Hub; may be repeated",
+    )
     parser.set_defaults(run=run_publish)
 
 
@@ -49,9 +57,12 @@ def run_publish(args: argparse.Namespace) -> int:
         licence=args.licence,
         labels=args.labels,
         tag=args.tag,
+        evaluated=args.evaluated,
     )
     if args.dry_run:
         print(done.card)
+        for name, text in done.evaluations.items():
+            print(f"{name}:\n{text}")
         complain("nothing was uploaded; above is the card, and on stdout's end the manifest entry, without a revision")
     else:
         complain(f"published {done.url}; the manifest entry to commit:")

@@ -13,7 +13,7 @@ def pair_names(first: Iterable[str], second: Iterable[str]) -> dict[str, str]:
     Equal paths are pairs, also where they are only spelled differently: `./a` and `a`, or an accent that is a character
     of its own in one of them (NFD, as macOS has written names) and not in the other (NFC). Where no two are equal, as
     for the outputs of two builds in two folders, paths are compared from the deepest folder that each run has in
-    common.
+    common; and what is left, as of two encoders, without the ends of the names.
 
     Args:
         first: Paths of the first run.
@@ -25,6 +25,8 @@ def pair_names(first: Iterable[str], second: Iterable[str]) -> dict[str, str]:
     Examples:
         >>> pair_names(["old/a.png", "old/sub/b.png"], ["new/sub/b.png", "new/c.png", "new/a.png"])
         {'old/a.png': 'new/a.png', 'old/sub/b.png': 'new/sub/b.png'}
+        >>> pair_names(["jpeg/a.jpg", "jpeg/b.jpg"], ["avif/a.avif", "avif/b.avif"])
+        {'jpeg/a.jpg': 'avif/a.avif', 'jpeg/b.jpg': 'avif/b.avif'}
     """
     left, right = list(dict.fromkeys(first)), list(dict.fromkeys(second))
     known = set(right)
@@ -35,7 +37,14 @@ def pair_names(first: Iterable[str], second: Iterable[str]) -> dict[str, str]:
     )
     if same:
         return {path: same[path] for path in left if path in same}
-    return _joined(_tails(left), _tails(right))
+    before, after = _tails(left), _tails(right)
+    found = _joined(before, after)
+    taken = set(found.values())
+    found |= _joined(
+        {path: os.path.splitext(tail)[0] for path, tail in before.items() if path not in found},
+        {path: os.path.splitext(tail)[0] for path, tail in after.items() if path not in taken},
+    )
+    return {path: found[path] for path in left if path in found}
 
 
 def spelled(path: str) -> str:

@@ -1,14 +1,15 @@
 """From a training run to the Hub: a file that stands alone, a model card and a manifest entry, in one commit.
 
 The Hub gets three files: `model.safetensors` (the checkpoint with all its tensors), `README.md` (the card) and
-`config.json` (the checkpoint's metadata, and the recipe of the run where it is known).
+`config.json` (the checkpoint's metadata, and the recipe of the run where it is known); and one below `.eval_results/`
+for each evaluation that is to stand on a leaderboard there.
 """
 
 import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from iqametrics.common.digest import file_sha256
 from iqametrics.errors import InputError, WeightsError
 from iqametrics.metric import Metric
 from iqametrics.publishing.card import LABELS, card, named_data
+from iqametrics.publishing.eval_results import eval_results
 from iqametrics.publishing.labels import label_kind
 from iqametrics.publishing.privacy import check_names, without_paths
 from iqametrics.registry import create_metric
@@ -48,6 +50,7 @@ class Publication:
         url: Page of the commit; None for a dry run.
         card: Text of the model card.
         entry: Entry for `manifest.json`.
+        evaluations: Files below `.eval_results/`, by their paths.
     """
 
     repo: str
@@ -55,6 +58,7 @@ class Publication:
     url: str | None
     card: str
     entry: dict[str, Any]
+    evaluations: dict[str, str]
 
 
 def publish_checkpoint(
@@ -66,6 +70,7 @@ def publish_checkpoint(
     licence: str | None = None,
     labels: str | None = None,
     tag: str | None = None,
+    evaluated: Sequence[str] = (),
 ) -> Publication:
     """Check a checkpoint and upload it with its card, in one commit.
 
@@ -77,6 +82,8 @@ def publish_checkpoint(
         licence: Terms of the weights, in place of what the checkpoint says.
         labels: "human" or "made", see `card.LABELS`; None for what the run's folder shows.
         tag: Name of the checkpoint, in place of its own.
+        evaluated: What was measured of it for leaderboards of the Hub, each "RECORD.json=ORG/DATASET:TASK"; see
+            `eval_results`.
 
     Raises:
         WeightsError: If the checkpoint is missing, damaged, cannot score or states no licence; or the Hub refuses.
@@ -85,6 +92,7 @@ def publish_checkpoint(
     file, recipe, results = _find(Path(path))
     metadata, tensors = load_checkpoint(file)
     original = create_metric(metadata["metric"], weights=file, device="cpu")  # refuses what does not fit
+    evaluations = dict(eval_results(text, file, str(original.fingerprint)) for text in evaluated)
     labels = labels or label_kind(metadata.get("training"), recipe)
     if results is not None and metadata.setdefault("results", results) != results:
         raise WeightsError(f"{path}: {_RESULTS} and the checkpoint hold different results; give the run's own files")
@@ -103,10 +111,11 @@ def publish_checkpoint(
             MODEL_FILE: whole,
             CARD_FILE: text.encode(),
             CONFIG_FILE: f"{config}\n".encode(),
+            **{name: content.encode() for name, content in evaluations.items()},
         }
         revision, url = (None, None) if dry_run else _upload(repo, files, private=private)
         entry = _entry(metadata, repo, revision, digest, whole.stat().st_size)
-    return Publication(repo=repo, revision=revision, url=url, card=text, entry=entry)
+    return Publication(repo=repo, revision=revision, url=url, card=text, entry=entry, evaluations=evaluations)
 
 
 def _check_arguments(repo: str, labels: str | None, tag: str | None) -> None:

@@ -122,6 +122,10 @@ class Browser:
         elif method == "Network.requestWillBeSent":
             self.asked.append(told["request"]["url"])
 
+    def version(self) -> str:
+        """Name and version of the browser."""
+        return str(self.call("Browser.getVersion")["product"])
+
     # What a person does.
 
     def open(self, page: Path) -> float:
@@ -193,6 +197,19 @@ class Browser:
     def wheel(self, place: tuple[float, float], down: float) -> None:
         """Turn the wheel."""
         self._mouse("mouseWheel", place, deltaX=0, deltaY=down)
+
+    def pinch(self, middle: tuple[float, float], before: float, after: float) -> None:
+        """Put two fingers on the page and draw them apart, or together; distances in pixels."""
+        x, y = middle
+
+        def fingers(apart: float) -> list[dict[str, float]]:
+            return [{"x": x - apart / 2, "y": y, "id": 0}, {"x": x + apart / 2, "y": y, "id": 1}]
+
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=fingers(before))
+        for step in range(1, 5):
+            apart = before + (after - before) * step / 4
+            self.call("Input.dispatchTouchEvent", type="touchMove", touchPoints=fingers(apart))
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def _mouse(self, kind: str, place: tuple[float, float], **more: Any) -> None:
         self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], **more)

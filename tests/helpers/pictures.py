@@ -1,7 +1,10 @@
 """Small made pictures, and what a metric is called with."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
+from PIL import Image
 
 
 def picture(height=161, width=168, seed=0):
@@ -23,3 +26,9 @@ def blurred(image, times):
 
 def arguments(metric, dist, ref):
     return (dist, ref) if metric.mode == "fr" else (dist,)
+
+
+def paint(path: Path, size: tuple[int, int], colour: tuple[int, int, int] = (200, 90, 60)) -> None:
+    """Write a picture of one colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)

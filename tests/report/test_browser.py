@@ -42,12 +42,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Browser]:
-    with Browser(1280, 1000) as browser:
-        yield browser
-
-
 @pytest.fixture
 def browser(shared: Browser, page: Path) -> Iterator[Browser]:
     """The page, freshly opened; at the end nothing may have been complained of."""
@@ -98,7 +92,7 @@ def test_search_folder_and_errors(browser: Browser) -> None:
     browser.wait("document.querySelector('#count').textContent.startsWith('10 of')")
     browser.click("#clear")
     assert browser.text("#count") == "32 pictures"
-    browser.choose("#folder", "b")
+    browser.choose("#folder", "b/")
     assert browser.text("#count") == "16 of 32 pictures"
     browser.choose("#status", "errors")
     assert [name.split()[0] for name in names(browser)] == ["gone.png"]
@@ -189,7 +183,7 @@ def test_every_control_has_a_name(browser: Browser) -> None:
 
 def test_the_selection_is_exported(browser: Browser, tmp_path: Path) -> None:
     browser.downloads(tmp_path)
-    browser.choose("#folder", "b")
+    browser.choose("#folder", "b/")
     browser.click("#export")
     file = tmp_path / "selection.csv"
     browser.until(lambda: file.exists() and file.stat().st_size, "a download")

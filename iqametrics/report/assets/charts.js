@@ -97,6 +97,20 @@ class Plot {
     this.drawing.append(svg("path", { d: `${path.join("")}Z`, class: "band" }));
   }
 
+  /** Draw a faint line from zero to each point. */
+  stems(found, tone) {
+    const style = getComputedStyle(document.documentElement);
+    this.pen.globalAlpha = 0.35;
+    this.pen.lineWidth = Math.max(1, Math.min(6, (0.5 * this.width) / found.length));
+    for (const [x, y, row] of found) {
+      this.pen.strokeStyle = style.getPropertyValue(tone(row));
+      this.pen.beginPath();
+      this.pen.moveTo(this.x(x), this.y(0));
+      this.pen.lineTo(this.x(x), this.y(y));
+      this.pen.stroke();
+    }
+  }
+
   /** Draw points [x, y, row], the chosen ones in colour; a click opens the nearest, and its name is shown under it. */
   points(found, chosen, tone = () => "--accent") {
     const style = getComputedStyle(document.documentElement);

@@ -95,9 +95,16 @@ function changeCell(i) {
 
 function drawHead() {
   const found = columns();
-  const widths = { rank: "3.5rem", picture: "minmax(11rem, 1fr)", score: "9.5rem", change: "6.5rem", number: "7rem" };
+  const widths = {
+    rank: "2.8rem",
+    picture: "minmax(11rem, 1fr)",
+    score: "clamp(6rem, 10vw, 9.5rem)",
+    change: "clamp(4.6rem, 7vw, 6.5rem)",
+    number: "clamp(4.6rem, 7vw, 7rem)",
+  };
   list.style.setProperty("--columns", found.map((column) => widths[column.class]).join(" "));
   list.setAttribute("aria-colcount", found.length);
+  list.classList.toggle("two-runs", Boolean(data.against));
   head.replaceChildren(...found.map(headCell));
 }
 

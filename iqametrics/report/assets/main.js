@@ -5,7 +5,7 @@ const LOOKS = { auto: "System", light: "Light", dark: "Dark" };
 function drawTitle() {
   const metric = data.metrics[state.metric];
   document.title = `${data.title} \u2013 iqametrics`;
-  byId("title").textContent = data.title;
+  byId("title").textContent = data.against ? `${data.title} against ${data.against.title}` : data.title;
   const better = metric.higher ? "higher is better" : "lower is better";
   byId("lead").textContent = `${count(pictures)} pictures by ${metric.name}; ${better}.${metric.paper ? ` ${metric.paper}.` : ""}`;
 }
@@ -13,6 +13,7 @@ function drawTitle() {
 function drawCount() {
   const all = state.shown.length === pictures ? "" : ` of ${count(pictures)}`;
   byId("count").textContent = `${count(state.shown.length)}${all} pictures`;
+  byId("none").hidden = state.shown.length > 0;
 }
 
 /** Bring the fields to what the state says; `range` may have come from the brush. */
@@ -27,11 +28,27 @@ function drawFields(changes) {
   byId("status").value = state.status;
 }
 
+/** Folders of the pictures and the folders that these are in, but those that hold all pictures. */
+function knownFolders() {
+  const found = new Map();
+  for (const path of data.images) {
+    for (let end = path.search(/[/\\]/); end >= 0; end = next(path, end)) {
+      const folder = path.slice(0, end + 1);
+      found.set(folder, (found.get(folder) ?? 0) + 1);
+    }
+  }
+  return [...found.keys()].filter((folder) => found.get(folder) < pictures).sort(names.compare);
+}
+
+function next(path, from) {
+  const step = path.slice(from + 1).search(/[/\\]/);
+  return step < 0 ? -1 : from + 1 + step;
+}
+
 function fillChoices() {
   byId("metric").replaceChildren(...data.metrics.map((metric, i) => option(i, metric.name)));
-  const folders = [...new Set(data.images.map(folderOf))].sort(names.compare);
-  byId("folder").replaceChildren(option("", `all ${count(folders.length)} folders`),
-    ...folders.filter(Boolean).map((folder) => option(folder, folder)));
+  const folders = knownFolders();
+  byId("folder").replaceChildren(option("", "all folders"), ...folders.map((folder) => option(folder, folder)));
   byId("folder").closest("label").hidden = folders.length < 2;
   byId("metric").closest("label").hidden = data.metrics.length < 2;
   byId("status").replaceChildren(...knownStatuses().map((key) => option(key, STATUSES[key][0])));

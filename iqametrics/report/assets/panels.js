@@ -34,7 +34,7 @@ function drawFigures() {
 }
 
 function addHistogram() {
-  const plot = new Histogram({ label: "Histogram of the scores", y: "pictures", height: 220 });
+  const plot = new Histogram({ label: "Histogram of the scores", y: "pictures", height: 280 });
   const caption = "Drag over the bars to keep the pictures in between; click to show all again. From and To below do the "
     + "same by keyboard.";
   addPanel("Distribution", caption, [plot.node], () => plot.draw());
@@ -65,11 +65,18 @@ function addRanking() {
       parts.push(["Outliers of the change", moved.filter((i) => beyond.has(i)).slice(0, NAMED).map(change)]);
     }
     parts.push(["Outliers", order.filter((i) => far.has(i)).slice(0, NAMED).map(score)]);
-    lists.replaceChildren(
-      ...parts.map(([title, items]) => el("div", {}, el("h3", {}, title), items.length ? el("ol", {}, ...items) : "none")),
-    );
+    if (data.opinions) parts.push(["Worst disagreements", disagreements()]);
+    const full = parts.filter(([, items]) => items.length);
+    lists.replaceChildren(...full.map(([title, items]) => el("div", {}, el("h3", {}, title), el("ol", {}, ...items))));
   };
-  addPanel("Ranking", "", [lists], fill);
+  addPanel("Ranking", "", [lists], fill, true);
+}
+
+/** Pictures that opinion and metric disagree on, by what the curve misses. */
+function disagreements() {
+  const known = rows.filter((i) => residualOf(i, state.metric) !== null);
+  known.sort((a, b) => Math.abs(residualOf(b, state.metric)) - Math.abs(residualOf(a, state.metric)));
+  return known.slice(0, NAMED).map((i) => pictureLink(i, signed(residualOf(i, state.metric), 3)));
 }
 
 const verdict = (change) => (change.worse ? "worse" : improved(change) ? "better" : "no clear difference");
@@ -91,13 +98,37 @@ function addAgainst() {
     const range = padded(found.flatMap(([x, y]) => [x, y]));
     plot.prepare(range, range);
     plot.line([[range[0], range[0]], [range[1], range[1]]], "diagonal");
-    const tone = (i) => {
-      const better = gain(differenceOf(i, metric), metric);
-      return Math.abs(better) <= 1e-5 ? "--muted" : better > 0 ? "--good" : "--bad";
-    };
-    plot.points(found, new Set(state.shown), tone);
+    plot.points(found, new Set(state.shown), changeTone);
   };
   addPanel(`Against ${data.against.title}`, told, [plot.node], draw);
+}
+
+function changeTone(i) {
+  const better = gain(differenceOf(i, state.metric), state.metric);
+  return Math.abs(better) <= 1e-5 ? "--muted" : better > 0 ? "--good" : "--bad";
+}
+
+/** All differences in order, what got worse first, with their mean and its interval. */
+function addDifferences() {
+  const plot = new Plot({ label: "Differences, sorted", x: "pictures, what got worse first", y: "difference", height: 280 });
+  const draw = () => {
+    const metric = state.metric;
+    const change = data.against.changes[metric];
+    const found = rows.filter((i) => differenceOf(i, metric) !== null)
+      .sort((a, b) => gain(differenceOf(a, metric) - differenceOf(b, metric), metric))
+      .map((i, place) => [place + 1, differenceOf(i, metric), i]);
+    const span = [0.4, found.length + 0.6];
+    plot.prepare(span, padded([0, ...found.map(([, difference]) => difference)], 0.08));
+    plot.stems(found, changeTone);
+    plot.line(span.map((x) => [x, 0]), "diagonal");
+    if (change && change.low !== null) {
+      plot.band(span.map((x) => [x, (change.low + change.high) / 2]), (change.high - change.low) / 2);
+    }
+    if (change) plot.line(span.map((x) => [x, change.difference]), "curve");
+    plot.points(found, new Set(state.shown), changeTone);
+  };
+  addPanel("Differences, sorted", "One point a picture: this run minus the other. The line is the mean, the band its 95% "
+    + "bootstrap interval.", [plot.node], draw);
 }
 
 function changeWords(change) {
@@ -184,7 +215,10 @@ function drawPanels() {
 }
 
 addHistogram();
-if (data.against) addAgainst();
+if (data.against) {
+  addAgainst();
+  addDifferences();
+}
 if (data.opinions) addOpinions();
 addVideos();
 addRanking();

@@ -47,7 +47,7 @@ class Stage {
       const pane = this.panes[index];
       pane.missing.hidden = true;
       pane.sheet.replaceChildren(pane.image, pane.map);
-      pane.label.textContent = shown?.label ?? "";
+      pane.called = pane.label.textContent = shown?.label ?? "";
       pane.image.alt = shown ? `${shown.label}: ${nameOf(shown.path)}` : "";
       this.setMap(null, 0, index);
       if (!shown) pane.image.removeAttribute("src");
@@ -72,7 +72,8 @@ class Stage {
   }
 
   sized(index, width, height) {
-    this.panes[index].natural = `${width} \u00D7 ${height}`;
+    const pane = this.panes[index];
+    pane.label.textContent = `${pane.called} ${width} \u00D7 ${height}`;
     if (index === 0 || !this.size[0]) {
       this.size = [width, height];
       this.fit();
@@ -168,10 +169,10 @@ class Stage {
   }
 
   /** A point from the middle of the pane that it is in. */
-  fromMiddle(event) {
-    const pane = event.target.closest?.(".pane") ?? this.panes[0].node;
-    const box = pane.getBoundingClientRect();
-    return [event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2];
+  fromMiddle({ clientX, clientY }) {
+    const [first, second] = this.panes.map((pane) => pane.node.getBoundingClientRect());
+    const box = this.mode === "side" && clientX >= second.left ? second : first;
+    return [clientX - box.left - box.width / 2, clientY - box.top - box.height / 2];
   }
 
   listen() {
@@ -179,10 +180,10 @@ class Stage {
       event.preventDefault();
       this.zoom(Math.exp(-event.deltaY * 0.0016), this.fromMiddle(event));
     }, { passive: false });
-    this.drag(this.node, (event) => this.move(event.movementX, event.movementY), this.handle);
-    this.drag(this.handle, (event) => {
+    this.drag(this.node, (before, after) => this.follow(before, after), this.handle);
+    this.drag(this.handle, (before, [[x]]) => {
       const box = this.node.getBoundingClientRect();
-      this.setSwipe(((event.clientX - box.left) / box.width) * 100);
+      this.setSwipe(((x - box.left) / box.width) * 100);
     });
     this.handle.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -5, ArrowRight: 5 }[event.key];
@@ -197,14 +198,31 @@ class Stage {
     });
   }
 
+  /** Tell where the mouse or the fingers were and are, while they are down. */
   drag(node, moved, except = null) {
-    let held = false;
+    const held = new Map();
     node.addEventListener("pointerdown", (event) => {
       if (event.target === except || event.target.tagName === "VIDEO") return;
-      held = true;
+      held.set(event.pointerId, [event.clientX, event.clientY]);
       node.setPointerCapture(event.pointerId);
     });
-    node.addEventListener("pointermove", (event) => held && moved(event));
-    for (const end of ["pointerup", "pointercancel"]) node.addEventListener(end, () => (held = false));
+    node.addEventListener("pointermove", (event) => {
+      if (!held.has(event.pointerId)) return;
+      const before = [...held.values()];
+      held.set(event.pointerId, [event.clientX, event.clientY]);
+      moved(before, [...held.values()]);
+    });
+    for (const end of ["pointerup", "pointercancel"]) node.addEventListener(end, (event) => held.delete(event.pointerId));
+  }
+
+  /** Move with one finger, and zoom with two. */
+  follow(before, after) {
+    const middle = (points) => [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+    const apart = ([a, b]) => Math.hypot(a[0] - b[0], a[1] - b[1]);
+    const [from, to] = [middle(before), middle(after)];
+    this.move(to[0] - from[0], to[1] - from[1]);
+    if (before.length === 2 && apart(before) > 0) {
+      this.zoom(apart(after) / apart(before), this.fromMiddle({ clientX: to[0], clientY: to[1] }));
+    }
   }
 }

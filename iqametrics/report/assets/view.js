@@ -3,7 +3,7 @@
 const state = {
   metric: 0,
   query: "",
-  folder: "",
+  folder: "", // with the slash at its end
   status: "all",
   range: null, // [low, high] of the score
   sort: { key: "score", reverse: false }, // not reversed: the worst first
@@ -67,7 +67,7 @@ function knownStatuses() {
 
 function matches(i, words) {
   const path = data.images[i];
-  if (state.folder && folderOf(path) !== state.folder) return false;
+  if (state.folder && !path.startsWith(state.folder)) return false;
   if (!STATUSES[state.status][1](i)) return false;
   if (state.range) {
     const score = scoreOf(i, state.metric);

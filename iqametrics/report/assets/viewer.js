@@ -2,7 +2,7 @@
 
 const viewer = byId("viewer");
 const stage = new Stage();
-const open = { place: 0, mode: null, partner: "reference", map: "", opacity: 0.6 };
+const open = { place: 0, mode: null, partner: data.against ? "other" : "reference", map: "", opacity: 0.6 };
 let parts = null;
 
 /** Show the picture at a place of the list. */
@@ -53,12 +53,13 @@ function build() {
   parts.gainTools = el("label", { class: "field" }, "Gain ", parts.gain);
   parts.partnerTools = el("label", { class: "field" }, "with ", parts.partner);
   viewer.append(
-    el("header", {}, parts.name, parts.place, el("span", { class: "spring" }),
+    el("header", {}, parts.name, parts.place,
       tool("\u2190", "Previous picture", () => step(-1)), tool("\u2192", "Next picture", () => step(1)),
       tool("\u2715", "Close", () => viewer.close())),
-    el("div", { class: "tools" }, parts.modes, parts.partnerTools, parts.mapTools, parts.gainTools, el("span", { class: "spring" }),
-      tool("\u2212", "Zoom out", () => stage.zoom(1 / ZOOM_STEP)), parts.zoom, tool("+", "Zoom in", () => stage.zoom(ZOOM_STEP)),
-      tool("Fit", "Fit to the window", () => stage.fit()), tool("1:1", "One pixel as one pixel", fullSize)),
+    el("div", { class: "tools" }, parts.modes, parts.partnerTools, parts.mapTools, parts.gainTools,
+      el("span", { class: "zooms", role: "group", "aria-label": "Zoom" },
+        tool("\u2212", "Zoom out", () => stage.zoom(1 / ZOOM_STEP)), parts.zoom, tool("+", "Zoom in", () => stage.zoom(ZOOM_STEP)),
+        tool("Fit", "Fit to the window", () => stage.fit()), tool("1:1", "One pixel as one pixel", fullSize))),
     el("div", { class: "body" }, stage.node, parts.facts),
   );
   parts.partner.addEventListener("change", () => { open.partner = parts.partner.value; drawViewer(); });
@@ -81,8 +82,6 @@ function step(by) {
 function drawZoom() {
   const shown = stage.view.scale * (window.devicePixelRatio || 1) * 100;
   parts.zoom.textContent = `${Math.round(shown)}%`;
-  const sizes = stage.panes.map((pane) => pane.natural).filter(Boolean);
-  parts.zoom.title = sizes.join(" and ");
 }
 
 function drawViewer() {
@@ -97,7 +96,6 @@ function drawViewer() {
   parts.partner.replaceChildren(...kinds.map((kind) => option(kind, found[kind].label)));
   parts.partner.value = open.partner;
   const label = data.against && open.partner === "other" ? "This run" : "Picture";
-  for (const pane of stage.panes) pane.natural = "";
   stage.mode = kinds.length ? open.mode ?? "side" : "single";
   stage.show([{ label, path, address: addressOf(path) }, found[open.partner] ?? null]);
   drawModes(kinds.length > 0);
@@ -142,19 +140,28 @@ function drawMap() {
   parts.map.title = map ? `from ${map.low.toPrecision(3)} (dark) to ${map.high.toPrecision(3)} (bright)` : "";
 }
 
+/** What is known of one score besides the number. */
+function scoreNotes(i, index) {
+  const notes = [];
+  if (index === state.metric) notes.push(`rank ${rankText(i)} of ${count(summary().order.length)}, 1 the worst`);
+  const change = differenceOf(i, index);
+  if (change !== null) {
+    const better = gain(change, index);
+    const tone = Math.abs(better) <= 1e-5 ? "" : better > 0 ? "good" : "bad";
+    notes.push(el("span", {}, el("span", { class: tone }, signed(change)), ` from ${number(otherOf(i, index))} in ${data.against.title}`));
+  }
+  const residual = residualOf(i, index);
+  if (residual !== null) notes.push(`opinion ${signed(residual, 3)} from the curve`);
+  return notes.map((note) => el("small", {}, note));
+}
+
 /** Numbers of a picture, as a list of terms. */
 function facts(i) {
   const terms = [];
   const add = (term, ...value) => terms.push(el("dt", {}, term), el("dd", {}, ...value));
   data.metrics.forEach((metric, index) => {
     const score = scoreOf(i, index);
-    if (score === null) return;
-    add(metric.name, el("strong", {}, number(score)));
-    if (index === state.metric) add("Rank", `${rankText(i)} of ${count(summary().order.length)}, 1 the worst`);
-    const change = differenceOf(i, index);
-    if (change !== null) add(`${data.against.title}`, `${number(otherOf(i, index))} (${signed(change)})`);
-    const residual = residualOf(i, index);
-    if (residual !== null) add("Residual", signed(residual));
+    if (score !== null) add(metric.name, el("strong", {}, number(score)), ...scoreNotes(i, index));
   });
   if (mosOf(i) !== null) add("Opinion", number(mosOf(i)));
   if (failOf(i)) add("Fails", failOf(i));
@@ -163,7 +170,7 @@ function facts(i) {
   add("Path", el("code", {}, path), copyButton("Copy path", path));
   if (referenceOf(i)) add("Reference", el("code", {}, referenceOf(i)), copyButton("Copy path", referenceOf(i)));
   return [el("dl", {}, ...terms), el("p", { class: "keys" }, "\u2190 \u2192 pictures \u00B7 + \u2212 zoom \u00B7 0 fit \u00B7 "
-    + "Shift+arrows move \u00B7 1\u20135 compare \u00B7 Space switches \u00B7 Esc closes")];
+    + "Shift+arrows move \u00B7 1\u20135 compare \u00B7 Space switches \u00B7 C copies the path \u00B7 Esc closes")];
 }
 
 const MOVE = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
@@ -178,6 +185,7 @@ function viewerKey(event) {
   else if (key === "+" || key === "=") stage.zoom(ZOOM_STEP);
   else if (key === "-") stage.zoom(1 / ZOOM_STEP);
   else if (key === "0") stage.fit();
+  else if (key === "c" && !event.ctrlKey && !event.metaKey) viewer.querySelector(".facts button").click();
   else if (key === " " && event.target === stage.node && stage.mode === "blink") stage.flip();
   else if (modes[key - 1] && stage.both) setMode(modes[key - 1]);
   else return;
