@@ -183,7 +183,7 @@ def _costs(report: Report, costs: Mapping[str, Mapping[str, Any]]) -> list[str]:
             for cost in [costs.get(_costed(line))]
             if cost is not None
         ]
-        if points:
+        if len(points) > 1:
             title = f"Cost against PLCC on {place}" + (" (BPCLIP's Figure 5)" if place == FIGURE_5 else "")
             parts.append(f"<figure><h3>{html_text(title)}</h3>{cost_drawing(title, points)}</figure>")
     if not parts:

@@ -6,30 +6,39 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmark_fake import PLAN, figures, jobs, result
+from benchmark_fake import PLAN, figures, result
 from browser import Browser, find_browser
 
 from iqametrics.benchmark.drawings import CostPoint, Spread, cost_drawing, spread_drawing
 from iqametrics.benchmark.lines import Line
 from iqametrics.benchmark.matrix import pair_matrix
 from iqametrics.benchmark.page import read_costs
+from iqametrics.benchmark.plan import Job, plan_table
 from iqametrics.benchmark.render import render
 from iqametrics.benchmark.report import Report, make_report
 from iqametrics.benchmark.run import open_run, run_jobs
+from iqametrics.benchmark.tables import paper_table
 from iqametrics.cli.main import main
 from iqametrics.errors import DataError
 from iqametrics.evaluation import Comparison
 
 NASTY = "<img src=x onerror=document.title=1>"
-COSTS = {"bpclip-fr.untrained": {"flops": 6.9e10, "parameters": 3.1e7}}
+COSTS = {
+    "bpclip-fr.untrained": {"flops": 6.9e10, "parameters": 3.1e7},
+    "piq/psnr": {"flops": 1e6, "parameters": 0},
+}
+
+
+def both() -> list[Job]:
+    return plan_table(paper_table("bpclip-table2"), rows=["BPCLIP", "PSNR"], datasets=["live", "csiq"], splits=10)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """BPCLIP's ten splits on LIVE and CSIQ are done; the other rows of Table II are not run."""
+    """Ten splits of BPCLIP and PSNR on LIVE and CSIQ are done; the other rows of Table II are not run."""
     folder = tmp_path / "run"
-    open_run(folder, PLAN, jobs(), resume=False)
-    run_jobs(jobs(), folder, lambda job, _: result(job) | {"fingerprint": f"fp-{job.split}"}, lambda text: None)
+    open_run(folder, PLAN, both(), resume=False)
+    run_jobs(both(), folder, lambda job, _: result(job) | {"fingerprint": f"fp-{job.split}"}, lambda text: None)
     return folder
 
 
@@ -98,9 +107,9 @@ def test_the_page_of_a_table(run: Path) -> None:
     page = render(make_report(run), "html", costs=COSTS)
     assert page.count("<figure>") == 6  # PLCC and SRCC of two datasets, and their cost
     assert "Cost against PLCC on csiq (BPCLIP&#x27;s Figure 5)" in page
-    measured = [figures(job)["csiq"]["plcc"] for job in jobs() if job.train == "csiq"]
+    measured = [figures(job)["csiq"]["plcc"] for job in both() if job.row == "BPCLIP" and job.train == "csiq"]
     assert f"BPCLIP: PLCC {sum(measured) / 10:.4f}, 69 G, 31.0 M parameters" in page
-    assert page.count("<dd><code>fp-") == 10
+    assert page.count("<dd><code>fp-") == 20
     assert render(make_report(run), "html", costs=COSTS) == page
 
 
@@ -192,4 +201,4 @@ class TestInABrowser:
     def test_drawings_have_names_and_dots(self, browser: Browser, which: str, width: int) -> None:
         labels = browser.js("[...document.querySelectorAll('svg[role=img]')].map((e) => e.getAttribute('aria-label'))")
         assert ("SRCC on live" in labels) if which == "table" else ("SRCC on mine" in labels)
-        assert browser.js("document.querySelectorAll('.split').length") == (40 if which == "table" else 0)
+        assert browser.js("document.querySelectorAll('.split').length") == (80 if which == "table" else 0)
