@@ -122,6 +122,10 @@ class Browser:
         elif method == "Network.requestWillBeSent":
             self.asked.append(told["request"]["url"])
 
+    def version(self) -> str:
+        """Name and version of the browser."""
+        return str(self.call("Browser.getVersion")["product"])
+
     # What a person does.
 
     def open(self, page: Path) -> float:
