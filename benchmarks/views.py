@@ -4,8 +4,8 @@
 
 Each photograph is scored as it is and in versions damaged at full size: JPEG of quality 5, a Gaussian blur of 2 pixels,
 shrunk to a sixth and enlarged again. "seen" is the share of photographs whose version scores at least 0.05 below the
-photograph, "drop" the mean difference. Of the native view, "plain" is the unweighted mean of the same tiles. The cost is
-that of the largest photograph enlarged to 4000x3000, one thread, in a process of its own: seconds of processor time and
+photograph, "drop" the mean difference. Of the native view, "plain" is the unweighted mean of the tiles. The cost is
+that of the first photograph enlarged to 4000x3000, one thread, in a process of its own: seconds of processor time and
 the most memory that the process took beyond what it had after the metric was made.
 """
 
