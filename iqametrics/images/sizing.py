@@ -14,6 +14,7 @@ MAX_ENLARGED_SIDE = 1024
 """Greatest `min_side` and `short_side`: a checkpoint could otherwise ask for gigabytes to look at a thumbnail."""
 
 _MAX_ENLARGED_PIXELS = 2**24
+_LONGEST_SHOWN = 160
 
 _ROUNDING = 1e-5
 """How far outside [0, 1] the weights of a resize, which add up to 1, can bring a picture that is black or white."""
@@ -59,7 +60,8 @@ class Sizing:
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
-            raise WeightsError(f"sizing {dict(values)!r} of the checkpoint is wrong ({error}); get it anew") from error
+            shown, reason = (str(text)[:_LONGEST_SHOWN] for text in (dict(values), error))
+            raise WeightsError(f"sizing {shown} of the checkpoint is wrong ({reason}); get it anew") from error
 
     def to_dict(self) -> dict[str, int | None]:
         """Return the fields by name, ready for JSON; `short_side` only where there is one, as in older records."""
