@@ -120,7 +120,7 @@ def changed_weights(parts: Parts, rng: random.Random) -> bytes:
     for _ in range(rng.choice([1, 1, 3, 10])):
         place = parts.table[rng.choice(list(parts.table))]
         begin, end = place["data_offsets"]
-        kind = {"F16": np.float16, "F32": np.float32}.get(place["dtype"])
+        kind: Any = {"F16": np.float16, "F32": np.float32}.get(place["dtype"])
         if kind is None or end == begin or rng.random() < 0.3:
             for _ in range(20):
                 data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)

@@ -14,7 +14,7 @@ from iqametrics.weights.manifest import WEIGHTS_FOLDER
 
 
 def test_the_sizing_of_a_kilometre_is_told_in_one_line():
-    with pytest.raises(WeightsError, match="sizing .* of the checkpoint is wrong") as caught:
+    with pytest.raises(WeightsError, match=r"sizing .* of the checkpoint is wrong") as caught:
         Sizing.from_dict({"min_side": 64, "short_side": [0] * 1000})
     assert len(str(caught.value)) < 600
 
