@@ -17,6 +17,7 @@ NATIVE_TILE = 512
 """Side of the tiles of a native view: that of the photographs on which the lite checkpoints were trained."""
 
 _MAX_ENLARGED_PIXELS = 2**24
+_LONGEST_SHOWN = 160
 
 _ROUNDING = 1e-5
 """How far outside [0, 1] the weights of a resize, which add up to 1, can bring a picture that is black or white."""
@@ -67,7 +68,8 @@ class Sizing:
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
-            raise WeightsError(f"sizing {dict(values)!r} of the checkpoint is wrong ({error}); get it anew") from error
+            shown, reason = (str(text)[:_LONGEST_SHOWN] for text in (dict(values), error))
+            raise WeightsError(f"sizing {shown} of the checkpoint is wrong ({reason}); get it anew") from error
 
     def to_dict(self) -> dict[str, int | None]:
         """Return the fields by name, ready for JSON; the last two only where they are set, as in older records."""
