@@ -3,8 +3,8 @@
     python benchmarks/serve_load.py [--output benchmarks/results/serve_load.json]
 
 Each client has one connection, and sends the next picture when it has the answer to the last: 50 pictures of noise,
-128x128 pixels, one in 25 of them damaged. `bpclip-nr.lite` shows a model at work; `piq/total_variation`, which costs next
-to nothing, what the server itself can take. Server and clients share the machine, and each computes with one thread.
+128x128 pixels, one in 25 of them damaged. `bpclip-nr.lite` shows a model at work; `piq/total_variation`, which costs
+next to nothing, what the server itself can take. Server and clients share the machine, and each computes with one thread.
 Then the limits: a body that is too large, and more clients than may wait.
 """
 
@@ -85,7 +85,7 @@ def write_pictures(folder: Path) -> list[bytes]:
 def measure(metric: str, folder: Path, pictures: Sequence[bytes], count: int) -> dict[str, Any]:
     """Load a server of one metric."""
     wanted = scores_of_the_command_line(metric, folder)
-    with serving(metric) as (port, server):
+    with serving(metric, "--timeout", "300") as (port, server):
         ask(port, pictures[0], 0)
         load, before, begun = os.getloadavg()[0], busy(server), time.monotonic()
         answers = ask_all(port, pictures, count)
