@@ -4,6 +4,8 @@
 
     restored = LogQuality("bpclip-fr", lambda outputs, batch: (outputs["restored"], batch["sharp"]))
     Trainer(callbacks=[restored])
+
+docs/integrations.md says more.
 """
 
 from collections.abc import Callable, Sequence

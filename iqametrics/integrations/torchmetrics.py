@@ -6,6 +6,8 @@
     for dist, ref in loader:
         quality.update(dist, ref)
     quality.compute()
+
+docs/integrations.md says more.
 """
 
 from collections.abc import Sequence

@@ -66,6 +66,7 @@ class PfdIqaMetric(Metric):
         Raises:
             InputError: If there is not exactly one image, or `draws` is below 1.
         """
+        self._check_whole("explain")
         if draws < 1:
             raise InputError(f"draws = {draws} explain nothing; give 1 or more")
         images = to_image_list(dist)
@@ -91,6 +92,7 @@ class PfdIqaMetric(Metric):
         Raises:
             InputError: If an image cannot be scored, or there are fewer than two samples.
         """
+        self._check_whole("noise_spread")
         if samples < 2:
             raise InputError(f"samples = {samples} have no spread; give 2 or more")
         scores = [
