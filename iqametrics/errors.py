@@ -8,6 +8,7 @@
     ├── DataError             a dataset, CSV or score file that is missing or wrong
     ├── RecipeError           a training recipe with an unknown key or an impossible value
     ├── TrainingError         a training run that cannot go on (NaN loss, nothing to learn from)
+    ├── ExportError           a metric that cannot be exported, or a file that does not compute what the metric does
     └── MissingExtraError     a feature whose optional dependency is not installed
 
 Each message is one line: what (the file or value), what is wrong, what to do.
@@ -49,6 +50,10 @@ class RecipeError(IqaError):
 
 class TrainingError(IqaError):
     """A training run that cannot go on."""
+
+
+class ExportError(IqaError):
+    """A metric that cannot be exported, or a file that does not compute what the metric does."""
 
 
 class MissingExtraError(IqaError, ImportError):

@@ -13,6 +13,7 @@ from iqametrics.cli import (
     datasets,
     evaluate,
     explain,
+    export,
     info,
     report,
     score,
@@ -71,6 +72,7 @@ def build_parser() -> Parser:
         benchmark,
         weights,
         serve,
+        export,
         completion,
     ):
         module.add_parser(commands)
