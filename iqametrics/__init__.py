@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from iqametrics.errors import (
     DataError,
     ExportError,
+    FleetError,
     ImageReadError,
     InputError,
     IqaError,
@@ -45,6 +46,7 @@ __all__ = [
     "DataError",
     "Evaluation",
     "ExportError",
+    "FleetError",
     "ImageReadError",
     "InputError",
     "IqaError",

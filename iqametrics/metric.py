@@ -1,8 +1,8 @@
 """The contract of every metric: images in, one score an image out, and what is constant about it."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from iqametrics.errors import InputError
 from iqametrics.fingerprint import Fingerprint, make_fingerprint
 from iqametrics.images import ImageSource, Sizing, check_pair, to_image_list
+from iqametrics.nn.folding import scoring
 from iqametrics.novelty import NoveltyStatistics, find_novelty
 from iqametrics.spec import MetricSpec, Mode
 
@@ -54,6 +55,12 @@ def _compute_on_one_thread() -> None:
 # sets its workers to one thread for this reason.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_compute_on_one_thread)
+
+
+@contextmanager
+def _computing_scores() -> Iterator[None]:
+    with torch.no_grad(), scoring():
+        yield
 
 
 class Metric(nn.Module):
@@ -258,7 +265,7 @@ class Metric(nn.Module):
             InputError: If an image cannot be scored, its score would not be a finite number, or a reference is missing,
                 superfluous or of another size.
         """
-        with nullcontext() if self.as_loss else torch.no_grad():
+        with nullcontext() if self.as_loss else _computing_scores():
             scores = self.checked(self._scores(to_image_list(dist), ref))
         if not self.as_loss:
             return scores
@@ -286,7 +293,7 @@ class Metric(nn.Module):
             raise InputError(f"{self.name} was made to score; make it with as_loss=True to have gradients")
         return self._scores(to_image_list(dist), ref)
 
-    @torch.no_grad()
+    @_computing_scores()
     def uncertainty(self, dist: ImageSource | Sequence[ImageSource]) -> Tensor:
         """Tell how unlike the photographs of training images are, of which a score is therefore less certain.
 
@@ -310,7 +317,7 @@ class Metric(nn.Module):
         shares = [statistics.shares(self.picture_levels(self._prepare([image]))) for image in to_image_list(dist)]
         return self.checked(torch.cat(shares))
 
-    @torch.no_grad()
+    @_computing_scores()
     def encode_reference(self, ref: ImageSource) -> ReferenceFeatures:
         """Compute what the metric needs of a reference, to be given as `ref` for any number of distorted images.
 
@@ -395,7 +402,7 @@ class Metric(nn.Module):
             )
         return lambda group: held.expand(len(group))
 
-    @torch.no_grad()
+    @_computing_scores()
     def _encode(self, images: list[Tensor]) -> ReferenceFeatures:
         height, width = images[0].shape[-2:]
         return ReferenceFeatures((height, width), tuple(self.encode_images(self._prepare(images))))

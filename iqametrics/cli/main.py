@@ -14,6 +14,7 @@ from iqametrics.cli import (
     evaluate,
     explain,
     export,
+    fleet,
     info,
     report,
     score,
@@ -73,6 +74,7 @@ def build_parser() -> Parser:
         weights,
         serve,
         export,
+        fleet,
         completion,
     ):
         module.add_parser(commands)

@@ -34,7 +34,8 @@ def record_of(metric: Metric, licence: str | None, size: tuple[int, int] | None)
         "mode": metric.mode,
         "higher_is_better": str(metric.higher_is_better).lower(),
         "score_range": json.dumps(metric.score_range),
-        "input": "RGB in [0, 1], float32, (N, 3, H, W)" + ("" if size is None else f" with H, W = {size[0]}, {size[1]}"),
+        "input": "RGB in [0, 1], float32, (N, 3, H, W)"
+        + ("" if size is None else f" with H, W = {size[0]}, {size[1]}"),
         "torch": torch.__version__,
     }
 

@@ -61,7 +61,9 @@ def prove(path: Path, metric: Metric, format: str, size: tuple[int, int] | None)
             found = run(images)
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
-            raise ExportError(f"the exported file does not run on {_shown(case)} ({reason}); nothing was kept") from error
+            raise ExportError(
+                f"the exported file does not run on {_shown(case)} ({reason}); nothing was kept"
+            ) from error
         difference = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
         if not difference <= TOLERANCE:
             raise ExportError(

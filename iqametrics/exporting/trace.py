@@ -43,7 +43,9 @@ def trace(metric: Metric, size: tuple[int, int] | None) -> ExportedProgram:
     if size is None:
         dims |= {2: Dim("height", min=1), 3: Dim("width", min=1)}
     network = ExportedNetwork(metric).eval()
-    images = tuple(torch.rand(shape, generator=torch.Generator().manual_seed(n)) for n in range(1 + (metric.mode == "fr")))
+    images = tuple(
+        torch.rand(shape, generator=torch.Generator().manual_seed(n)) for n in range(1 + (metric.mode == "fr"))
+    )
     with torch.no_grad(), warnings.catch_warnings():
         # They speak to the authors of torch.export.
         warnings.simplefilter("ignore")
@@ -66,5 +68,7 @@ def trace(metric: Metric, size: tuple[int, int] | None) -> ExportedProgram:
 def _told(metric: Metric, size: tuple[int, int] | None, error: Exception) -> str:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     if size is None:
-        return f"{metric.full_name} cannot be exported for pictures of any size ({reason}); give --size HxW for one size"
+        return (
+            f"{metric.full_name} cannot be exported for pictures of any size ({reason}); give --size HxW for one size"
+        )
     return f"{metric.full_name} cannot be exported at {size[0]}x{size[1]} ({reason}); torch.export does not follow it"

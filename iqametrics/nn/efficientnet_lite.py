@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.nn.backbone import Backbone
+from iqametrics.nn.folding import FoldingModule, channels_last, is_scoring
 from iqametrics.nn.levels import LEVELS
 from iqametrics.nn.symbols import is_symbol
 
@@ -80,7 +81,7 @@ def _symbolic_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return before, kernel - 1 - before
 
 
-class ConvBN(nn.Sequential):
+class ConvBN(FoldingModule, nn.Sequential):
     """Convolution, BatchNorm and, unless `activate` is false, ReLU6."""
 
     def __init__(
@@ -97,13 +98,16 @@ class ConvBN(nn.Sequential):
         layers: list[nn.Module] = [conv, nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS)]
         if activate:
             layers.append(nn.ReLU6(inplace=True))
-        super().__init__(*layers)
+        super().__init__()
+        self.extend(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         conv, norm, *activation = self
         assert isinstance(conv, SamePadConv2d)
         assert isinstance(norm, nn.BatchNorm2d)
+        if is_scoring() and not norm.training:
+            return self._scored(conv, norm, x, activate=bool(activation))
         x = norm(conv(x)) if norm.training else self._folded(conv, norm, x)
         return activation[0](x) if activation else x
 
@@ -114,6 +118,21 @@ class ConvBN(nn.Sequential):
         assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         return conv.convolve(x, conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale)
+
+    def _scored(self, conv: SamePadConv2d, norm: nn.BatchNorm2d, x: Tensor, *, activate: bool) -> Tensor:
+        """Do the same by a kernel that is kept.
+
+        Padding that puts an odd pixel at the bottom or right is padding by one more on both sides and a kernel with a
+        row or column of zeros more at its top or left: the padded map, which is large, need not be written.
+        """
+        kernel, stride = conv.kernel_size[0], conv.stride[0]
+        pad_h = _same_padding(x.shape[-2], kernel, stride)
+        pad_w = _same_padding(x.shape[-1], kernel, stride)
+        odd_h, odd_w = pad_h % 2, pad_w % 2
+        weight, bias = self.folded(f"{odd_h}{odd_w}", conv, norm, lambda weight: F.pad(weight, (odd_w, 0, odd_h, 0)))
+        padding = (pad_h // 2 + odd_h, pad_w // 2 + odd_w)
+        out = F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
+        return F.relu6(out, inplace=True) if activate else out
 
 
 class InvertedResidual(nn.Module):
@@ -130,7 +149,9 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         out = self.project(self.depthwise(self.expand(x)))
-        return x + out if self.residual else out
+        if not self.residual:
+            return out
+        return out.add_(x) if is_scoring() else x + out
 
 
 class EfficientNetLite0(Backbone):
@@ -159,7 +180,7 @@ class EfficientNetLite0(Backbone):
 
     def to_level(self, x: Tensor, *, end: int) -> list[Tensor]:
         """Compute levels 1..end of images (N, 3, H, W)."""
-        return self._run(self.stem(x), first_level=0, last_level=end)
+        return self._run(self.stem(channels_last(x)), first_level=0, last_level=end)
 
     def from_level(self, level: Tensor, *, start: int) -> list[Tensor]:
         """Compute levels start+1..5 from the map of level `start` (1..5)."""

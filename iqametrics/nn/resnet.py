@@ -6,13 +6,15 @@ of a bottleneck ("V1.5"), as torchvision has it. Parameter names are torchvision
 
 from collections.abc import Mapping
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.nn.backbone import Backbone
+from iqametrics.nn.folding import FoldingModule, channels_last, is_scoring
 from iqametrics.nn.levels import LEVELS
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(FoldingModule):
     """Residual block: 1x1 down to `width`, 3x3 (with the stride), 1x1 up to 4 `width`, each with BatchNorm.
 
     Args:
@@ -42,12 +44,32 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, 4 width, ceil(H / stride), ceil(W / stride))."""
+        if is_scoring() and not self.bn1.training:
+            return self._scored(x)
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
 
+    def _scored(self, x: Tensor) -> Tensor:
+        """Do the same by folded convolutions, each map overwritten by what follows it."""
+        out = _convolve(self, "1", self.conv1, self.bn1, x).relu_()
+        out = _convolve(self, "2", self.conv2, self.bn2, out).relu_()
+        out = _convolve(self, "3", self.conv3, self.bn3, out)
+        if isinstance(self.downsample, nn.Sequential):
+            conv, norm = self.downsample
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            x = _convolve(self, "downsample", conv, norm, x)
+        return out.add_(x).relu_()
 
-class ResNet50(Backbone):
+
+def _convolve(module: FoldingModule, name: str, conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    weight, bias = module.folded(name, conv, norm)
+    assert isinstance(conv.padding, tuple)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+
+
+class ResNet50(FoldingModule, Backbone):
     """ResNet-50 without its classifier; gives the maps of all five strides.
 
     Level i (1..5) has `channels[i - 1]` channels and size ceil(H / 2^i) x ceil(W / 2^i): the stem after its ReLU and
@@ -73,7 +95,10 @@ class ResNet50(Backbone):
 
     def to_level(self, x: Tensor, *, end: int) -> list[Tensor]:
         """Compute levels 1..end of normalised images (N, 3, H, W)."""
-        stem = self.relu(self.bn1(self.conv1(x)))
+        if is_scoring() and not self.bn1.training:
+            stem = _convolve(self, "1", self.conv1, self.bn1, channels_last(x)).relu_()
+        else:
+            stem = self.relu(self.bn1(self.conv1(x)))
         return [stem, *self._run(stem, start=1, end=end)]
 
     def from_level(self, level: Tensor, *, start: int) -> list[Tensor]:
