@@ -40,8 +40,8 @@ def export_metric(
 ) -> Export:
     """Write a metric as a file that runs without this package, once it is known to compute the same.
 
-    The file takes `dist` and, of a full-reference metric, `ref`, RGB in [0, 1] of shape (N, 3, H, W), and gives `score`,
-    (N,). Bringing pictures to size and the noise of PFD-IQA are in it.
+    The file takes `dist` and, of a full-reference metric, `ref`, RGB in [0, 1] of shape (N, 3, H, W), and gives
+    `score`, (N,). Bringing pictures to size and the noise of PFD-IQA are in it.
 
     Args:
         metric: The metric, in float32 on the CPU.

@@ -59,10 +59,9 @@ def symbolic_fit(sizing: Sizing, height: int, width: int) -> tuple[int, int]:
     """
     sides = torch.stack([torch.full((), side, dtype=torch.float64) for side in (height, width)])
     shorter, longer = sides.amin(0), sides.amax(0)
+    scale = (sizing.short_side or sizing.min_side) / shorter
     if sizing.short_side is None:
-        scale = (sizing.min_side / shorter).clamp(min=1.0)
-    else:
-        scale = sizing.short_side / shorter
+        scale = scale.clamp(min=1.0)
     if sizing.max_side is not None:
         scale = torch.minimum(scale, sizing.max_side / longer)
     fitted = (sides * scale).round().clamp(min=sizing.min_side).long().tolist()

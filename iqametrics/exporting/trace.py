@@ -52,7 +52,7 @@ def trace(metric: Metric, size: tuple[int, int] | None) -> ExportedProgram:
         # What a metric draws once and keeps (noise) must be there before it is traced.
         network(*images)
         # Without this, one image would be no size that the batch may have.
-        with fx_config.patch(backed_size_oblivious=True):
+        with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             try:
                 return torch.export.export(
                     network,

@@ -1,11 +1,14 @@
 """Exported files compute what the metric computes, say what they are, and are not written where they do not."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from fakes import FakeFr, FakeNr, TinyModel
+from PIL import Image
+from places import ROOT
 
 from iqametrics import ExportError, create_metric
 from iqametrics.cli.main import main
@@ -82,7 +85,7 @@ class TestOnnx:
         assert json.loads(found["fingerprint_record"]) == pair_metric.fingerprint.to_dict()
 
     def test_a_reference_of_another_size_is_refused(self, pair_file):
-        with pytest.raises(Exception, match="(?i)concat|dimension|shape"):
+        with pytest.raises(Exception, match=r"(?i)concat|dimension|shape"):
             run_onnx(pair_file.path, pictures(1, 3, 40, 50), pictures(1, 3, 50, 40))
 
     def test_the_proof_is_kept(self, pair_file):
@@ -110,8 +113,21 @@ def test_a_fixed_size_is_asked_for_and_kept(tmp_path, fake_metrics, capsys):
     assert "1 of 45x31, 3 of 45x31" in out
     assert "licence: CC0" in out
     assert ort.InferenceSession(str(path)).get_inputs()[0].shape == ["batch", 3, 31, 45]
-    with pytest.raises(Exception, match="(?i)dimension"):
+    with pytest.raises(Exception, match=r"(?i)dimension"):
         run_onnx(path, pictures(1, 3, 45, 31))
+
+
+def test_the_page_of_the_documentation_runs_the_file(tmp_path, fake_metrics, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    metric = create_metric("fake-nr")
+    export_metric(metric, "bpclip-nr.onnx", size=(31, 45))
+    pixels = np.random.default_rng(0).integers(0, 256, (31, 45, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("photo.png")
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", page, re.S)[1], {})
+    score, fingerprint = capsys.readouterr().out.split()
+    assert float(score) == pytest.approx(metric("photo.png").item(), abs=1e-5)
+    assert fingerprint == str(metric.fingerprint)
 
 
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path, fake_metrics, monkeypatch):
@@ -151,7 +167,7 @@ def test_wrong_usage(tmp_path, words, fake_metrics, capsys):
 
 def test_an_old_torch_is_refused(tmp_path, fake_metrics, monkeypatch):
     monkeypatch.setattr(trace.torch, "__version__", "2.4.0")
-    with pytest.raises(ExportError, match="install 2.14 or newer"):
+    with pytest.raises(ExportError, match=r"install 2\.14 or newer"):
         export_metric(FakeNr.untrained(FakeNr.spec), tmp_path / "a.onnx")
 
 
