@@ -13,6 +13,7 @@ from iqametrics.cli import (
     datasets,
     evaluate,
     explain,
+    export,
     fleet,
     info,
     report,
@@ -72,6 +73,7 @@ def build_parser() -> Parser:
         benchmark,
         weights,
         serve,
+        export,
         fleet,
         completion,
     ):
