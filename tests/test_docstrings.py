@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-ROOMS = ("iqametrics", "weights", "benchmarks")
+ROOMS = ("iqametrics", "weights", "benchmarks", "docs")
 
 SECTIONS = ("Args:", "Attributes:", "Returns:", "Yields:", "Raises:")
 ENTRY = re.compile(r"(?P<name>\*{0,2}[\w.]+(, \*{0,2}\w+)*): (?P<text>.*)", re.DOTALL)

@@ -70,6 +70,7 @@ class BpclipMetric(Metric):
         Raises:
             InputError: If there is not exactly one image, or its reference is missing, superfluous or does not fit.
         """
+        self._check_whole("explain")
         images = to_image_list(dist)
         if len(images) != 1:
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")

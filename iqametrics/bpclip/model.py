@@ -175,7 +175,7 @@ class Bpclip(nn.Module):
         self._check_pair(dist, ref)
         if ref is None:
             return self.head(self.trunk(dist))
-        return self.head(*_split(self.trunk(torch.cat([dist, ref])), len(dist)))
+        return self.head(*_split(self.trunk(torch.cat([dist, ref])), dist.shape[0]))
 
     def trunk(self, images: Tensor, *, differentiable: bool = False) -> list[Tensor]:
         """Compute the frozen lower part of the network.

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.nn.folding import Folded, FoldingModule, is_scoring
 from iqametrics.nn.levels import LEVELS
+from iqametrics.nn.symbols import is_symbol
+from iqametrics.nn.window_means import window_means
 
 
 class Gate(nn.Module):
@@ -117,21 +119,6 @@ class GatedLocalPooling(FoldingModule):
         return self.value(window_means(gate * features, self.window))
 
 
-def window_means(x: Tensor, window: int) -> Tensor:
-    """Average over adjacent square windows; those at the right and bottom edge may be smaller.
-
-    Args:
-        x: (N, C, H, W).
-        window: Side of a window.
-
-    Returns:
-        (N, C, ceil(H / window), ceil(W / window)).
-    """
-    if window == 1:
-        return x
-    return F.avg_pool2d(x, window, stride=window, ceil_mode=True, count_include_pad=False)
-
-
 class PositionEncoding(nn.Module):
     """Learnable position encoding that all levels share (Figure 2): a height part beside a width part.
 
@@ -159,7 +146,7 @@ class PositionEncoding(nn.Module):
 
 def _resample(table: Tensor, length: int) -> Tensor:
     """Resample (C, size) to (C, length)."""
-    if length == table.shape[1]:
+    if not is_symbol(length) and length == table.shape[1]:
         return table
     # Bicubic resampling exists for planes only, and not in half precision on every device.
     plane = table[None, :, :, None].to(torch.promote_types(table.dtype, torch.float32))

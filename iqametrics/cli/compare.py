@@ -14,6 +14,7 @@ from iqametrics.cli.common import (
     EXIT_OK,
     UsageError,
     add_compute_options,
+    add_view_option,
     check_output,
     complain,
     make_metrics,
@@ -95,6 +96,7 @@ def add_parser(commands: Any) -> None:
         help="status 3 where B is worse by a metric: the mean, with its whole interval",
     )
     add_config_option(parser)
+    add_view_option(parser)
     add_compute_options(parser)
     parser.set_defaults(run=run)
 
@@ -103,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     _check(args)
     pairs, notes = _pairs(args)
-    metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
+    metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet, view=args.view)
     items = [item for pair in pairs for item in (pair.a, pair.b)]
     rows = list(score_with_progress(metrics, items, args, total=len(items)))
     # Rows come image by image, and within an image metric by metric.

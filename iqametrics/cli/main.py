@@ -14,6 +14,7 @@ from iqametrics.cli import (
     datasets,
     evaluate,
     explain,
+    fleet,
     info,
     report,
     score,
@@ -72,6 +73,7 @@ def build_parser() -> Parser:
         benchmark,
         weights,
         serve,
+        fleet,
         completion,
     ):
         module.add_parser(commands)

@@ -15,6 +15,7 @@ from iqametrics.cli.common import (
     METRIC_HELP,
     UsageError,
     add_compute_options,
+    add_view_option,
     check_metric_name,
     check_output,
     complain,
@@ -76,6 +77,7 @@ def add_parser(commands: Any) -> None:
         metavar="TIME",
         help="step between the frames of a video that are scored: 1s (default), 0.5s, 500ms; 0 for all",
     )
+    add_view_option(parser)
     parser.add_argument(
         "--strict",
         action="store_true",
@@ -196,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
         allow_urls=args.allow_urls,
         every=args.every,
     )
-    metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet)
+    metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet, view=args.view)
     _check_uncertainty(metrics, args)
     gate = _gate(metrics, limits, baseline, args)
     added = [name for name, asked in (("uncertainty", args.uncertainty), ("fails", gate.is_set)) if asked]

@@ -6,8 +6,9 @@ from iqametrics.errors import ImageReadError, InputError
 
 MAX_PIXELS = 64_000_000
 """Width times height above which a picture is refused, before it is decoded; five eighths of it for what takes more
-memory a pixel, WebP and more than 8 bits a channel. The environment variable `IQAMETRICS_MAX_PIXELS` sets another
-limit, for all. At this limit a picture needs about 1 GB (docs/images.md has the table)."""
+memory a pixel: WebP, JPEG 2000, JPEG XL and more than 8 bits a channel. The environment variable
+`IQAMETRICS_MAX_PIXELS` sets another limit, for all. At this limit a picture needs about 1 GB (docs/images.md has the
+table)."""
 
 MAX_PROFILE_BYTES = 2**24
 """Bytes of the largest colour profile, unpacked."""
@@ -17,6 +18,16 @@ MAX_JPEG_SCANS = 100
 
 MAX_SCANNED_PIXELS = 2 * 10**9
 """Pixels of a JPEG times its scans: some seconds."""
+
+MAX_PARTS = 2**18
+"""Chunks, segments or blocks of a file, each of which costs some steps in Python; encoders write a tenth of it."""
+
+MAX_WAVELET_BYTES = 2**25
+"""Bytes of a JPEG 2000, of which a slow core decodes seven million a second; not kept to under a limit on pixels that
+the user has set."""
+
+MAX_RUN_LENGTH_BYTES = 8 * 10**6
+"""Bytes of a BMP that is packed by run lengths, which are unpacked in Python."""
 
 
 class CostlyError(ValueError):
@@ -37,14 +48,15 @@ def max_pixels() -> int:
     return int(text)
 
 
-def check_size(width: int, height: int, name: str, *, deep: bool = False) -> None:
+def check_size(width: int, height: int, name: str, *, deep: bool = False, cost: int = 1) -> None:
     """Refuse a picture without pixels, or with more than are allowed.
 
     Args:
         width: Width that the header states.
         height: Height that the header states.
         name: What to call the picture in an error message.
-        deep: Whether it has more than 8 bits a channel, or is WebP.
+        deep: Whether it has more than 8 bits a channel, or is of a format that takes as much memory.
+        cost: How many times the work of a usual picture each pixel is.
 
     Raises:
         ImageReadError: If it has no pixels, or too many.
@@ -54,6 +66,7 @@ def check_size(width: int, height: int, name: str, *, deep: bool = False) -> Non
     limit = max_pixels()
     if deep:
         limit = limit * 5 // 8 if limit == MAX_PIXELS else limit
+    limit //= cost
     if width * height > limit:
         kind = " of its kind" if limit != max_pixels() else ""
         raise ImageReadError(

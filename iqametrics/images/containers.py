@@ -5,9 +5,10 @@ import struct
 import zlib
 from typing import IO
 
-from iqametrics.images.budget import MAX_PROFILE_BYTES, CostlyError
+from iqametrics.images.budget import MAX_PARTS, MAX_PROFILE_BYTES, CostlyError
 
 MAX_COUNTED_FRAMES = 1000
+_MAX_GIF_BLOCKS = 4 * MAX_PARTS  # of 255 bytes at most
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
 
@@ -21,10 +22,13 @@ def png_without_texts(stream: IO[bytes]) -> tuple[IO[bytes], bytes]:
         A PNG of the same pixels (`stream` itself if it has neither), and the profile.
 
     Raises:
-        CostlyError: If the profile is larger than any real one.
+        CostlyError: If the profile is larger than any real one, or there are more chunks.
     """
-    kept, profile, at, size = [(0, 8)], b"", 8, stream.seek(0, 2)
+    kept, profile, at, size, chunks = [(0, 8)], b"", 8, stream.seek(0, 2), 0
     while at + 8 <= size:
+        chunks += 1
+        if chunks > MAX_PARTS:
+            raise CostlyError(f"more than {MAX_PARTS} chunks")
         stream.seek(at)
         length, kind = struct.unpack(">I4s", stream.read(8))
         end = min(at + 12 + length, size)
@@ -64,12 +68,16 @@ def gif_frames(stream: IO[bytes]) -> int:
 
     Raises:
         ValueError: If the file ends within a frame.
+        CostlyError: If there are more blocks than in any picture of an allowed size.
     """
     stream.seek(0)
     head = stream.read(13)
     _skip_table(stream, head[10] if len(head) == 13 else 0)
-    frames = 0
+    frames = blocks = 0
     while frames < MAX_COUNTED_FRAMES:
+        blocks += 1
+        if blocks > _MAX_GIF_BLOCKS:
+            raise CostlyError(f"more than {_MAX_GIF_BLOCKS} blocks")
         kind = stream.read(1)
         if kind in (b"", b";"):
             break
@@ -82,7 +90,7 @@ def gif_frames(stream: IO[bytes]) -> int:
             stream.read(1)
         else:
             continue  # what lies between blocks is skipped, as by every decoder
-        _skip_blocks(stream)
+        blocks += _skip_blocks(stream)
     return frames
 
 
@@ -91,14 +99,15 @@ def _skip_table(stream: IO[bytes], flags: int) -> None:
         stream.seek(3 * 2 ** ((flags & 7) + 1), 1)
 
 
-def _skip_blocks(stream: IO[bytes]) -> None:
-    while True:
+def _skip_blocks(stream: IO[bytes]) -> int:
+    for blocks in range(_MAX_GIF_BLOCKS):
         length = stream.read(1)
         if length == b"":
             raise ValueError("it ends within a block")
         if length == b"\0":
-            return
+            return blocks
         stream.seek(length[0], 1)
+    return _MAX_GIF_BLOCKS
 
 
 def webp_size(stream: IO[bytes]) -> tuple[int, int]:

@@ -13,7 +13,14 @@ from PIL import Image, ImageFile, features
 
 from iqametrics.errors import ImageReadError, InputError
 from iqametrics.images import containers
-from iqametrics.images.budget import CostlyError, check_size, max_pixels
+from iqametrics.images.budget import (
+    MAX_PIXELS,
+    MAX_RUN_LENGTH_BYTES,
+    MAX_WAVELET_BYTES,
+    CostlyError,
+    check_size,
+    max_pixels,
+)
 from iqametrics.images.extra import decode_deep, open_heif, widened
 from iqametrics.images.formats import NAMED, format_of
 from iqametrics.images.jpeg import Jpeg, WatchedJpeg, check_scans, read_markers
@@ -223,7 +230,9 @@ def _bmp(stream: IO[bytes], name: str) -> Pixels:
     image = open_as("BMP", stream, name)
     check_header(image, name)
     if containers.bmp_is_run_length(stream):
-        check_size(4 * image.width, image.height, name)  # unpacked in Python: a quarter of the usual pixels
+        check_size(image.width, image.height, name, cost=4)  # unpacked in Python
+        if stream.seek(0, os.SEEK_END) > MAX_RUN_LENGTH_BYTES:
+            raise CostlyError(f"run lengths of more than {MAX_RUN_LENGTH_BYTES} bytes")
     return upright(pixels_of(image, name), image)
 
 
@@ -244,7 +253,9 @@ def _tiff(stream: IO[bytes], name: str) -> Pixels:
 def _jpeg2000(stream: IO[bytes], name: str) -> Pixels:
     data = stream.read()
     header = read_jpeg2000(data)
-    check_size(header.width, header.height, name, deep=max(header.depths, default=8) > 8)
+    check_size(header.width, header.height, name, deep=True)
+    if len(data) > MAX_WAVELET_BYTES and max_pixels() == MAX_PIXELS:
+        raise CostlyError(f"{len(data):,} bytes of JPEG 2000; it is read if IQAMETRICS_MAX_PIXELS is set")
     if header.problem:
         raise _unread(name, "JPEG 2000", header.problem)
     depth = header.depths[0]
@@ -276,7 +287,7 @@ def _heif(stream: IO[bytes], name: str) -> Pixels:
 def _jxl(stream: IO[bytes], name: str) -> Pixels:
     data = stream.read()
     header = read_jxl_header(data)
-    check_size(header.width, header.height, name, deep=header.depth != 8)
+    check_size(header.width, header.height, name, deep=True, cost=1 if header.depth == 8 else 2)
     if header.animated:
         raise ImageReadError(f"{name}: has several frames and a score needs one; save the one you mean as PNG")
     image = open_jxl(data, name)
@@ -290,14 +301,6 @@ def _pnm(stream: IO[bytes], name: str) -> Pixels:
     values = read_pnm(stream, name)
     if values is not None:
         return Pixels(values)
-    image = open_as("PPM", stream, name)
-    stream.seek(0)
-    kind = stream.read(2)
-    if kind != b"P4":
-        check_size(8 * image.width, image.height, name)  # text is read in Python: an eighth of the usual pixels
-    stream.seek(-1, os.SEEK_END)
-    if kind in (b"P2", b"P3") and not stream.read(1).isspace():
-        raise ValueError("nothing follows its last number, which may be cut")
     return _by_pillow(stream, name, "PPM")
 
 

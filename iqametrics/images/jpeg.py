@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from iqametrics.images.budget import MAX_JPEG_SCANS, MAX_SCANNED_PIXELS, CostlyError
+from iqametrics.images.budget import MAX_JPEG_SCANS, MAX_PROFILE_BYTES, MAX_SCANNED_PIXELS, CostlyError
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 _PROGRESSIVE = {0xC2, 0xCA}
 _WITHHELD = 2
+_MAX_SEGMENTS = 4096
 
 
 @dataclass
@@ -74,10 +75,13 @@ def read_markers(data: bytes) -> Jpeg:
 
     Raises:
         ValueError: If a marker is cut short.
-        CostlyError: If there are more scans than any encoder writes.
+        CostlyError: If there are more scans, segments or bytes of profile than any encoder writes.
     """
-    jpeg, at = Jpeg(), 2
+    jpeg, at, segments = Jpeg(), 2, 0
     while match := _MARKER.search(data, at):
+        segments += 1
+        if segments > _MAX_SEGMENTS or len(jpeg.profile) > MAX_PROFILE_BYTES:
+            raise CostlyError(f"{segments} segments, {len(jpeg.profile)} bytes of profile")
         code = data[match.start() + 1]
         at = match.end()
         if code == 0xD9:

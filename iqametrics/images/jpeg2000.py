@@ -3,8 +3,11 @@
 import struct
 from dataclasses import dataclass, field
 
+from iqametrics.images.budget import MAX_PARTS, CostlyError
+
 _SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _SRGB, _GRAY, _SYCC, _CMYK = 16, 17, 18, 12
+_COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
 
 
 @dataclass
@@ -129,21 +132,23 @@ def _codestream(found: Jpeg2000, data: bytes) -> None:
     found.signed = any(part[0] & 0x80 for part in parts)
     found.subsampled = any(part[1:] != b"\x01\x01" for part in parts)
     tiles = -(-(x1 - tile_x) // tile_width) * -(-(y1 - tile_y) // tile_height)
-    _check_tiles(data, 4 + length, tiles)
+    _check_tiles(found, data, 4 + length, tiles)
 
 
-def _check_tiles(data: bytes, at: int, tiles: int) -> None:
+def _check_tiles(found: Jpeg2000, data: bytes, at: int, tiles: int) -> None:
     seen: set[int] = set()
     while True:
         if at + 2 > len(data):
             raise ValueError("its codestream has no end")
         (marker,) = struct.unpack_from(">H", data, at)
-        if marker == 0xFFD9:
+        if marker == _EOC:
             break
         (length,) = struct.unpack_from(">H", data, at + 2)
-        if marker != 0xFF90:
+        if marker != _SOT:
+            _check_style(found, marker, data[at + 4 : at + 2 + length])
             at += 2 + length
             continue
+        _check_tile_header(found, data, at + 12)
         index, size, part = struct.unpack_from(">HIB", data, at + 4)
         seen.add(index)
         if size == 0:  # up to the end mark
@@ -155,3 +160,32 @@ def _check_tiles(data: bytes, at: int, tiles: int) -> None:
         at += size
     if len(seen) < tiles:
         raise ValueError(f"it holds {len(seen)} of {tiles} tiles")
+
+
+def _check_tile_header(found: Jpeg2000, data: bytes, at: int) -> None:
+    while at + 4 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker == _SOD or not 0xFF00 < marker < 0xFFFF:
+            return
+        _check_style(found, marker, data[at + 4 : at + 2 + length])
+        at += 2 + length
+
+
+def _check_style(found: Jpeg2000, marker: int, body: bytes) -> None:
+    """Look at a marker of coding style: precincts of a few pixels cost the decoder gigabytes.
+
+    Raises:
+        CostlyError: If there are more precincts than any encoder makes.
+    """
+    if marker == _COD and len(body) > 10 and body[0] & 1:
+        levels, precincts = body[5], body[10:]
+    elif marker == _COC and len(found.depths) < 257 and len(body) > 7 and body[1] & 1:
+        levels, precincts = body[2], body[7:]
+    else:
+        return
+    count = 0
+    for resolution, sides in enumerate(precincts[: levels + 1]):
+        shrink = levels - resolution
+        count += ((found.width >> shrink >> (sides & 15)) + 1) * ((found.height >> shrink >> (sides >> 4)) + 1)
+    if count * len(found.depths) > MAX_PARTS:
+        raise CostlyError(f"{count} precincts of {len(found.depths)} channels")

@@ -8,6 +8,8 @@ import struct
 from dataclasses import dataclass
 from typing import IO
 
+from iqametrics.images.budget import MAX_PARTS, MAX_PROFILE_BYTES, CostlyError
+
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, STRIP_COUNTS = 273, 274, 277, 278, 279
 PLANAR, PREDICTOR, COLOR_MAP, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 284, 317, 320, 322, 323, 324, 325
@@ -25,6 +27,7 @@ _WANTED = frozenset(
 # Size and struct code by type; None for what no wanted tag is made of.
 _TYPES = {1: (1, "B"), 3: (2, "H"), 4: (4, "I"), 7: (1, "B"), 13: (4, "I"), 16: (8, "Q"), 18: (8, "Q")}
 _MAX_TAGS = 4096
+_SPARE_BYTES = 2**26  # equal tiles may be stored once
 MAX_COUNTED_PAGES = 1000
 
 
@@ -137,6 +140,8 @@ class Tiff:
             Segment(offset, count, index // (down * across), index // across % down * rows, index % across * columns)
             for index, (offset, count) in enumerate(zip(offsets[:expected], counts[:expected], strict=True))
         ]
+        if sum(segment.count for segment in found) > self.size + _SPARE_BYTES:
+            raise CostlyError("its strips or tiles lie over one another")
         raw = self.one(COMPRESSION, 1) == 1
         for segment in found:
             if segment.offset < 8 or segment.count < 1 or segment.offset + segment.count > self.size:
@@ -203,6 +208,8 @@ def _directory(
             continue
         item, code = _TYPES[kind]
         value = entries[at + width - inline : at + width]
+        if item * number > (MAX_PROFILE_BYTES if tag == ICC_PROFILE else 8 * MAX_PARTS):
+            raise CostlyError(f"{item * number} bytes of tag {tag}")
         if item * number > inline:
             where = struct.unpack(order + ("Q" if big else "I"), value)[0]
             if where + item * number > size:

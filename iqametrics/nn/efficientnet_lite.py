@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from iqametrics.nn.backbone import Backbone
 from iqametrics.nn.folding import FoldingModule, channels_last, is_scoring
 from iqametrics.nn.levels import LEVELS
+from iqametrics.nn.symbols import is_symbol
 
 BATCH_NORM_EPS = 1e-3
 
@@ -54,6 +55,9 @@ class SamePadConv2d(nn.Conv2d):
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Do the same with the given kernel and bias in place of the layer's own."""
         kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride > 1 and (is_symbol(x.shape[-2]) or is_symbol(x.shape[-1])):
+            rows, columns = (_symbolic_padding(size, kernel, stride) for size in x.shape[-2:])
+            return F.conv2d(F.pad(x, (*columns, *rows)), weight, bias, self.stride, 0, self.dilation, self.groups)
         pad_h = _same_padding(x.shape[-2], kernel, stride)
         pad_w = _same_padding(x.shape[-1], kernel, stride)
         both = (pad_h // 2, pad_w // 2)
@@ -64,7 +68,17 @@ class SamePadConv2d(nn.Conv2d):
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> int:
-    return max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return kernel - 1 if stride == 1 else max((-(-size // stride) - 1) * stride + kernel - size, 0)
+
+
+def _symbolic_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the rows before and after a side whose size is a symbol, without asking which size it is.
+
+    Together they are kernel - 1 for any size, so that the size of the output stays a short expression. That is up to
+    stride - 1 rows more at the end than `_same_padding` has, which no step of the kernel reaches.
+    """
+    before = (kernel - 1 - (size - 1) % stride) // 2
+    return before, kernel - 1 - before
 
 
 class ConvBN(FoldingModule, nn.Sequential):

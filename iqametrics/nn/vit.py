@@ -126,7 +126,7 @@ class VisionTransformer(nn.Module):
     def _embed(self, patches: Tensor) -> Tensor:
         """Prepend the class token to the patches (N, D, h, w) and add the positions: (N, 1 + h w, D)."""
         tokens = patches.flatten(2).transpose(1, 2)
-        class_token = self.cls_token.expand(len(tokens), -1, -1)
+        class_token = self.cls_token.expand(tokens.shape[0], -1, -1)
         positions = self._patch_positions(*patches.shape[-2:])
         if self.config.class_position:
             class_token = class_token + self.pos_embed[:, :1]

@@ -12,6 +12,7 @@ from iqametrics.nn.backbone import Backbone
 from iqametrics.nn.backbones import build_backbone, divisors, load_backbone
 from iqametrics.nn.levels import LEVELS
 from iqametrics.nn.vit import CLIP_VIT_B16, CLIP_VIT_B32, DEIT3_SMALL, VisionTransformer
+from iqametrics.nn.window_means import window_means
 from iqametrics.pfd_iqa.config import EncoderConfig
 from iqametrics.pfd_iqa.windows import window_positions
 
@@ -178,8 +179,7 @@ class WindowEncoder(nn.Module):
             lower = [level.to(self.pixel_mean.dtype) for level in trunk[-2:]]
             levels = [*lower, *(self.levels_backbone.from_level(lower[-1], start=frozen) if frozen < LEVELS else [])]
         # Sizes are ceil(H / 16) and ceil(H / 32), so averaging with partial windows always gives the grid of level 5.
-        pooled = F.avg_pool2d(levels[-2], kernel_size=2, ceil_mode=True, count_include_pad=False)
-        return torch.cat([pooled, levels[-1]], dim=1)
+        return torch.cat([window_means(levels[-2], 2), levels[-1]], dim=1)
 
     def _normalise(self, images: Tensor) -> Tensor:
         return (images - self.pixel_mean) / self.pixel_std

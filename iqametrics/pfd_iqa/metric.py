@@ -61,6 +61,7 @@ class PfdIqaMetric(Metric):
         Raises:
             InputError: If there is not exactly one image.
         """
+        self._check_whole("explain")
         images = to_image_list(dist)
         if len(images) != 1:
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
@@ -82,6 +83,7 @@ class PfdIqaMetric(Metric):
         Raises:
             InputError: If an image cannot be scored, or there are fewer than two samples.
         """
+        self._check_whole("noise_spread")
         if samples < 2:
             raise InputError(f"samples = {samples} have no spread; give 2 or more")
         scores = [

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from iqametrics.nn.symbols import is_symbol
 from iqametrics.pfd_iqa.config import PfdIqaConfig
 from iqametrics.pfd_iqa.decoder import PanelDecoder
 from iqametrics.pfd_iqa.encoder import WindowEncoder
@@ -13,7 +14,7 @@ from iqametrics.pfd_iqa.fusion import PriorFusion, channel_layer_norm
 from iqametrics.pfd_iqa.priors import PriorDiscovery, aggregate_prompts, prompt_logits
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES
 from iqametrics.pfd_iqa.refinement import DiffusionRefinement
-from iqametrics.pfd_iqa.windows import window_noise
+from iqametrics.pfd_iqa.windows import symbolic_windows, window_noise
 
 
 class Priors(NamedTuple):
@@ -137,7 +138,7 @@ class PfdIqa(WindowEncoder):
     def finish(self, priors: Priors, noise: Tensor) -> PfdOutput:
         """Run everything from the noise on: ANA, denoising and decoder."""
         if self.refinement is None:
-            refined, gamma = priors.fused, priors.fused.new_ones(len(priors.fused))
+            refined, gamma = priors.fused, priors.fused.new_ones(priors.fused.shape[0])
         else:
             refined, gamma = self.refinement(priors.fused, priors.condition, noise)
         return PfdOutput(
@@ -160,11 +161,23 @@ class PfdIqa(WindowEncoder):
         Returns:
             Scores (N, S), each the mean over the windows.
         """
-        windows, corners = self.windows(self.canvas(trunk))
+        canvas, draws = self.canvas(trunk), samples or self.config.n_samples
+        if any(is_symbol(size) for size in canvas.shape[-2:]):
+            side, count = self.config.window, self.config.n_crops
+            windows, shares, numbers = symbolic_windows(canvas, window=side, count=count)
+            noise = self.window_noise(count, samples=draws).to(canvas)[numbers]
+            return torch.einsum("nks,k->ns", self._score_windows(windows, noise), shares)
+        windows, corners = self.windows(canvas)
+        return self._score_windows(windows, self.window_noise(len(corners), samples=draws)).mean(dim=1)
+
+    def _score_windows(self, windows: Tensor, noise: Tensor) -> Tensor:
+        """Score windows (N, K, ...) with noise (K, S, C_t, grid, grid): (N, K, S)."""
         priors = self.discover(windows.flatten(0, 1))
-        noise = self.window_noise(len(corners), samples=samples or self.config.n_samples).to(priors.fused)
-        scores = [self.finish(priors, draw.repeat(len(windows), 1, 1, 1)).score for draw in noise.unbind(1)]
-        return torch.stack(scores, dim=1).view(*windows.shape[:2], -1).mean(dim=1)
+        scores = [
+            self.finish(priors, draw.repeat(windows.shape[0], 1, 1, 1)).score
+            for draw in noise.to(priors.fused).unbind(1)
+        ]
+        return torch.stack(scores, dim=1).unflatten(0, windows.shape[:2])
 
     def window_noise(self, count: int, *, samples: int) -> Tensor:
         """Draw the noise of `count` windows: (count, samples, C_t, grid, grid)."""

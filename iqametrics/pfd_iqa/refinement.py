@@ -270,13 +270,13 @@ class DiffusionRefinement(nn.Module):
             F_0 (N, C_t, h, w) and gamma (N,).
         """
         if self.alignment is None:
-            gamma, noisy = fused.new_ones(len(fused)), fused
+            gamma, noisy = fused.new_ones(fused.shape[0]), fused
         else:
             gamma = self.alignment(fused)
             noisy = self.alignment.mix(fused, gamma, noise)
 
         def predict_noise(x: Tensor, time: int) -> Tensor:
-            times = torch.full((len(x),), time, device=x.device)
+            times = torch.full((x.shape[0],), time, device=x.device)
             if not (self.checkpointing and torch.is_grad_enabled()):
                 return self.denoiser(x, condition, times)
             return checkpoint(

@@ -12,6 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from attack_bombs import (
+    gif,
+    gif_frame,
+    jp2_of,
+    jpeg2000_style,
+    jpeg_with,
+    png_around,
+    segment,
+    tiff_of_tag,
+    tiff_shared_strips,
+)
 from PIL import Image
 from sweep import picture
 from sweep_others import bmp, chunk, encode, png
@@ -86,6 +97,19 @@ COSTLY = {
         ),
         "60000x60000 is more than|cut short",
     ),
+    "parts of a JPEG's profile": (jpeg_with(segment(0xE2, b"ICC_PROFILE\0\1\1ab") * 10_000), "too much .*segments"),
+    "profile of a JPEG": (jpeg_with(segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(65_000)) * 300), "too much .*profile"),
+    "chunks of a PNG": (png_around(chunk(b"abCd", b"") * 300_000), "too much .*chunks"),
+    "blocks of a GIF": (gif(8, 8, gif_frame(8, 8, b"\1\x44" * 1_100_000 + b"\0")), "too much .*blocks"),
+    "comments of a GIF": (gif(8, 8, b"!\xfe\1a\0" * 600_000 + gif_frame(8, 8)), "too much .*blocks"),
+    "bytes between a GIF's blocks": (gif(8, 8, b"x" * 1_100_000 + gif_frame(8, 8)), "too much .*blocks"),
+    "bytes of run lengths": (bmp(4000, 4000, 8, 1, bytes(1024), b"\1\7" * 4_100_000), "too much .*run lengths"),
+    "strips that are one": (tiff_shared_strips(), "too much .*over one another"),
+    "offsets of a TIFF": (tiff_of_tag(273, 1, 4), "too much .*tag 273"),
+    "profile of a TIFF": (tiff_of_tag(34675, 1, 20), "too much .*tag 34675"),
+    "precincts": (jpeg2000_style(1, 5, b"\x00" + b"\x11" * 5), "too much .*precincts"),
+    "bytes of a JPEG 2000": (jp2_of(2**25), "too much .*IQAMETRICS_MAX_PIXELS"),
+    "comments of a PGM": (b"P2\n8 8\n255\n" + b"#\n" * 300_000 + b"1 " * 64, "too much .*comments"),
     "text of a picture": (b"P3\n4000 4000\n255\n0\n", "is more than"),
 }
 
@@ -99,7 +123,7 @@ def test_small_files_of_large_cost_are_refused_at_once(name):
         read_image(data)
     seconds, (_, peak) = time.process_time() - begin, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 2
+    assert seconds < 5  # what docs/images.md states; counting allocations slows it
     assert peak < 6e7 + 2 * len(data)
 
 
