@@ -5,30 +5,28 @@
 FOLDER gets a made set like KonIQ-10k: JPEG files of 1024x768, and for the time of the run their pictures. The epochs
 are those of the paper's recipes for KonIQ-10k: the training part's crops and the validation part, made ready for the
 device, without the network's step. Both ways take turns, and the smallest of the repeats counts. "decoded" has two
-threads, as every run had before there was a cache, "cached" has one a processor.
+threads, as every run had before there was a cache, "cached" has one a processor. Beside the seconds on the clock stand
+those of the processors, which count for little what else the machine does; the load says whether it did.
 """
 
 import argparse
 import csv
-import datetime
 import json
 import os
-import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from iqametrics.metric import Sizing
 from iqametrics.training.batches import Batches, CropSource, ImageFiles
 from iqametrics.training.data import RunData, epoch_steps, load_data, portions
+from iqametrics.training.environment import this_session
 from iqametrics.training.pictures import PictureCache, StoredPictures
 from iqametrics.training.recipe import Recipe, read_recipe
 
@@ -36,6 +34,13 @@ RECIPES = ("paper/bpclip-nr/koniq10k", "paper/pfd-iqa/koniq10k")
 KONIQ = 10_073
 SIZE = (768, 1024)
 THREADS_BEFORE = 2
+
+
+class Taken(NamedTuple):
+    """Seconds of a call: on the clock, and of all threads on the processors."""
+
+    clock: float
+    processor: float
 
 
 def main() -> None:
@@ -47,7 +52,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/epoch_time.json"))
     args = parser.parse_args()
     table = make_set(args.folder, args.images)
-    measured: dict[str, Any] = {"machine": describe_machine(), "images": args.images, "size": "1024x768 JPEG"}
+    session = {key: value for key, value in this_session([], {}).items() if key != "inputs"}
+    measured: dict[str, Any] = {**session, "images": args.images, "size": "1024x768 JPEG"}
+    measured["load_before"] = round(os.getloadavg()[0], 1)
     measured["recipes"] = {name: measure(name, table, args.repeats) for name in RECIPES}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(measured, indent=2) + "\n")
@@ -88,27 +95,27 @@ def measure(name: str, table: Path, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=table.parent) as folder:
         cache = PictureCache(Path(folder), sizing, gigabytes=recipe.cache.images_gb)
         paths = [item.sample.image for item in (*data.train, *data.validation)]
-        filled = seconds(lambda: cache.build(paths, recipe.train.threads))
+        filled = taken(lambda: cache.build(paths, recipe.train.threads))
         stored = (cache.folder / "pixels.bin").stat().st_size
         crop = recipe.train.crop
         ways: dict[str, Callable[[], None]] = {
             "decoded": partial(epoch, recipe, data, ImageFiles(sizing, crop=crop), THREADS_BEFORE),
             "cached": partial(epoch, recipe, data, StoredPictures(cache, crop=crop), recipe.train.threads),
         }
-        times: dict[str, list[float]] = {way: [] for way in ways}
+        times: dict[str, list[Taken]] = {way: [] for way in ways}
         for _ in range(repeats):
             for way, run in ways.items():
-                times[way].append(seconds(run))
+                times[way].append(taken(run))
     return {
         "crops": len(data.train) * recipe.train.views,
         "crop": crop,
         "short_side": recipe.sizing.short_side,
         "validation": len(data.validation),
         "threads": recipe.train.threads,
-        "seconds_to_fill_the_cache": round(filled, 1),
+        "to_fill_the_cache": least([filled]),
         "cache_gb": round(stored / 1e9, 3),
         "cache_gb_of_koniq": round(stored / len(paths) * KONIQ / 1e9, 1),
-        "seconds_an_epoch": {way: round(min(found), 1) for way, found in times.items()},
+        "an_epoch": {way: least(found) for way, found in times.items()},
     }
 
 
@@ -123,22 +130,18 @@ def epoch(recipe: Recipe, data: RunData, source: CropSource, threads: int) -> No
         pass
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    """Return the seconds that a call takes."""
-    started = time.perf_counter()
+def taken(run: Callable[[], Any]) -> Taken:
+    """Measure a call."""
+    clock, processor = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - started
+    return Taken(time.perf_counter() - clock, time.process_time() - processor)
 
 
-def describe_machine() -> dict[str, Any]:
-    """Return processor, cores, versions, commit and date."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+def least(found: list[Taken]) -> dict[str, float]:
+    """Return the smallest of each kind of seconds."""
     return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "commit": commit,
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "seconds": round(min(entry.clock for entry in found), 1),
+        "processor_seconds": round(min(entry.processor for entry in found), 1),
     }
 
 
