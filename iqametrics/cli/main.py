@@ -13,6 +13,7 @@ from iqametrics.cli import (
     datasets,
     evaluate,
     explain,
+    fleet,
     info,
     report,
     score,
@@ -71,6 +72,7 @@ def build_parser() -> Parser:
         benchmark,
         weights,
         serve,
+        fleet,
         completion,
     ):
         module.add_parser(commands)
