@@ -57,6 +57,7 @@ def main() -> None:
     args = parser.parse_args()
     table = make_set(args.folder, args.images)
     session = {key: value for key, value in this_session([], {}).items() if key != "inputs"}
+    session["command"] = [Path(part).name for part in session["command"]]  # no folders of this machine
     measured: dict[str, Any] = {**session, "images": args.images, "size": "1024x768 JPEG"}
     measured["load_before"] = round(os.getloadavg()[0], 1)
     measured["recipes"] = {name: measure(name, table, args.repeats, args.every) for name in RECIPES}

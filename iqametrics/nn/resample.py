@@ -28,3 +28,11 @@ def bicubic(planes: Tensor, size: tuple[int, int], *, antialias: bool = False) -
         _weights(old, new, antialias).to(device=planes.device, dtype=planes.dtype)
         for old, new in zip(planes.shape[-2:], size, strict=True)
     )
+    with without_autocast(planes):
+        return height @ planes @ width.T
+
+
+def _weights(old: int, new: int, antialias: bool) -> Tensor:
+    """Return the weights of `old` values in each of `new` values, (new, old), on the CPU."""
+    unit = torch.eye(old, device="cpu", dtype=torch.float32)[None, None]
+    return F.interpolate(unit, size=(new, old), mode="bicubic", align_corners=False, antialias=antialias)[0, 0]
