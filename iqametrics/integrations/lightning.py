@@ -1,9 +1,11 @@
 """A callback of Lightning that logs the quality of what a network makes (extra `lightning`).
 
-from iqametrics.integrations.lightning import LogQuality
+    from iqametrics.integrations.lightning import LogQuality
 
-restored = LogQuality("bpclip-fr", lambda outputs, batch: (outputs["restored"], batch["sharp"]))
-Trainer(callbacks=[restored])
+    restored = LogQuality("bpclip-fr", lambda outputs, batch: (outputs["restored"], batch["sharp"]))
+    Trainer(callbacks=[restored])
+
+The mean of all pictures is logged at the end of each epoch.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,11 +1,13 @@
 """Metrics in the conventions of torchmetrics (extra `torchmetrics`).
 
-from iqametrics.integrations.torchmetrics import QualityScore
+    from iqametrics.integrations.torchmetrics import QualityScore
 
-quality = QualityScore("bpclip-fr")
-for dist, ref in loader:
-    quality.update(dist, ref)
-quality.compute()
+    quality = QualityScore("bpclip-fr")
+    for dist, ref in loader:
+        quality.update(dist, ref)
+    quality.compute()
+
+Batches are collected, and processes put together.
 """
 
 from collections.abc import Sequence
