@@ -27,7 +27,11 @@ from iqametrics.common.files import write_file
 from iqametrics.errors import IqaError
 
 ROOT = Path(__file__).parents[1]
-JOBS = {"images": "attack_images:Images", "bombs": "attack_bombs:Bombs"}
+JOBS = {
+    "images": "attack_images:Images",
+    "bombs": "attack_bombs:Bombs",
+    "checkpoints": "attack_checkpoints:Checkpoints",
+}
 SAVED_EVERY = 100
 
 

@@ -107,7 +107,7 @@ def copy(path: Path) -> None:
 
 
 def opened(browser: Browser, page: Path) -> tuple[float, float]:
-    """Open a page; seconds by the clock, and those that its main thread computed."""
+    """Open a page; return the seconds by the clock, and those that its main thread computed."""
     browser.call("Page.navigate", url="about:blank")
     browser.wait("location.href === 'about:blank'")
     start = time.perf_counter()
@@ -119,14 +119,14 @@ def opened(browser: Browser, page: Path) -> tuple[float, float]:
 
 
 def timed(browser: Browser, script: str) -> float:
-    """Seconds of a script until what it changes is drawn."""
+    """Time a script until what it changes is drawn, in seconds."""
     drawn = "await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));"
     text = f"(async () => {{ const start = performance.now(); {script}; {drawn} return performance.now() - start; }})()"
     return float(browser.js(text)) / 1e3
 
 
 def search_for(text: str) -> str:
-    """A script that searches, and waits for the pause after typing that the page allows."""
+    """Write a script that searches, and waits for the pause after typing that the page allows."""
     return (
         f"const e = document.querySelector('#query'); e.value = '{text}'; e.dispatchEvent(new Event('input'));"
         "await new Promise((done) => setTimeout(done, 80))"

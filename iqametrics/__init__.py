@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from iqametrics.errors import (
     DataError,
+    FleetError,
     ImageReadError,
     InputError,
     IqaError,
@@ -43,6 +44,7 @@ __all__ = [
     "BareNameWarning",
     "DataError",
     "Evaluation",
+    "FleetError",
     "ImageReadError",
     "InputError",
     "IqaError",

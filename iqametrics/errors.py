@@ -7,6 +7,7 @@
     ├── WeightsError          a checkpoint that is missing, damaged or does not fit the model
     ├── DataError             a dataset, CSV or score file that is missing or wrong
     ├── RecipeError           a training recipe with an unknown key or an impossible value
+    ├── FleetError            workers that cannot be started, or could not finish
     ├── TrainingError         a training run that cannot go on (NaN loss, nothing to learn from)
     └── MissingExtraError     a feature whose optional dependency is not installed
 
@@ -49,6 +50,10 @@ class RecipeError(IqaError):
 
 class TrainingError(IqaError):
     """A training run that cannot go on."""
+
+
+class FleetError(IqaError):
+    """Workers that cannot be started, or could not finish."""
 
 
 class MissingExtraError(IqaError, ImportError):

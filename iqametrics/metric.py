@@ -14,7 +14,10 @@ from iqametrics.fingerprint import Fingerprint, make_fingerprint
 from iqametrics.images import ImageSource, Sizing, check_pair, to_image_list
 from iqametrics.nn.folding import scoring
 from iqametrics.novelty import NoveltyStatistics, find_novelty
-from iqametrics.spec import MetricSpec, Mode
+from iqametrics.spec import MetricSpec, Mode, View
+from iqametrics.tiles import TileScores, cut, starts, weigh
+from iqametrics.weights.manifest import WEIGHTS_FOLDER
+from iqametrics.weights.meaning import ScoreMeaning, find_meaning
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Metric(nn.Module):
 
     Attributes:
         model: The network.
-        sizing: The size at which it looks at images.
+        sizing: The size at which it looks at images, or at their tiles (see `look`).
         tag: Name of the checkpoint.
         as_loss: Whether calls return a loss with gradients in place of scores.
         alias: What it is called in place of name and tag, where two checkpoints have the same; None where they do not.
@@ -90,7 +93,7 @@ class Metric(nn.Module):
     def __init__(self, model: nn.Module, sizing: Sizing, *, tag: str) -> None:
         super().__init__()
         self.model = model
-        self.sizing = sizing
+        self.sizing = self._whole = sizing
         self.tag = tag
         self.as_loss = False
         self.alias: str | None = None
@@ -164,6 +167,14 @@ class Metric(nn.Module):
         if spec != cls.spec:
             raise TypeError(f"{cls.__name__} is the metric {cls.spec.name}, not {spec.name}")
 
+    def look(self, view: View) -> None:
+        """Choose how images are looked at.
+
+        Args:
+            view: "fit": whole, at the checkpoint's size; "native": at their own size, in tiles (`iqametrics.tiles`).
+        """
+        self.sizing = self._whole.native() if view == "native" else self._whole
+
     # What is constant.
 
     @property
@@ -227,6 +238,13 @@ class Metric(nn.Module):
     def knows_uncertainty(self) -> bool:
         """Whether it is stored what its training photographs are like, so that `uncertainty` can tell."""
         return self._novelty() is not None
+
+    @property
+    def meaning(self) -> ScoreMeaning | None:
+        """What its scores mean, by pictures that people have scored; None where nobody has measured it."""
+        if self.weights_sha256 is None or self.sizing.tile is not None:
+            return None
+        return find_meaning(self.weights_sha256, WEIGHTS_FOLDER)
 
     def _novelty(self) -> NoveltyStatistics | None:
         return None if self.base is None else find_novelty(self.base)
@@ -314,8 +332,18 @@ class Metric(nn.Module):
                 f"{self.full_name}: what its training photographs are like is not stored, so uncertainty is not known; "
                 "bpclip-nr.lite and pfd-iqa.lite have it"
             )
-        shares = [statistics.shares(self.picture_levels(self._prepare([image]))) for image in to_image_list(dist)]
+        shares = [
+            statistics.shares(self.picture_levels(self._prepare([image], self._whole))) for image in to_image_list(dist)
+        ]
         return self.checked(torch.cat(shares))
+
+    def told(self, score: float) -> dict[str, str]:
+        """Say what is known of an image besides what the network itself shows, as facts of its explanation.
+
+        Args:
+            score: The score of the image.
+        """
+        return {} if self.meaning is None else {"means": self.meaning.text(score)}
 
     @_computing_scores()
     def encode_reference(self, ref: ImageSource) -> ReferenceFeatures:
@@ -371,12 +399,54 @@ class Metric(nn.Module):
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(images):
             groups.setdefault(tuple(image.shape[-2:]), []).append(index)
-        parts = [
-            self.score_images(self._prepare([images[i] for i in group]), references(group)) for group in groups.values()
-        ]
+        parts = [self._score_group([images[i] for i in group], references(group)) for group in groups.values()]
         order = [index for group in groups.values() for index in group]
         scores = torch.cat(parts)[torch.tensor(order, device="cpu").argsort().to(parts[0].device)]
         return scores if scores.dtype == torch.float64 else scores.float()
+
+    def _score_group(self, images: list[Tensor], ref: ReferenceFeatures | None) -> Tensor:
+        if self.sizing.tile is None:
+            return self.score_images(self._prepare(images), ref)
+        pixels = [None] * len(images) if ref is None else ref.levels[0]
+        return torch.stack([self._tiles(image, of_it).score for image, of_it in zip(images, pixels, strict=True)])
+
+    def _tiles(self, image: Tensor, ref: Tensor | None) -> TileScores:
+        """Score an image (3,H,W) tile by tile; `ref` are the pixels of its reference."""
+        tile = self.sizing.tile or max(image.shape[-2:])
+        rows, columns = starts(image.shape[-2], tile), starts(image.shape[-1], tile)
+        judged = image if ref is None else ref
+        weights, scores = [], []
+        for top in rows:
+            for left in columns:
+                features = None
+                if ref is not None:
+                    with torch.no_grad():
+                        features = self._features([cut(ref, top, left, tile)])
+                scores.append(self.score_images(self._prepare([cut(image, top, left, tile)]), features))
+                weights.append(weigh(cut(judged, top, left, tile)).to(scores[-1]))
+        shape = (len(rows), len(columns))
+        return TileScores(torch.cat(scores).reshape(shape), torch.stack(weights).reshape(shape), image)
+
+    def tile_scores(self, dist: ImageSource, ref: ImageSource | None = None) -> TileScores:
+        """Score the tiles of one image, which tells where in a large picture the damage is.
+
+        Args:
+            dist: One image.
+            ref: Its reference, for a full-reference metric.
+
+        Raises:
+            InputError: If the metric looks at whole images (make it with `view="native"`), there is not exactly one
+                image, or its reference is missing, superfluous or of another size.
+        """
+        if self.sizing.tile is None:
+            raise InputError(f'{self.full_name} looks at whole images; make it with view="native" to have tiles')
+        images = to_image_list(dist)
+        if len(images) != 1:
+            raise InputError(f"tile_scores takes one image, not {len(images)}; call it once for each")
+        self._check_mode(has_reference=ref is not None)
+        features = self._reference_getter(images, ref)([0])
+        with torch.no_grad():
+            return self._tiles(images[0], None if features is None else features.levels[0][0])
 
     def _reference_getter(
         self, images: list[Tensor], ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None
@@ -405,14 +475,25 @@ class Metric(nn.Module):
     @_computing_scores()
     def _encode(self, images: list[Tensor]) -> ReferenceFeatures:
         height, width = images[0].shape[-2:]
-        return ReferenceFeatures((height, width), tuple(self.encode_images(self._prepare(images))))
+        if self.sizing.tile is not None:
+            # Tiles are encoded one at a time, when they are needed: features of all would take gigabytes.
+            return ReferenceFeatures((height, width), (torch.stack(images),))
+        return self._features(images)
 
-    def _prepare(self, images: list[Tensor]) -> Tensor:
-        """Bring images of one size to the model's device, size and dtype: (n,3,H',W')."""
+    def _features(self, ref: list[Tensor]) -> ReferenceFeatures:
+        height, width = ref[0].shape[-2:]
+        return ReferenceFeatures((height, width), tuple(self.encode_images(self._prepare(ref))))
+
+    def _check_whole(self, what: str) -> None:
+        if self.sizing.tile is not None:
+            raise InputError(f'{what} is of a whole image; make the metric with view="fit", or call tile_scores')
+
+    def _prepare(self, images: list[Tensor], sizing: Sizing | None = None) -> Tensor:
+        """Bring images of one size to the model's device, size and dtype: (n,3,H',W'); None: the metric's sizing."""
         parameter = next(self.model.parameters())
         # Scaling is done in full precision also for a half-precision model.
         working = torch.float64 if parameter.dtype == torch.float64 else torch.float32
         moved = [image.to(parameter.device, working) for image in images]
         # One image is not copied to be a batch of one: that of a camera takes a hundred megabytes.
         batch = moved[0][None] if len(moved) == 1 else torch.stack(moved)
-        return self.sizing.apply(batch).to(parameter.dtype)
+        return (sizing or self.sizing).apply(batch).to(parameter.dtype)

@@ -21,11 +21,12 @@ from iqametrics.errors import InputError, UnknownMetricError, WeightsError
 from iqametrics.fingerprint import Fingerprint, make_fingerprint
 from iqametrics.methods import metric_specs, named_class, register_method, unregister_metric
 from iqametrics.naming import HUB, SUFFIX, MetricName, parse_name
-from iqametrics.spec import Method, MetricSpec, Mode
+from iqametrics.spec import VIEWS, Method, MetricSpec, Mode, View
 from iqametrics.weights.facts import CheckpointFacts, find_facts
 from iqametrics.weights.hub import parse_reference
 from iqametrics.weights.locate import Source, check_metric, open_source, own_entry, read_entry, read_own, source_of
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest
+from iqametrics.weights.meaning import ScoreMeaning, find_meaning
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +98,11 @@ class MetricInfo:
     def full_name(self) -> str:
         """Name with the checkpoint's tag, e.g. "pfd-iqa.lite"; without a checkpoint the name alone."""
         return self.name if self.tag is None else f"{self.name}.{self.tag}"
+
+    @property
+    def meaning(self) -> ScoreMeaning | None:
+        """What the checkpoint's scores mean, by pictures that people have scored; None where nobody has measured it."""
+        return None if self.checkpoint is None else find_meaning(self.checkpoint.sha256, WEIGHTS_FOLDER)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -279,6 +285,7 @@ def create_metric(
     device: "str | torch.device | None" = None,
     dtype: "str | torch.dtype | None" = None,
     as_loss: bool = False,
+    view: View = "fit",
 ) -> "Metric":
     """Make a metric, ready to score.
 
@@ -295,6 +302,8 @@ def create_metric(
         dtype: What to compute in, e.g. torch.bfloat16 or "bfloat16"; None for float32.
         as_loss: Whether calls return a value to minimise, with gradients to the distorted images. The lite metrics lead
             away from the original if they are minimised alone; docs/lite-models.md has figures.
+        view: "fit" looks at the whole image, as the checkpoint was trained; a large one is shrunk first. "native" looks
+            at tiles of 512x512 pixels at full size and gives their weighted mean (docs/images.md says what for).
 
     Raises:
         UnknownMetricError: If there is no such metric or checkpoint.
@@ -305,12 +314,16 @@ def create_metric(
         LiteCheckpointWarning: "default" gave a lite checkpoint. Ask for it by name to be rid of the warning.
         BareNameWarning: The name has no package and is piq's or pyiqa's. Ask for "piq/..." to be rid of the warning.
     """
+    if view not in VIEWS:
+        raise InputError(f"view = {view!r} is not known; choose one of {', '.join(VIEWS)}")
     spec, named = find_metric(name)
     if (note := bare_name_note(name)) is not None:
         warnings.warn(note, BareNameWarning, stacklevel=2)
     if weights != "default" and (named.tag is not None or named.weights is not None):
         raise UnknownMetricError(f"{name!r} names a checkpoint and weights={weights!r} another; leave out one")
     if "/" in spec.name:
+        if view != "fit":
+            raise InputError(f"{spec.name} looks at images at their own size already; leave out view={view!r}")
         return _finished(_make_baseline(spec, weights), device, dtype, as_loss)
     source = _chosen(spec, named, weights)
     if weights == "default" and named.tag is None and isinstance(source, CheckpointEntry) and source.tag == LITE:
@@ -326,6 +339,7 @@ def create_metric(
     metric = factory.untrained(spec) if content is None else _from_content(factory, spec, content, named.tag)
     if source is not None and content is not None:
         metric.weights_sha256 = _digest(source, content[1])
+    metric.look(view)
     return _finished(metric, device, dtype, as_loss)
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 Mode = Literal["fr", "nr"]
+View = Literal["fit", "native"]
+VIEWS = ("fit", "native")
+"""How a metric looks at an image: whole, or in tiles at full size."""
 Shares = Literal["6:2:2", "8:2"]
 Protocol = Literal["6:2:2", "8:2", "official", "cross"]
 

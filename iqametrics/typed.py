@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from iqametrics.bpclip.metric import BpclipFrMetric, BpclipNrMetric
     from iqametrics.metric import Metric
     from iqametrics.pfd_iqa.metric import PfdIqaMetric
+    from iqametrics.spec import View
 
     _Weights = str | os.PathLike[str] | None
     _Device = str | torch.device | None
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         device: _Device = ...,
         dtype: _Dtype = ...,
         as_loss: bool = ...,
+        view: View = ...,
     ) -> BpclipFrMetric: ...
     @overload
     def create_metric(
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         device: _Device = ...,
         dtype: _Dtype = ...,
         as_loss: bool = ...,
+        view: View = ...,
     ) -> BpclipNrMetric: ...
     @overload
     def create_metric(
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
         device: _Device = ...,
         dtype: _Dtype = ...,
         as_loss: bool = ...,
+        view: View = ...,
     ) -> PfdIqaMetric: ...
     @overload
     def create_metric(
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
         device: _Device = ...,
         dtype: _Dtype = ...,
         as_loss: bool = ...,
+        view: View = ...,
     ) -> Metric: ...
     def create_metric(
         name: str,
@@ -60,8 +65,9 @@ if TYPE_CHECKING:
         device: _Device = None,
         dtype: _Dtype = None,
         as_loss: bool = False,
+        view: View = "fit",
     ) -> Metric:
         """Make a metric; see `iqametrics.registry.create_metric`."""
-        return _create_metric(name, weights=weights, device=device, dtype=dtype, as_loss=as_loss)
+        return _create_metric(name, weights=weights, device=device, dtype=dtype, as_loss=as_loss, view=view)
 else:
     create_metric = _create_metric

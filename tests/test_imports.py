@@ -24,7 +24,7 @@ LAYERS = [
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing", "results"},
     {"report"},
     {"training", "benchmark", "compat", "integrations", "pipeline", "typed"},
-    {"serve"},
+    {"serve", "fleet"},
     {"__init__"},
     {"cli", "__main__"},
 ]

@@ -71,16 +71,15 @@ class Executor:
         run = train_recipe(recipe, folder / _TRAINING, resume=True)
         results = json.loads((run / "results.json").read_text(encoding="utf-8"))
         figures: dict[str, Any] = {}
-        metric = None
+        metric = create_metric(job.metric, weights=run / CHECKPOINT, device=self.device)
         for target in job.targets:
             if target.dataset == job.train:
                 figures[job.place(target)] = results["results"][target.part]
                 rows += self._predictions(job, run, target.part)
                 continue
-            if metric is None:
-                metric = create_metric(job.metric, weights=run / CHECKPOINT, device=self.device)
             figures[job.place(target)] = self._measure(metric, job, target, rows)
-        return {"figures": figures, "selection": results["selection"], "passes": image_passes(job)}
+        made_with = {"fingerprint": str(metric.fingerprint)}
+        return {"figures": figures, "selection": results["selection"], "passes": image_passes(job), **made_with}
 
     def _score(self, job: Job, rows: list[dict[str, Any]]) -> dict[str, Any]:
         from iqametrics.registry import create_metric
@@ -89,8 +88,10 @@ class Executor:
         if self._metric is None or self._metric[0] != job.row:
             metric = create_metric(job.finished_metric, device=self.device)
             self._metric = (job.row, metric)
-        figures = {job.place(target): self._measure(self._metric[1], job, target, rows) for target in job.targets}
-        return {"figures": figures, "selection": "not trained", "passes": None, "trained_on": _trained_on(job)}
+        metric = self._metric[1]
+        figures = {job.place(target): self._measure(metric, job, target, rows) for target in job.targets}
+        made_with = {"trained_on": _trained_on(job), "fingerprint": str(metric.fingerprint)}
+        return {"figures": figures, "selection": "not trained", "passes": None, **made_with}
 
     def _measure(self, metric: "Metric", job: Job, target: Target, rows: list[dict[str, Any]]) -> dict[str, Any]:
         from iqametrics.datasets.protocol import select

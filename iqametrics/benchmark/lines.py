@@ -35,6 +35,8 @@ class Line:
         planned: Splits that are planned; 0 where nothing is.
         images: Images measured on, in all splits.
         after_fit: For "plcc", the mean after the four-parameter logistic curve.
+        values: The figure of each split.
+        fingerprints: What the metrics of the finished jobs were made with.
         selection: Rule by which the epoch was chosen.
         metric: What was trained or run, with its size.
         note: Remarks on the cell.
@@ -55,6 +57,8 @@ class Line:
     planned: int = 0
     images: int = 0
     after_fit: float | None = None
+    values: tuple[float, ...] = ()
+    fingerprints: tuple[str, ...] = ()
     selection: str = ""
     metric: str = ""
     note: str = ""
@@ -132,10 +136,17 @@ def _line(cell: Cell, table: Table, plan: Mapping[str, Any], jobs: Sequence[Job]
         planned=len(planned),
         images=sum(figure["n"] for figure in figures),
         after_fit=statistics.fmean(fits) if fits and cell.statistic == "plcc" else None,
+        values=tuple(values),
+        fingerprints=fingerprints_of(finished),
         selection=", ".join(sorted({item.result["selection"] for item in finished})),
         metric=", ".join(sorted({f"{job.metric} ({job.size})" for job in planned})),
         note="; ".join(note for note in notes if note),
     )
+
+
+def fingerprints_of(done: Sequence[Done]) -> tuple[str, ...]:
+    """List what the metrics of jobs were made with, each once; runs of earlier versions do not say."""
+    return tuple(dict.fromkeys(found for item in done if (found := item.result.get("fingerprint"))))
 
 
 def _idle(table: Table, cell: Cell) -> str:

@@ -5,12 +5,14 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from typing import Any
 
 from iqametrics.benchmark.lines import Line
+from iqametrics.benchmark.page import report_page
 from iqametrics.benchmark.plan import COMPARE
 from iqametrics.benchmark.report import COMPARED, Report
 from iqametrics.benchmark.variants import VariantLine
-from iqametrics.common.markup import html_text, latex, markdown, plain, spreadsheet
+from iqametrics.common.markup import latex, markdown, plain, spreadsheet
 from iqametrics.evaluation import Comparison
 
 FORMATS = ("md", "csv", "latex", "html")
@@ -25,20 +27,26 @@ _PAIRS_TITLE = "Differences in SRCC (paired bootstrap; Williams' test beside it;
 _PAIRS = ("dataset", "first", "second", "SRCC difference", "95% interval", "p", "p (Holm)", "Williams (Holm)")
 
 
-def render(report: Report, form: str, plots: Mapping[str, str] | None = None) -> str:
+def render(
+    report: Report,
+    form: str,
+    plots: Mapping[str, str] | None = None,
+    costs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
     """Write a report.
 
     Args:
         report: The report.
         form: One of `FORMATS`.
         plots: Scatter plots by caption, as `data:` addresses; in HTML only.
+        costs: What `benchmark cost` measured, by metric; in HTML only.
     """
     if form == "csv":
         return _csv(report)
     if form == "latex":
         return _latex(report)
     if form == "html":
-        return _html(report, plots or {})
+        return report_page(report, plots or {}, costs or {}, _tables(report)[1:] if report.variants else [])
     return _markdown(report)
 
 
@@ -51,7 +59,9 @@ def _csv(report: Report) -> str:
     place = " | ".join(fact for fact in report.facts if fact.startswith("Commit "))
     for line in report.lines:
         row = {"table": report.id, **asdict(line), "done_by": place}
-        writer.writerow({name: spreadsheet(value) for name, value in row.items()})
+        # What is several stands in one column, with spaces.
+        flat = {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in row.items()}
+        writer.writerow({name: spreadsheet(value) for name, value in flat.items()})
     return text.getvalue()
 
 
@@ -63,44 +73,38 @@ def _markdown(report: Report) -> str:
         table.insert(1, ["---"] * len(head))
         lines = ["| " + " | ".join(row) + " |" for row in table]
         parts.append(f"## {title}\n\n" + "\n".join(lines))
+    if made_with := _fingerprints(report):
+        parts.append("## Fingerprints\n\n" + "\n".join(f"- {markdown(line)}" for line in made_with))
     if report.failures:
         parts.append("## Jobs that failed\n\n" + "\n".join(f"- {markdown(failure)}" for failure in report.failures))
     return "\n\n".join(parts) + "\n"
 
 
+def _fingerprints(report: Report) -> list[str]:
+    """Say what each row was made with."""
+    found: dict[str, dict[str, None]] = {}
+    for line in report.lines:
+        if line.fingerprints:
+            found.setdefault(line.row, {}).update(dict.fromkeys(line.fingerprints))
+    return [f"{row}: {', '.join(texts)}" for row, texts in found.items()]
+
+
 def _latex(report: Report) -> str:
     lines = [
-        f"% {plain(fact)}" for fact in (f"{report.id}: {report.title}", report.paper, *report.facts, *report.failures)
+        f"% {plain(fact)}"
+        for fact in (
+            f"{report.id}: {report.title}",
+            report.paper,
+            *report.facts,
+            *report.failures,
+            *_fingerprints(report),
+        )
     ]
     for title, head, rows in _tables(report):
         lines += ["", f"% {plain(title)}", rf"\begin{{tabular}}{{{'l' * len(head)}}}", r"\hline"]
         body = [" & ".join(map(latex, row)) + r" \\" for row in (head, *rows)]
         lines += [body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}"]
     return "\n".join(lines) + "\n"
-
-
-def _html(report: Report, plots: Mapping[str, str]) -> str:
-    title = html_text(f"{report.id}: {report.title}")
-    parts = [
-        "<!DOCTYPE html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
-        "<style>body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
-        "td,th{border:1px solid #bbb;padding:.2em .6em;text-align:left}.above{background:#dfd}.below{background:#fdd}"
-        "figure{display:inline-block;margin:.5em}</style></head><body>",
-        f"<h1>{title}</h1>",
-        f"<p>{html_text(report.paper)}</p>" if report.paper else "",
-        _list(report.facts),
-    ]
-    for caption, head, rows in _tables(report):
-        parts += [f"<h2>{html_text(caption)}</h2>", "<table>", _row(head, "th")]
-        parts += [_row(row, "td") for row in rows]
-        parts.append("</table>")
-    if report.failures:
-        parts += ["<h2>Jobs that failed</h2>", _list(report.failures)]
-    for caption, address in plots.items():
-        text = html_text(caption)
-        parts.append(f'<figure><img alt="{text}" src="{address}"><figcaption>{text}</figcaption></figure>')
-    return "\n".join([part for part in parts if part] + ["</body></html>"]) + "\n"
 
 
 def _tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -177,12 +181,3 @@ def _number(value: float | None, digits: int) -> str:
 
 def _interval(low: float | None, high: float | None) -> str:
     return f"{_number(low, 4)} to {_number(high, 4)}" if _number(low, 4) and _number(high, 4) else ""
-
-
-def _row(cells: Sequence[str], tag: str) -> str:
-    kinds = {"above": ' class="above"', "below": ' class="below"'}
-    return "<tr>" + "".join(f"<{tag}{kinds.get(cell, '')}>{html_text(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _list(lines: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{html_text(line)}</li>" for line in lines) + "</ul>"

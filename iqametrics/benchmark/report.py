@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iqametrics.benchmark.jobs import read_scores
-from iqametrics.benchmark.lines import ROUNDING, Done, Line, table_lines
+from iqametrics.benchmark.lines import ROUNDING, Done, Line, fingerprints_of, table_lines
 from iqametrics.benchmark.plan import COMPARE, Job
 from iqametrics.benchmark.readings import reading_lines
 from iqametrics.benchmark.run import PLAN, job_folder, planned_jobs, read_failure, read_plan, read_result
@@ -165,6 +165,7 @@ def _compared(done: Sequence[Done], jobs: Sequence[Job]) -> list[Line]:
             lines.append(Line(row=job.row, place=dataset, statistic="srcc", verdict="not run", planned=1))
             continue
         figures = results[job.id]["figures"][dataset]
+        fingerprints = fingerprints_of([item for item in done if item.job.id == job.id])
         for name in COMPARED:
             lines.append(
                 Line(
@@ -177,6 +178,7 @@ def _compared(done: Sequence[Done], jobs: Sequence[Job]) -> list[Line]:
                     n=1,
                     planned=1,
                     images=figures["n"],
+                    fingerprints=fingerprints,
                 )
             )
     return lines

@@ -132,6 +132,12 @@ def _add_report(parts: Any) -> None:
         help="scatter plots of score against opinion: in the page with html, else as files in RUN/plots (needs the "
         "extra [report])",
     )
+    parser.add_argument(
+        "--cost",
+        type=Path,
+        metavar="FILE",
+        help="with html: plot cost against PLCC, as BPCLIP's Figure 5 does; what benchmark cost --output wrote",
+    )
     parser.set_defaults(run=_report)
 
 
@@ -345,12 +351,16 @@ def _check_recipes(jobs: "Sequence[Job]", sources: Mapping[str, "LabelledImages"
 
 
 def _report(args: argparse.Namespace) -> int:
+    from iqametrics.benchmark.page import read_costs
     from iqametrics.benchmark.plots import address, scatter_plots
     from iqametrics.benchmark.render import render
     from iqametrics.benchmark.report import make_report
 
     if args.save is not None and not args.save.resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no folder {args.save.parent}; make it, or choose another file")
+    if args.cost is not None and args.format != "html":
+        raise UsageError("--cost is drawn in the page; give --format html with it")
+    costs = read_costs(args.cost) if args.cost is not None else {}
     report = make_report(args.folder)
     addresses: dict[str, str] = {}
     if args.plots:
@@ -360,7 +370,7 @@ def _report(args: argparse.Namespace) -> int:
             else:
                 (args.folder / "plots").mkdir(exist_ok=True)
                 write_file(args.folder / "plots" / f"{name}.png", png, error=DataError)
-    text = render(report, args.format, addresses)
+    text = render(report, args.format, addresses, costs)
     if args.save is None:
         sys.stdout.write(text)
     else:

@@ -17,6 +17,7 @@ from iqametrics.common.files import is_in_place
 from iqametrics.errors import UnknownMetricError
 from iqametrics.naming import parse_name
 from iqametrics.registry import BareNameWarning, LiteCheckpointWarning, check_name, create_metric
+from iqametrics.spec import VIEWS, View
 
 if TYPE_CHECKING:
     from iqametrics.metric import Metric
@@ -139,6 +140,16 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--workers", type=threads, metavar="N", help="threads that read images (default: up to 4)")
 
 
+def add_view_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of commands whose metrics may look at tiles."""
+    parser.add_argument(
+        "--view",
+        choices=VIEWS,
+        default="fit",
+        help="fit: each picture whole, a large one shrunk (default); native: tiles of 512x512 at full size",
+    )
+
+
 def check_metric_name(name: str) -> None:
     """Refuse an unknown metric or a file that is no checkpoint of it, in milliseconds.
 
@@ -152,13 +163,15 @@ def check_metric_name(name: str) -> None:
         raise UsageError(str(error)) from error
 
 
-def make_metrics(names: Sequence[str], device: str, dtype: str, *, quiet: bool = False) -> "list[Metric]":
+def make_metrics(
+    names: Sequence[str], device: str, dtype: str, *, quiet: bool = False, view: View = "fit"
+) -> "list[Metric]":
     """Make metrics, each with a name of its own in the output as far as they are different.
 
     Of several with the same tag, those given by a file are called as on the command line. `quiet` leaves out the
     notes on which checkpoint or package a name was taken for.
     """
-    metrics = [_make_metric(name, device, dtype, quiet=quiet) for name in names]
+    metrics = [_make_metric(name, device, dtype, quiet=quiet, view=view) for name in names]
     count = Counter(metric.full_name for metric in metrics)
     for metric, name in zip(metrics, names, strict=True):
         if count[metric.full_name] > 1 and parse_name(name).weights is not None:
@@ -166,12 +179,12 @@ def make_metrics(names: Sequence[str], device: str, dtype: str, *, quiet: bool =
     return metrics
 
 
-def _make_metric(name: str, device: str, dtype: str, *, quiet: bool) -> "Metric":
+def _make_metric(name: str, device: str, dtype: str, *, quiet: bool, view: View) -> "Metric":
     """Make a metric, with its warnings as lines on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LiteCheckpointWarning)
         warnings.simplefilter("always", BareNameWarning)
-        metric = create_metric(name, device=device, dtype=dtype)
+        metric = create_metric(name, device=device, dtype=dtype, view=view)
     for warning in caught:
         if issubclass(warning.category, LiteCheckpointWarning | BareNameWarning):
             if not quiet:

@@ -16,6 +16,7 @@ from iqametrics.cli.common import (
     METRIC_HELP,
     UsageError,
     add_compute_options,
+    add_view_option,
     check_metric_name,
     check_output,
     complain,
@@ -80,6 +81,7 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="take over the scores that an earlier run had finished for --save, also where it was killed",
     )
+    add_view_option(parser)
     add_compute_options(parser)
     parser.set_defaults(run=run)
 
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         if metric_spec(name).mode == "fr" and any(sample.reference is None for sample in chosen.samples):
             remedy = "fill in the column reference" if args.csv else "choose a no-reference metric"
             raise DataError(f"{args.csv or args.dataset}: {name} compares with a reference; {remedy}")
-    metrics = make_metrics(args.metric, args.device, args.dtype)
+    metrics = make_metrics(args.metric, args.device, args.dtype, view=args.view)
     repeated = [name for name, count in Counter(metric.full_name for metric in metrics).items() if count > 1]
     if repeated:
         raise UsageError(f"two of the metrics are {repeated[0]}, so their rows could not be told apart; leave out one")

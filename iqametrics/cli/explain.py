@@ -9,6 +9,7 @@ from iqametrics.cli.common import (
     METRIC,
     METRIC_HELP,
     UsageError,
+    add_view_option,
     check_metric_name,
     check_output,
     make_metrics,
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> None:
         "explain",
         help="show where a score came from",
         description="Score a picture and keep what the metric tells of the score: facts, and maps laid over the "
-        "picture. What the maps mean is in docs/how-it-works.md.",
+        "picture. What the maps mean is in docs/explain.md.",
     )
     parser.add_argument("image", metavar="IMAGE", help="the picture")
     parser.add_argument("--metric", required=True, metavar=METRIC, help=METRIC_HELP)
@@ -38,6 +39,7 @@ def add_parser(commands: Any) -> None:
         metavar="FOLDER|FILE.html",
         help="folder for explanation.json and PNG files, or one page with everything in it",
     )
+    add_view_option(parser)
     parser.add_argument("--device", choices=DEVICES, default=AUTO, help="(default: auto)")
     parser.set_defaults(run=run)
 
@@ -49,14 +51,15 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.output, "--output")
     elif args.output.exists() and not args.output.is_dir():
         raise UsageError(f"--output {args.output} is a file; give a folder, or a file that ends in .html")
-    metric: Any = make_metrics([args.metric], args.device, "float32")[0]
+    metric: Any = make_metrics([args.metric], args.device, "float32", view=args.view)[0]
     if not hasattr(metric, "explain"):
         raise UsageError(f"{metric.full_name} does not explain its scores; bpclip-fr, bpclip-nr and pfd-iqa do")
     if metric.mode == "fr" and args.ref is None:
         raise UsageError(f"{metric.full_name} compares with a reference; give --ref")
     if metric.mode == "nr" and args.ref is not None:
         raise UsageError(f"{metric.full_name} takes no reference; leave out --ref")
-    explanation: Explanation = metric.explain(args.image, *([args.ref] if args.ref is not None else []))
+    explain = metric.tile_scores if args.view == "native" else metric.explain
+    explanation: Explanation = explain(args.image, *([args.ref] if args.ref is not None else []))
     files = explanation.save(args.output)
     for name, text in explanation.facts().items():
         print(printable(f"{name}: {text}"))

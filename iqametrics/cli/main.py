@@ -13,6 +13,7 @@ from iqametrics.cli import (
     datasets,
     evaluate,
     explain,
+    fleet,
     info,
     report,
     results,
@@ -73,6 +74,7 @@ def build_parser() -> Parser:
         results,
         weights,
         serve,
+        fleet,
         completion,
     ):
         module.add_parser(commands)

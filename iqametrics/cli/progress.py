@@ -14,8 +14,8 @@ EVERY_SECONDS = 30.0
 class Progress(Protocol):
     """What work tells its progress to."""
 
-    def update(self) -> None:
-        """Count one more."""
+    def update(self, n: int = 1) -> None:
+        """Count one more, or several."""
 
     def clear(self) -> None:
         """Make room for a line of text."""
@@ -27,8 +27,8 @@ class _Lines:
         self.done = 0
         self.begun = self.told = time.monotonic()
 
-    def update(self) -> None:
-        self.done += 1
+    def update(self, n: int = 1) -> None:
+        self.done += n
         now = time.monotonic()
         if now - self.told >= EVERY_SECONDS:
             self.told = now
@@ -45,7 +45,7 @@ class _Lines:
 
 
 class _Silence:
-    def update(self) -> None:
+    def update(self, n: int = 1) -> None:
         pass
 
     def clear(self) -> None:

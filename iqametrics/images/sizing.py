@@ -13,7 +13,11 @@ from iqametrics.errors import InputError, WeightsError
 MAX_ENLARGED_SIDE = 1024
 """Greatest `min_side` and `short_side`: a checkpoint could otherwise ask for gigabytes to look at a thumbnail."""
 
+NATIVE_TILE = 512
+"""Side of the tiles of a native view: that of the photographs on which the lite checkpoints were trained."""
+
 _MAX_ENLARGED_PIXELS = 2**24
+_LONGEST_SHOWN = 160
 
 _ROUNDING = 1e-5
 """How far outside [0, 1] the weights of a resize, which add up to 1, can bring a picture that is black or white."""
@@ -29,20 +33,25 @@ class Sizing:
             narrow that both cannot hold keeps `max_side`, and its shorter side is stretched to `min_side`.
         short_side: Every image is scaled, up or down, so that its shorter side has this many pixels; None for the
             image's own size. `max_side` still holds.
+        tile: Side of the tiles in which an image is looked at, each for itself (see `iqametrics.tiles`); None for the
+            whole image at once.
     """
 
     min_side: int
     max_side: int | None = None
     short_side: int | None = None
+    tile: int | None = None
 
     def __post_init__(self) -> None:
-        sides = [self.min_side, *(side for side in (self.short_side, self.max_side) if side is not None)]
+        sides = [self.min_side, *(side for side in (self.short_side, self.max_side, self.tile) if side is not None)]
         if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
             raise ValueError(f"sides {sides} are not all whole numbers from 1 up")
         if max(self.min_side, self.short_side or 1) > MAX_ENLARGED_SIDE:
             raise ValueError(
                 f"min_side and short_side are {MAX_ENLARGED_SIDE} at most, since small images grow to them"
             )
+        if self.tile is not None and (self.tile < self.min_side or (self.max_side, self.short_side) != (None, None)):
+            raise ValueError(f"tiles of {self.tile} go with a smaller min_side, and with no other side")
         if sides != sorted(sides):
             raise ValueError(
                 f"sizing needs min_side <= short_side <= max_side, not {self.min_side}, {self.short_side} and "
@@ -59,14 +68,17 @@ class Sizing:
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
-            raise WeightsError(f"sizing {dict(values)!r} of the checkpoint is wrong ({error}); get it anew") from error
+            shown, reason = (str(text)[:_LONGEST_SHOWN] for text in (dict(values), error))
+            raise WeightsError(f"sizing {shown} of the checkpoint is wrong ({reason}); get it anew") from error
 
     def to_dict(self) -> dict[str, int | None]:
-        """Return the fields by name, ready for JSON; `short_side` only where there is one, as in older records."""
+        """Return the fields by name, ready for JSON; the last two only where they are set, as in older records."""
         values = asdict(self)
-        if self.short_side is None:
-            del values["short_side"]
-        return values
+        return {name: side for name, side in values.items() if side is not None or name in ("min_side", "max_side")}
+
+    def native(self, tile: int = NATIVE_TILE) -> "Sizing":
+        """Return the sizing that looks at every image at its own size, in tiles."""
+        return Sizing(min(self.min_side, tile), tile=tile)
 
     def fit(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width at which an image of this height and width is looked at.

@@ -5,7 +5,7 @@
     restored = LogQuality("bpclip-fr", lambda outputs, batch: (outputs["restored"], batch["sharp"]))
     Trainer(callbacks=[restored])
 
-The mean of all pictures is logged at the end of each epoch.
+docs/integrations.md says more.
 """
 
 from collections.abc import Callable, Sequence

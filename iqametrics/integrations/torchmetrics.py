@@ -7,7 +7,7 @@
         quality.update(dist, ref)
     quality.compute()
 
-Batches are collected, and processes put together.
+docs/integrations.md says more.
 """
 
 from collections.abc import Sequence

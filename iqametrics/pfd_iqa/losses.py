@@ -59,7 +59,7 @@ def distortion_fidelity(probabilities: Tensor, distortion: Tensor) -> Tensor:
     probabilities, known = _full_precision(probabilities), distortion >= 0
     if not known.any():
         return probabilities.sum() * 0.0
-    true = probabilities[known].gather(1, distortion[known, None])[:, 0]
+    true = probabilities[known, distortion[known]]
     return (1.0 - (true + _EPSILON).sqrt()).mean()
 
 

@@ -1,7 +1,7 @@
 """One model a worker, batches of pictures in, one row a picture out."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeAlias
@@ -13,8 +13,9 @@ from iqametrics.metric import Metric
 from iqametrics.registry import create_metric, find_metric
 from iqametrics.scoring import Content, Item, score_items
 
-Picture: TypeAlias = "bytes | bytearray | memoryview | np.ndarray | str | os.PathLike[str] | None"
-"""A file's bytes, its pixels, or its path; None for a picture that is not there, which costs its row an error."""
+Picture: TypeAlias = "bytes | bytearray | memoryview | np.ndarray | str | os.PathLike[str] | Callable[[], bytes] | None"
+"""A file's bytes, its pixels, its path, or a function that reads its bytes when its turn comes (in a thread; functions
+that are equal give one reference); None for a picture that is not there, which costs its row an error."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ def _given(picture: Picture, name: str | None, position: str) -> tuple[str, Cont
     if isinstance(picture, bytes | bytearray | memoryview):
         return name or position, bytes(picture), None
     if isinstance(picture, np.ndarray):
+        return name or position, picture, None
+    if callable(picture):
         return name or position, picture, None
     if not isinstance(picture, str | os.PathLike):
         kind = type(picture).__name__

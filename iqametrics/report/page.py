@@ -23,7 +23,7 @@ def interactive_page(title: str, data: dict[str, Any]) -> str:
     """
     scripts = [_asset(f"{name}.js") for name in _SCRIPTS]
     content = f'{_asset("report.html")}\n<script type="application/json" id="data">{script_json(data)}</script>'
-    return _page(title, content, ("house.css", "report.css"), "\n".join(scripts))
+    return static_page(title, content, ("house.css", "report.css"), "\n".join(scripts))
 
 
 def script_json(data: Any) -> str:
@@ -37,7 +37,15 @@ def script_json(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _page(title: str, content: str, styles: Sequence[str], script: str) -> str:
+def static_page(title: str, content: str, styles: Sequence[str], script: str = "") -> str:
+    """Write a page in the house style.
+
+    Args:
+        title: Title of the page, as text.
+        content: Its body, as HTML.
+        styles: Names of the sheets in it.
+        script: Its script.
+    """
     # One function around all scripts: their names are no names of the page.
     code = f'"use strict";\n(() => {{\n{script}\n}})();\n' if script else ""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")

@@ -88,11 +88,20 @@ class Loss(nn.Module):
     def __init__(self, objective: Objective, backend: str = "none") -> None:
         super().__init__()
         self.objective = objective
-        self.compute = objective.loss if backend == "none" else torch.compile(objective.loss, backend=backend)
+        self.compiled = None if backend == "none" else torch.compile(self._scaled, backend=backend)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss and its parts."""
-        return self.compute(batch)
+        return self.objective.loss(batch) if self.compiled is None else self.compiled(batch, batch.mos.new_ones(()))
+
+    def _scaled(self, batch: Batch, one: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss times `one`, and its parts.
+
+        A compiler that sees that loss and part are equal, as with a weight of 1, returns one tensor for both, and where
+        the part was detached the loss has lost its gradient. Of a factor that it is given it knows nothing.
+        """
+        loss, parts = self.objective.loss(batch)
+        return loss * one, parts
 
 
 @contextlib.contextmanager

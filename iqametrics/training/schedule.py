@@ -34,9 +34,11 @@ def lr_factor(train: TrainTable, step: int, steps_per_epoch: int) -> float:
     if train.schedule == "cosine-annealing":
         return _cosine(epoch / train.t_max)
     if train.schedule == "step":
-        if epoch < train.warmup_epochs:
-            return train.warmup_start + (1 - train.warmup_start) * epoch / train.warmup_epochs
-        return train.step_factor ** (epoch // train.step_epochs)
+        climb = train.warmup_epochs * steps_per_epoch
+        if step < climb:
+            return train.warmup_start + (1 - train.warmup_start) * step / climb
+        counted = epoch - train.warmup_epochs if train.step_after_warmup else epoch
+        return train.step_factor ** (counted // train.step_epochs)
     return 1.0
 
 

@@ -24,8 +24,10 @@ class TrainTable:
             nearly 0), "cosine-annealing" (the closed form of PyTorch's CosineAnnealingLR, an epoch at a time, which
             climbs again after `t_max`), "step" (times `step_factor` every `step_epochs`) or "constant".
         warmup: Share of the steps in which the learning rate rises ("cosine", "one-cycle").
-        warmup_epochs: Epochs of "step" in which the learning rate rises, an epoch at a time, before its drops.
-        warmup_start: Factor of the learning rate in the first of them.
+        warmup_epochs: Epochs of "step" in which the learning rate rises, a step at a time, before its drops.
+        warmup_start: Factor of the learning rate at the first step of them.
+        step_after_warmup: Whether the drops of "step" are counted from the end of its warm-up, so that the peak is kept
+            for `step_epochs`; otherwise from the first epoch.
         t_max: Half period of "cosine-annealing" in epochs.
         step_epochs: Epochs between drops of "step".
         step_factor: Factor of one drop.
@@ -70,6 +72,7 @@ class TrainTable:
     warmup: float = 0.05
     warmup_epochs: int = 0
     warmup_start: float = 1e-3
+    step_after_warmup: bool = True
     t_max: int = 50
     step_epochs: int = 3
     step_factor: float = 0.1

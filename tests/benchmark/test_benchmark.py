@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -522,6 +523,8 @@ class TestTraining:
             return output
 
         monkeypatch.setattr("iqametrics.training.run.train_recipe", train_recipe)
+        made = SimpleNamespace(fingerprint="bpclip-fr:0:0")
+        monkeypatch.setattr("iqametrics.registry.create_metric", lambda name, **_: made)
         monkeypatch.setattr(LabelledImages, "load", lambda self, range_option: samples)
         executor = Executor({"live": LabelledImages(root="/data", dataset="live")}, "cpu", tmp_path)
         return executor, test, seen
@@ -531,6 +534,7 @@ class TestTraining:
         body = executor(jobs()[0], tmp_path)
         assert seen == [(0, "/data", True)]
         assert body["figures"]["live"]["srcc"] == 0.9
+        assert body["fingerprint"] == "bpclip-fr:0:0"
         assert (body["selection"], body["images"], body["passes"]) == ("best-val", {"live": 9}, 467 * 200)
         assert [(row["image"], row["score"]) for row in read_scores(tmp_path)] == [(s.image.name, 0.4) for s in test]
 
@@ -700,7 +704,7 @@ def test_plots_are_in_the_page_and_repeat(run):
     assert next(scatter_plots(run))[2] == plot[2]
     page = render(make_report(run), "html", {plot[1]: address(plot[2])})
     assert '<img alt="BPCLIP (paper) on live, split 0: 9 images" src="data:image/png;base64,iVBOR' in page
-    assert "http" not in page
+    assert "://" not in page
 
 
 def test_a_dataset_tested_on_after_two_trainings_has_two_plots(tmp_path):

@@ -15,9 +15,19 @@ KINDS = {
     "scores": {"difference", "difference_tf32", "within"},
     "deterministic": {"same_bits", "warnings"},
     "processes": {"one", "two", "difference"},
-    "steps": {"batch", "crop", "loss", "memory", "steps_per_second"},
+    "steps": {"batch", "crop", "loss", "memory", "memory_unknown", "steps_per_second"},
 }
 CPU = torch.device("cpu")
+
+
+def check_memory(device, step):
+    """A figure of the device's own memory, or why there is none: never the memory of the process beside it."""
+    if device == "cuda":
+        assert step["memory"] > 0
+        assert step["memory_unknown"] is None
+    else:
+        assert step["memory"] is None
+        assert device in step["memory_unknown"]
 
 
 def check_format(found):
@@ -30,6 +40,8 @@ def check_format(found):
         assert entry["state"] in gpu_check.STATES
         told = KINDS[kind] if entry["state"] == "done" else set() if entry["state"] == "no room" else {"reason"}
         assert told <= entry.keys() or "difference" in entry or "same_bits" in entry
+        if kind == "steps" and entry["state"] == "done":
+            check_memory(found["device"]["type"], entry)
     assert found["passed"] == all(entry["state"] != "failed" for _, entry in entries)
 
 
@@ -50,10 +62,33 @@ def test_on_the_cpu(tmp_path, monkeypatch):
     assert found["checks"]["deterministic"]["paper/bpclip-nr"]["same_bits"]
     steps = found["checks"]["steps"]
     assert list(steps) == [f"paper/bpclip-nr, {mode}" for mode in gpu_check.MODES]
-    assert all(step["steps_per_second"] > 0 and step["memory"] > 0 for step in steps.values())
+    assert all(step["steps_per_second"] > 0 and step["memory"] is None for step in steps.values())
+    assert {step["memory_unknown"] for step in steps.values()} == {"torch keeps no peak of the memory of cpu"}
     assert steps["paper/bpclip-nr, bfloat16"]["loss"] == pytest.approx(
         steps["paper/bpclip-nr, float32"]["loss"], rel=0.1
     )
+
+
+def test_the_peak_of_memory_is_that_of_the_device(monkeypatch):
+    """On a GPU what its allocator gave since the check began, on any other device nothing, with the reason."""
+    asked = []
+
+    class Taken:
+        def __init__(self, *_, **__):
+            pass
+
+        def wait(self):
+            pass
+
+    monkeypatch.setattr(gpu_check, "begin", lambda recipe, device: (None, None))
+    monkeypatch.setattr(gpu_check, "Steps", Taken)
+    monkeypatch.setattr(gpu_check, "take", lambda *_: 0.5)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: asked.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: asked.append("read") or 7)
+    (recipe,) = gpu_check.distinct(["paper/bpclip-nr"], small=True).values()
+    for name in ("cpu", "mps", "cuda"):
+        check_memory(name, gpu_check.training_step(recipe, "float32", torch.device(name)))
+    assert asked == ["reset", "read"]
 
 
 def test_a_score_that_differs_fails(monkeypatch):

@@ -37,14 +37,14 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
-        if tag not in ("img", "meta"):
+        if tag not in ("img", "meta", "link"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] in ("td", "th"):
+        if "td" in self.open or "th" in self.open:
             self.rows[-1][-1] += data
         else:
             self.words.append(data)
@@ -86,7 +86,16 @@ def test_the_same_table_in_each_form(report):
     assert ["BPCLIP", "koniq10k srcc", "0.932", "0.9304", "-0.0016", "below", "1/1", "", ""] in rows
     assert ["TOPIQ", "koniq10k srcc", "0.926", "", "", "not run", "", "", "pyiqa/topiq_nr can run it"] in rows
     assert latex_rows(render(report, "latex", PLOT)) == rows
-    assert Page(render(report, "html", PLOT)).rows == rows
+
+
+def test_the_page_lays_the_table_out_as_the_paper_does(report):
+    rows = Page(render(report, "html", PLOT)).rows
+    table = paper_table("bpclip-table5")
+    assert rows[:2] == [["", "koniq10k"], ["PLCC", "SRCC"]]
+    assert [row[0] for row in rows[2:]] == table.rows
+    cells = {row[0]: row[1:] for row in rows[2:]}
+    assert cells["BPCLIP"] == ["0.9522paper 0.945\u25b2 +0.0072above", "0.9304paper 0.932\u25bc \u22120.0016below"]
+    assert cells["TOPIQ"] == ["0.939, not run", "0.926, not run"]
 
 
 def test_csv_has_the_numbers_unrounded(report):

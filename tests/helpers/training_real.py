@@ -7,7 +7,9 @@ from safetensors.torch import save_file
 from training_fake import write_dataset
 
 from iqametrics.nn.efficientnet_lite import EfficientNetLite0
+from iqametrics.objective import Batch, Objective
 from iqametrics.training import run
+from iqametrics.training.planning import blank_objective
 from iqametrics.training.recipe import parse_recipe
 
 _PFD = {
@@ -82,3 +84,22 @@ def tables(metric: str, init: dict | None = None, **train) -> dict:
 def train(folder: Path, recipe: dict, name: str, *, resume: bool = False) -> Path:
     """Train tables in a subfolder."""
     return run.train_recipe(parse_recipe(recipe, folder), folder / name, resume=resume)
+
+
+def step_of(metric: str) -> tuple[Objective, Batch]:
+    """An objective with random weights, and what its trunk makes of three crops of noise."""
+    torch.manual_seed(0)
+    folder = Path("/nowhere")
+    first = blank_objective(parse_recipe(tables("pfd-teacher"), folder)) if metric == "pfd-iqa" else None
+    init = {"teacher": "teacher.toml"} if first is not None else {}
+    objective = blank_objective(parse_recipe(tables(metric, init), folder), first).train()
+    generator = torch.Generator().manual_seed(1)
+    crops = Batch(
+        dist=objective.trunk(torch.rand(3, 3, 64, 64, generator=generator)),
+        ref=None,
+        mos=torch.tensor([0.2, 0.5, 0.9]),
+        distortion=torch.tensor([0, -1, 3]),
+        source=torch.tensor([0, 1, 1]),
+        seeds=torch.arange(3),
+    )
+    return objective, crops

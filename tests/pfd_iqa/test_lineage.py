@@ -121,9 +121,24 @@ def test_impossible_choices_are_refused():
         PfdIqaConfig(**SMALL, gamma_head="tanh")
 
 
+@pytest.mark.parametrize("after", [True, False])
+def test_deiqts_warm_up_is_timms(after):
+    """DEIQT steps timm's scheduler at each step, with 3 of 9 epochs of warm-up; timm before 0.8 has no prefix."""
+    scheduler = pytest.importorskip("timm.scheduler.step_lr")
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=2e-4)
+    theirs = scheduler.StepLRScheduler(
+        optimizer, 30, 0.1, warmup_t=30, warmup_lr_init=2e-7, warmup_prefix=after, t_in_epochs=False
+    )
+    train = TrainTable(schedule="step", epochs=9, lr=2e-4, warmup_epochs=3, warmup_start=1e-3, step_after_warmup=after)
+    for step in range(90):
+        theirs.step_update(step)
+        assert train.lr * lr_factor(train, step, 10) == pytest.approx(optimizer.param_groups[0]["lr"]), step
+
+
 def test_deiqts_warm_up_by_hand():
     train = TrainTable(schedule="step", epochs=9, warmup_epochs=3, warmup_start=1e-3)
     factors = [lr_factor(train, 10 * epoch, 10) for epoch in range(9)]
-    assert factors == pytest.approx([0.001, 0.334, 0.667, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
+    assert factors == pytest.approx([0.001, 0.334, 0.667, 1, 1, 1, 0.1, 0.1, 0.1])
+    assert lr_factor(train, 29, 10) == pytest.approx(0.001 + 0.999 * 29 / 30)
     plain = [lr_factor(dataclasses.replace(train, warmup_epochs=0), 10 * epoch, 10) for epoch in range(9)]
     assert plain == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])

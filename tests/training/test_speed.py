@@ -7,12 +7,16 @@ import os
 import pytest
 import torch
 import training_fake
-from torch import Tensor
+import training_real
+from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from training_fake import assert_same_weights, history, weights, write_recipe
 
 from iqametrics.errors import RecipeError, TrainingError
 from iqametrics.objective import Batch
 from iqametrics.training import run, tables
+from iqametrics.training.distributed import Loss
 from iqametrics.training.optimizer import make_optimizer
 from iqametrics.training.precision import check_compiler, device_settings
 from iqametrics.training.recipe import read_recipe
@@ -157,6 +161,71 @@ def test_every_tensor_is_pinned_and_copied_without_waiting_but_the_seeds(monkeyp
     monkeypatch.setattr(Tensor, "to", lambda tensor, *a, **k: moved.append(k) or move(tensor, *a, **k))
     assert batch().to("meta", non_blocking=True).mos.device.type == "meta"
     assert moved == [{"non_blocking": True}] * len(held)
+
+
+def folding(graph, inputs):
+    """Compile as inductor does in one point: what is only multiplied by 1 or detached is the tensor itself."""
+    for node in graph.graph.nodes:
+        same = node.target is torch.ops.aten.mul.Tensor and node.args[1] == 1
+        if same or node.target in (torch.ops.aten.detach.default, torch.ops.aten.alias.default):
+            node.replace_all_uses_with(node.args[0])
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return make_boxed_func(graph.forward)
+
+
+class Weighted(nn.Module):
+    """An objective whose loss is its one part with a weight of 1, and whose part is detached."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def loss(self, batch):
+        part = (self.layer(batch.dist[0].mean((2, 3))).squeeze(1) - batch.mos).square().mean()
+        return 1.0 * part, {"part": part.detach()}
+
+
+BACKENDS = [aot_autograd(fw_compiler=folding), pytest.param("inductor", marks=pytest.mark.slow)]
+
+
+def slopes(objective, batch, backend):
+    """The gradient of a step by parameter, None where there is none."""
+    torch._dynamo.reset()
+    objective.zero_grad(set_to_none=True)
+    torch.manual_seed(2)
+    loss, _ = Loss(objective, backend)(batch)
+    loss.backward()
+    return {name: parameter.grad for name, parameter in objective.named_parameters()}
+
+
+def assert_same_slopes(objective, batch, backend):
+    expected, found = slopes(objective, batch, "none"), slopes(objective, batch, backend)
+    assert any(slope is not None for slope in expected.values())
+    for name, slope in expected.items():
+        assert (slope is None) == (found[name] is None), name
+        if slope is not None:
+            torch.testing.assert_close(found[name], slope, rtol=1e-3, atol=1e-3 * float(slope.abs().max()) + 1e-7)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=["folding", "inductor"])
+def test_a_compiled_loss_keeps_its_gradient(backend):
+    if backend == "inductor":
+        try:
+            check_compiler(backend, torch.device("cpu"))
+        except RecipeError as error:
+            pytest.skip(str(error))
+    assert_same_slopes(Weighted(), dataclasses.replace(batch(), mos=torch.tensor([0.2, 0.7])), backend)
+
+
+# torch hides this warning of its own where it makes it, which an error filter undoes.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", training_real.MODELS)
+def test_a_compiled_step_of_a_method_has_the_gradient_of_the_plain_one(metric):
+    """For every trained parameter, with a backend that shares equal tensors."""
+    objective, crops = training_real.step_of(metric)
+    assert_same_slopes(objective, crops, BACKENDS[0])
 
 
 @pytest.mark.slow
