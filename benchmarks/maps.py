@@ -181,7 +181,7 @@ def _pillow(image: Image) -> Pillow.Image:
 
 
 def _pixels(picture: Pillow.Image) -> Image:
-    return np.asarray(picture.convert("RGB"), np.float32) / 255
+    return _clipped(np.asarray(picture.convert("RGB"), np.float32) / 255)
 
 
 def _clipped(pixels: npt.NDArray[Any]) -> Image:

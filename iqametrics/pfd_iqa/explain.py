@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import stdev
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,6 +142,7 @@ def explain_image(model: PfdIqa, image: Tensor, *, draws: int = 8) -> PfdIqaExpl
         "features_after": _contrast(refined),
         "attention": looks,
     }
+    assembled: dict[str, Any] = {name: _assemble(values, corners, window, size) for name, values in maps.items()}
     step = model.config.crop_size // window
     return PfdIqaExplanation(
         score=output.score.mean().item(),
@@ -151,7 +153,7 @@ def explain_image(model: PfdIqa, image: Tensor, *, draws: int = 8) -> PfdIqaExpl
         window_scores=tuple(output.score.tolist()),
         noise_scores=(output.score.mean().item(), *others),
         picture=image[0],
-        **{name: _assemble(values, corners, window, size) for name, values in maps.items()},
+        **assembled,
     )
 
 
