@@ -65,7 +65,8 @@ class PfdIqaMetric(Metric):
         images = to_image_list(dist)
         if len(images) != 1:
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
-        return explain_image(self.model, self._prepare(images))
+        metric = self.in_working_precision()
+        return explain_image(metric.model, metric._prepare(images))
 
     @torch.no_grad()
     def noise_spread(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:
@@ -86,8 +87,9 @@ class PfdIqaMetric(Metric):
         self._check_whole("noise_spread")
         if samples < 2:
             raise InputError(f"samples = {samples} have no spread; give 2 or more")
+        metric = self.in_working_precision()
         scores = [
-            self.model.score_samples(self.model.trunk(self._prepare([image])), samples=samples)
+            metric.model.score_samples(metric.model.trunk(metric._prepare([image])), samples=samples)
             for image in to_image_list(dist)
         ]
         return self.checked(torch.cat(scores).std(dim=1))
