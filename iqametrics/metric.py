@@ -18,6 +18,8 @@ from iqametrics.nn.precision import float32_copy, without_autocast
 from iqametrics.novelty import NoveltyStatistics, find_novelty
 from iqametrics.spec import MetricSpec, Mode, View
 from iqametrics.tiles import TileScores, cut, starts, weigh
+from iqametrics.weights.manifest import WEIGHTS_FOLDER
+from iqametrics.weights.meaning import ScoreMeaning, find_meaning
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,13 @@ class Metric(nn.Module):
         """Whether it is stored what its training photographs are like, so that `uncertainty` can tell."""
         return self._novelty() is not None
 
+    @property
+    def meaning(self) -> ScoreMeaning | None:
+        """What its scores mean, by pictures that people have scored; None where nobody has measured it."""
+        if self.weights_sha256 is None or self.sizing.tile is not None:
+            return None
+        return find_meaning(self.weights_sha256, WEIGHTS_FOLDER)
+
     def _novelty(self) -> NoveltyStatistics | None:
         return None if self.base is None else find_novelty(self.base)
 
@@ -346,6 +355,14 @@ class Metric(nn.Module):
             for image in to_image_list(dist)
         ]
         return self.checked(torch.cat(shares))
+
+    def told(self, score: float) -> dict[str, str]:
+        """Say what is known of an image besides what the network itself shows, as facts of its explanation.
+
+        Args:
+            score: The score of the image.
+        """
+        return {} if self.meaning is None else {"means": self.meaning.text(score)}
 
     @_computing_scores()
     def encode_reference(self, ref: ImageSource) -> ReferenceFeatures:

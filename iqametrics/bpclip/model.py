@@ -29,6 +29,7 @@ class BpclipEncoding:
     Attributes:
         information: MLP(G'_i) of eq. 6, n - 1 tensors (N, L, D); empty without the information branch.
         weights: sigmoid(MLP(G''_i)) of eq. 6, in (0, 1), n - 1 tensors (N, L, D); empty unless both branches are on.
+        tokens: What eq. 7 averages over the positions, n - 1 tensors (N, L, D): the product of the two.
         descriptors: What the score MLP of eq. 9 reads, (N, n - 1, K): the similarities s_i, or, in the ablation
             without text anchors, the features x_i (N, n - 1, C_t).
         grid: Height H_n and width W_n of the token grid, L = H_n W_n.
@@ -36,6 +37,7 @@ class BpclipEncoding:
 
     information: list[Tensor]
     weights: list[Tensor]
+    tokens: list[Tensor]
     descriptors: Tensor
     grid: tuple[int, int]
 
@@ -244,10 +246,16 @@ class Bpclip(nn.Module):
         if information and weights:
             weights = [torch.sigmoid(weight) for weight in weights]
             combined = [info * weight for info, weight in zip(information, weights, strict=True)]
-        # Eq. 7, on the mean over tokens.
-        features = torch.stack([mlp(level.mean(dim=1)) for mlp, level in zip(self.mapping, combined, strict=True)], 1)
-        descriptors = features if self.similarity is None else self.similarity(features)
-        return BpclipEncoding(information, weights if information else [], descriptors, grid)
+        descriptors = self.describe([level.mean(dim=1) for level in combined])
+        return BpclipEncoding(information, weights if information else [], combined, descriptors, grid)
+
+    def describe(self, means: Sequence[Tensor]) -> Tensor:
+        """Map one token of each level, n - 1 tensors (N, D), to what the score MLP reads (eq. 7 and 8): (N, n - 1, K).
+
+        For a picture these are the means over its positions.
+        """
+        features = torch.stack([mlp(mean) for mlp, mean in zip(self.mapping, means, strict=True)], 1)
+        return features if self.similarity is None else self.similarity(features)
 
     def gated(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> list[Tensor]:
         """Return the gated window means of each level on the smallest level's grid (eq. 1 and 2 before the reduction).

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
         "explain",
         help="show where a score came from",
         description="Score a picture and keep what the metric tells of the score: facts, and maps laid over the "
-        "picture. What the maps mean is in docs/how-it-works.md.",
+        "picture. What the maps mean is in docs/explain.md.",
     )
     parser.add_argument("image", metavar="IMAGE", help="the picture")
     parser.add_argument("--metric", required=True, metavar=METRIC, help=METRIC_HELP)

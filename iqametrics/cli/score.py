@@ -27,7 +27,7 @@ from iqametrics.cli.journal import Journal, check_resume, open_journal, with_jou
 from iqametrics.cli.metadata import check_append_to, open_metadata
 from iqametrics.cli.output import FORMATS, GATE_FORMATS, open_rows
 from iqametrics.cli.progress import progress
-from iqametrics.common.url import is_url
+from iqametrics.common.remote import is_remote
 from iqametrics.errors import InputError
 from iqametrics.gate.baseline import Baseline, read_allowed_drop, read_baseline
 from iqametrics.gate.limits import AskedMetric, Limit, read_limits
@@ -68,7 +68,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--recursive", action="store_true", help="search folders with their subfolders")
     parser.add_argument(
-        "--allow-urls", action="store_true", help="fetch http and https addresses: 64 MB and 30 s at most each"
+        "--allow-urls",
+        action="store_true",
+        help="fetch addresses: http and https, 64 MB and 30 s at most each; with the extra remote s3://, gs://, hf://",
     )
     parser.add_argument(
         "--every",
@@ -89,6 +91,12 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="a column that says which share of photographs like those of training is less unlike them (0.5 is usual; "
         "the score of a picture above 0.99 is a guess); takes about twice the time",
+    )
+    parser.add_argument(
+        "--meaning",
+        action="store_true",
+        help="columns that say which share of a named set of pictures a picture beats, and of exactly two pictures how "
+        "likely people prefer it to the other",
     )
     _add_output_options(parser.add_argument_group("output"))
     _add_gate_options(parser.add_argument_group("gate (status 3 where it fails)"))
@@ -183,6 +191,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     limits, baseline = _check(args)
     from iqametrics.cli.inputs import Inputs
+    from iqametrics.cli.meaning import Meanings
     from iqametrics.cli.order import RowOrder
     from iqametrics.cli.stdin import read_paths, read_picture
     from iqametrics.cli.videos import VideoSummary
@@ -200,8 +209,11 @@ def run(args: argparse.Namespace) -> int:
     )
     metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet, view=args.view)
     _check_uncertainty(metrics, args)
+    total = inputs.count()
+    meanings = Meanings(metrics if args.meaning else (), pair=total == 2)
     gate = _gate(metrics, limits, baseline, args)
     added = [name for name, asked in (("uncertainty", args.uncertainty), ("fails", gate.is_set)) if asked]
+    added = [*meanings.columns, *added]
     columns = [*COLUMNS[:-1], *added, COLUMNS[-1], *fingerprint_column(args.format)]
     fingerprints = {metric.full_name: str(metric.fingerprint) for metric in metrics}
     records: list[dict[str, Any]] = []
@@ -212,17 +224,17 @@ def run(args: argparse.Namespace) -> int:
         open_rows(args.format, columns, args.output) as writer,
         open_metadata(args.append_to, fingerprints) as metadata,
     ):
-        rows = videos.watch(score_with_progress(metrics, inputs, args, total=inputs.count(), journal=journal))
+        rows = videos.watch(score_with_progress(metrics, inputs, args, total=total, journal=journal))
         rows = rows if metadata is None else metadata.watch(rows)
-        for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
-            record = to_record(row, fails) | {"fingerprint": fingerprints[row.metric]}
+        for row, fails in judged(meanings.watch(rows), gate, RowOrder(args.sort, args.top)):
+            record = to_record(row, fails) | meanings.of(row) | {"fingerprint": fingerprints[row.metric]}
             writer.write(record)
             if args.html is not None:
                 records.append(record)
             failed |= row.error is not None
     if args.html is not None:
         write_html(args.html, records, ", ".join(args.images or ["-"]), quiet=args.quiet)
-    for line in [] if args.quiet else inputs.notes():
+    for line in [] if args.quiet else [*meanings.lines(), *inputs.notes()]:
         complain(f"note: {line}")
     for line in [*videos.lines(), *gate.finish()]:
         complain(line)
@@ -370,10 +382,10 @@ def _check_uncertainty(metrics: "list[Metric]", args: argparse.Namespace) -> Non
 
 
 def _check_addresses(args: argparse.Namespace) -> None:
-    addresses = [image for image in args.images if is_url(image)]
+    addresses = [image for image in args.images if is_remote(image)]
     if addresses and not args.allow_urls:
         raise UsageError(f"{addresses[0]} is an address; give --allow-urls to fetch it")
-    if args.ref is not None and is_url(args.ref):
+    if args.ref is not None and is_remote(args.ref):
         raise UsageError(f"--ref {args.ref} is an address; fetch it and give the file")
 
 

@@ -14,6 +14,8 @@ from iqametrics.errors import InputError
 from iqametrics.images.show import explanation_html, explanation_page, extent, overlay_png, picture_png
 
 EXPLANATION_FILE, PICTURE_FILE = "explanation.json", "picture.png"
+HARM = "lowers the score"
+"""Name of a map that says where the score of a picture without reference is lost."""
 
 
 class Explanation(ABC):
