@@ -89,7 +89,7 @@ class BpclipMetric(Metric):
         references = None if cached is None else list(cached.levels)
         repair = repairs(metric.model, prepared, metric._prepare([ref])) if isinstance(ref, Tensor) else None
         found = explain_levels(metric.model, levels, references, steps=steps, picture=prepared[0], repair=repair)
-        return replace(found, told=self.told(found.score))
+        return replace(found, told=metric.told(prepared, found.score))
 
     def _cached_reference(self, image: Tensor, ref: ImageSource | ReferenceFeatures | None) -> ReferenceFeatures | None:
         """Return the features of the reference of one image, computed where they are not given."""

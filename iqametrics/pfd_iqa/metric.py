@@ -75,7 +75,7 @@ class PfdIqaMetric(Metric):
         metric = self.in_working_precision()
         prepared = metric._prepare(images)
         found = explain_image(metric.model, prepared, draws=draws)
-        return replace(found, told=self.told(found.score))
+        return replace(found, told=metric.told(prepared, found.score))
 
     @torch.no_grad()
     def noise_spread(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:
