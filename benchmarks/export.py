@@ -2,8 +2,8 @@
 
     python benchmarks/export.py bpclip-nr.lite bpclip-fr.lite pfd-iqa.lite [--formats onnx pt2] [--untrained bpclip-nr]
 
-Each metric is exported for pictures of any size, and compared with its file on the sizes of the proof that the command
-`iqametrics export` makes. `--untrained` adds architectures of the paper's size with random weights. A metric that cannot
+Each metric is exported for pictures of any size, and compared with its file as the command
+`iqametrics export` does. `--untrained` adds architectures of the paper's size with random weights. A metric that cannot
 be exported stands in the results with the reason. `--output` is written after each file and keeps the others in it.
 """
 
