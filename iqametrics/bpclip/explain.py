@@ -79,12 +79,14 @@ class BpclipExplanation(Explanation):
         )
 
     def facts(self) -> dict[str, str]:
-        """Return the score, what it would be without anchors, and the anchors that moved it most."""
+        """Return the score, what is known of the image besides, and what the score would be without anchors.
+
+        The adjectives are in `top`: they are names of directions, and as words they are not true (docs/explain.md).
+        """
         return {
             "score": f"{self.score:.4f}",
             **self.told,
             "score without a preferred anchor": f"{self.baseline_score:.4f}",
-            "anchors that moved it most (names of directions)": self._strongest() or "none",
         }
 
     def maps(self) -> dict[str, Tensor]:
@@ -100,6 +102,16 @@ class BpclipExplanation(Explanation):
         if len(self.importance) and len(self.importance) == len(self.distortion):
             maps["together"] = (self.importance * self.distortion).mean(dim=0)
         return maps
+
+    def figure(self) -> list[list[str]]:
+        """Return the rows of the paper's Figure 4: each branch level by level, and what they say together."""
+        named = list(self.maps())
+        importance, distortion = (
+            [name for name in named if name.startswith(to)] for to in ("importance", "distortion")
+        )
+        together = [name for name in named if name == "together"]
+        others = [name for name in named if name not in (*importance, *distortion, *together)]
+        return [row for row in (importance, [*together, *distortion], others) if row]
 
     def _strongest(self) -> str:
         return ", ".join(f"{word} {value:+.3f}" for word, value in self.top(3)) if self.contributions.numel() else ""
