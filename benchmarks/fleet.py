@@ -6,9 +6,9 @@ Each word is a piece, and may be run by itself; what it finds replaces its part 
 
 make    20,000 PNG pictures of 64x64 pixels, 20 of them damaged, in a folder, and the same in 20 tar shards
 score   `iqametrics score` of the folder, with one thread: the scores that the others must give, and its rate
-kills   `iqametrics fleet` of the shards with two workers: 4 and 8 seconds after the first finished rows a worker is killed
-        (SIGKILL), 4 seconds later the command itself; it is started again with --resume, where two more workers are
-        killed; then all rows are compared. The memory of all its processes (proportional set size) is taken each 2 s
+kills   `iqametrics fleet` of the shards with two workers: 4 and 8 seconds after the first finished rows a worker is
+        killed (SIGKILL), 4 seconds later the command itself; it is started again with --resume, where two more workers
+        are killed; then all rows are compared. The memory of all its processes (proportional set size) each 2 s
 rate    `iqametrics fleet` with one worker and with two, from the first finished rows to the last: rows a second of the
         wall clock and of processor time, with `piq/total_variation`, which costs next to nothing, and with
         `bpclip-nr.lite` on the first 500 pictures
@@ -122,7 +122,7 @@ def rate(work: Path) -> dict[str, Any]:
     """Measure one worker and two."""
     found: dict[str, Any] = {}
     for metric, inputs in ((CHEAP, _shards(work)), (LITE, [work / "few"])):
-        for actors in (1, 2, 1, 2):
+        for actors in (1, 2):
             output = work / "rate.parquet"
             output.unlink(missing_ok=True)
             begun = time.monotonic()
