@@ -26,6 +26,7 @@ from iqametrics.weights.facts import CheckpointFacts, find_facts
 from iqametrics.weights.hub import parse_reference
 from iqametrics.weights.locate import Source, check_metric, open_source, own_entry, read_entry, read_own, source_of
 from iqametrics.weights.manifest import WEIGHTS_FOLDER, CheckpointEntry, read_manifest
+from iqametrics.weights.meaning import ScoreMeaning, find_meaning
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +98,11 @@ class MetricInfo:
     def full_name(self) -> str:
         """Name with the checkpoint's tag, e.g. "pfd-iqa.lite"; without a checkpoint the name alone."""
         return self.name if self.tag is None else f"{self.name}.{self.tag}"
+
+    @property
+    def meaning(self) -> ScoreMeaning | None:
+        """What the checkpoint's scores mean, by pictures that people have scored; None where nobody has measured it."""
+        return None if self.checkpoint is None else find_meaning(self.checkpoint.sha256, WEIGHTS_FOLDER)
 
     @property
     def fingerprint(self) -> Fingerprint:

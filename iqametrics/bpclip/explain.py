@@ -4,23 +4,31 @@ Sources: the maps, BPCLIP, Figure 4; the contributions, Sundararajan et al., "Ax
 Networks", ICML 2017 (integrated gradients), eq. 1.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from iqametrics.bpclip.anchors import read_adjectives
-from iqametrics.bpclip.model import Bpclip, ScoreMlp
-from iqametrics.images.explanation import Explanation, differences
+from iqametrics.bpclip.model import Bpclip, BpclipEncoding, ScoreMlp
+from iqametrics.images.explanation import HARM, Explanation, differences
+from iqametrics.nn.levels import CELL
+
+REPAIR = "gain if repaired"
+"""Name of the map of `repairs`."""
 
 
 @dataclass(frozen=True, repr=False)
 class BpclipExplanation(Explanation):
     """Where, and by which similarities, the score of one image came about.
 
-    The maps are facts about the network, on its token grid: one token is 32x32 pixels of the preprocessed image. The
-    contributions are facts about the score MLP: they add up to `score - baseline_score`. Neither says what an
-    adjective means to a person: training never grounds a text in its meaning, so "blurry" is the name of a direction.
+    `harm` and `repair` say where the score is lost, `difference` where two pictures differ; `importance` and
+    `distortion` are facts about the network that need not be where damage is (docs/explain.md has how often each map is
+    right). Maps lie on the token grid: one token is 32x32 pixels of the preprocessed image. The contributions are facts
+    about the score MLP: they add up to `score - baseline_score`. They do not say what an adjective means to a person:
+    training never grounds a text in its meaning, so "blurry" is the name of a direction.
 
     Attributes:
         score: The score.
@@ -35,7 +43,14 @@ class BpclipExplanation(Explanation):
         words: The K adjectives; numbers as text where the anchors are not those of `prompts.json`.
         difference: Where image and reference differ by their features, (H_n, W_n), in [0, 2]: 1 - cosine, the mean over
             the five levels. None without a reference.
+        harm: By how much a picture that were everywhere like one position would score lower than this picture,
+            (H_n, W_n), in units of the score: the score of the network's head for the position's own tokens in place of
+            their mean. Below 0 where a position is better than the picture. None with a reference: there the head has
+            learnt to read the mean alone, and single positions mislead.
+        repair: By how much the score would rise if the block at a position were replaced by the reference's, (h, w),
+            one value for each of at most 6x6 blocks. None where there is no reference, or only its features are known.
         picture: The image as the network saw it, (3, H, W) in [0, 1]; None where only its features are known.
+        told: What is known of the image besides, see `Metric.told`.
     """
 
     score: float
@@ -45,7 +60,10 @@ class BpclipExplanation(Explanation):
     contributions: Tensor
     words: tuple[str, ...]
     difference: Tensor | None = None
+    harm: Tensor | None = None
+    repair: Tensor | None = None
     picture: Tensor | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def top(self, count: int = 10) -> list[tuple[str, float]]:
         """Return the anchors that moved the score most, over all levels, each with its contribution."""
@@ -64,22 +82,34 @@ class BpclipExplanation(Explanation):
         """Return the score, what it would be without anchors, and the anchors that moved it most."""
         return {
             "score": f"{self.score:.4f}",
+            **self.told,
             "score without a preferred anchor": f"{self.baseline_score:.4f}",
             "anchors that moved it most (names of directions)": self._strongest() or "none",
         }
 
     def maps(self) -> dict[str, Tensor]:
-        """Return the maps (H_n, W_n) over the picture by name, the lowest level first.
+        """Return the maps (h, w) over the picture by name: where the score is lost, then the network's branches.
 
-        "together" is the mean over the levels of importance times distortion, the size of what eq. 6 adds up.
+        Levels come lowest first. "together" is the mean over the levels of importance times distortion, the size of
+        what eq. 6 adds up.
         """
+        told = {HARM: self.harm, REPAIR: self.repair, "difference from the reference": self.difference}
+        maps = {name: values for name, values in told.items() if values is not None}
         named = (("importance", self.importance), ("distortion", self.distortion))
-        maps = {f"{name}, level {n}": level for name, levels in named for n, level in enumerate(levels, 1)}
+        maps |= {f"{name}, level {n}": level for name, levels in named for n, level in enumerate(levels, 1)}
         if len(self.importance) and len(self.importance) == len(self.distortion):
             maps["together"] = (self.importance * self.distortion).mean(dim=0)
-        if self.difference is not None:
-            maps["difference from the reference"] = self.difference
         return maps
+
+    def figure(self) -> list[list[str]]:
+        """Return the rows of the paper's Figure 4: each branch level by level, and what they say together."""
+        named = list(self.maps())
+        importance, distortion = (
+            [name for name in named if name.startswith(to)] for to in ("importance", "distortion")
+        )
+        together = [name for name in named if name == "together"]
+        others = [name for name in named if name not in (*importance, *distortion, *together)]
+        return [row for row in (importance, [*together, *distortion], others) if row]
 
     def _strongest(self) -> str:
         return ", ".join(f"{word} {value:+.3f}" for word, value in self.top(3)) if self.contributions.numel() else ""
@@ -92,6 +122,7 @@ def explain_levels(
     *,
     steps: int = 64,
     picture: Tensor | None = None,
+    repair: Tensor | None = None,
 ) -> BpclipExplanation:
     """Explain the score of one image.
 
@@ -101,17 +132,21 @@ def explain_levels(
         ref: Five levels of its reference, in mode "fr".
         steps: Steps of the integration.
         picture: The image, (3, H, W), to lay the maps over.
+        repair: What `repairs` gave.
     """
     with torch.no_grad():
         encoding = model.encode(dist, ref)
-        score = model.score(encoding.descriptors)
+        plain = model.score(encoding.descriptors)
+        score = model.score_levels(dist, ref)
+        harm = score - local_scores(model, encoding) if ref is None else None
     height, width = encoding.grid
     descriptors = encoding.descriptors[0]
     baseline, contributions, words = score, descriptors.new_empty(0, 0), _words(0)
     if model.similarity is not None:
         even = descriptors.mean(dim=-1, keepdim=True).expand_as(descriptors)
         with torch.no_grad():
-            baseline = model.score(even[None])
+            # With a relative score both are moved by what the reference gives with itself.
+            baseline = model.score(even[None]) + score - plain
         contributions = integrated_gradients(model.score, descriptors, even, steps=steps)
         words = _words(len(model.similarity.anchors))
     return BpclipExplanation(
@@ -122,8 +157,54 @@ def explain_levels(
         contributions=contributions,
         words=words,
         difference=None if ref is None else differences(dist, ref, height, width),
+        harm=harm,
+        repair=repair,
         picture=picture,
     )
+
+
+def local_scores(model: Bpclip, encoding: BpclipEncoding) -> Tensor:
+    """Score pictures that are everywhere like one position of an image, for each of its positions.
+
+    The head averages the tokens of each level over the positions (eq. 7); here it gets the tokens of one position.
+
+    Args:
+        model: The network, in evaluation mode.
+        encoding: Of one image.
+
+    Returns:
+        (H_n, W_n), in units of the score.
+    """
+    descriptors = model.describe([level[0] for level in encoding.tokens])
+    return model.score(descriptors).unflatten(0, encoding.grid)
+
+
+@torch.no_grad()
+def repairs(model: Bpclip, dist: Tensor, ref: Tensor, *, blocks: int = 6) -> Tensor:
+    """Measure by how much the score rises when a block of the image is replaced by the reference's.
+
+    Args:
+        model: The network, in evaluation mode and of mode "fr".
+        dist: The image, (1, 3, H, W) in [0, 1].
+        ref: Its reference, of the same shape.
+        blocks: Largest number of blocks along a side; a block is a multiple of 32 pixels wide.
+
+    Returns:
+        (h, w), one value for each block.
+    """
+    side = CELL * math.ceil(math.ceil(max(dist.shape[-2:]) / CELL) / blocks)
+    levels = model.levels(model.trunk(ref))
+    before = model.score_levels(model.levels(model.trunk(dist)), levels)
+    rows = []
+    for top in range(0, dist.shape[-2], side):
+        row = []
+        for left in range(0, dist.shape[-1], side):
+            mended = dist.clone()
+            part = (..., slice(top, top + side), slice(left, left + side))
+            mended[part] = ref[part]
+            row.append(model.score_levels(model.levels(model.trunk(mended)), levels) - before)
+        rows.append(torch.cat(row))
+    return torch.stack(rows)
 
 
 def integrated_gradients(score: ScoreMlp, descriptors: Tensor, baseline: Tensor, *, steps: int) -> Tensor:

@@ -1,6 +1,7 @@
 """BPCLIP as metrics: images in, scores out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from iqametrics.bpclip import SPECS
 from iqametrics.bpclip.config import BpclipConfig
-from iqametrics.bpclip.explain import BpclipExplanation, explain_levels
+from iqametrics.bpclip.explain import BpclipExplanation, explain_levels, repairs
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import InputError, RecipeError
 from iqametrics.images import ImageSource, check_pair, to_image_list
@@ -75,12 +76,19 @@ class BpclipMetric(Metric):
         if len(images) != 1:
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
         self._check_mode(has_reference=ref is not None)
+        if ref is not None and not isinstance(ref, ReferenceFeatures):
+            refs = to_image_list(ref)
+            if len(refs) != 1:
+                raise InputError(f"explain takes one reference, not {len(refs)}; give that of this image")
+            ref = refs[0]
         cached = self._cached_reference(images[0], ref)
         prepared = self._prepare(images)
         with torch.no_grad():
             levels = self.encode_images(prepared)
         references = None if cached is None else list(cached.levels)
-        return explain_levels(self.model, levels, references, steps=steps, picture=prepared[0])
+        repair = repairs(self.model, prepared, self._prepare([ref])) if isinstance(ref, Tensor) else None
+        found = explain_levels(self.model, levels, references, steps=steps, picture=prepared[0], repair=repair)
+        return replace(found, told=self.told(prepared, found.score))
 
     def _cached_reference(self, image: Tensor, ref: ImageSource | ReferenceFeatures | None) -> ReferenceFeatures | None:
         """Return the features of the reference of one image, computed where they are not given."""

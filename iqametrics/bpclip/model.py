@@ -29,6 +29,7 @@ class BpclipEncoding:
     Attributes:
         information: MLP(G'_i) of eq. 6, n - 1 tensors (N, L, D); empty without the information branch.
         weights: sigmoid(MLP(G''_i)) of eq. 6, in (0, 1), n - 1 tensors (N, L, D); empty unless both branches are on.
+        tokens: What eq. 7 averages over the positions, n - 1 tensors (N, L, D): the product of the two.
         descriptors: What the score MLP of eq. 9 reads, (N, n - 1, K): the similarities s_i, or, in the ablation
             without text anchors, the features x_i (N, n - 1, C_t).
         grid: Height H_n and width W_n of the token grid, L = H_n W_n.
@@ -36,6 +37,7 @@ class BpclipEncoding:
 
     information: list[Tensor]
     weights: list[Tensor]
+    tokens: list[Tensor]
     descriptors: Tensor
     grid: tuple[int, int]
 
@@ -233,21 +235,31 @@ class Bpclip(nn.Module):
     def encode(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> BpclipEncoding:
         """Compute everything up to the similarities; arguments as in `score_levels`."""
         self._check_pair(dist[-1], None if ref is None else ref[-1])
-        return self.encode_gated(self.gated(dist, ref))
+        return self._encode_maps([pool(*pair) for pool, *pair in self._pooled(dist, ref)])
 
     def encode_gated(self, means: list[Tensor]) -> BpclipEncoding:
         """Go on from what `gated` gave to the similarities."""
-        tokens, grid = self._tokens(means)
+        return self._encode_maps(self._reduced(means))
+
+    def _encode_maps(self, maps: list[Tensor]) -> BpclipEncoding:
+        """Go on from the levels on the smallest level's grid, (N, D, H_n, W_n) each."""
+        tokens, grid = self._tokens(maps)
         information = [] if self.information is None else self.information(tokens)
         weights = [] if self.weight is None else self.weight(tokens)
         combined = information or weights
         if information and weights:
             weights = [torch.sigmoid(weight) for weight in weights]
             combined = [info * weight for info, weight in zip(information, weights, strict=True)]
-        # Eq. 7, on the mean over tokens.
-        features = torch.stack([mlp(level.mean(dim=1)) for mlp, level in zip(self.mapping, combined, strict=True)], 1)
-        descriptors = features if self.similarity is None else self.similarity(features)
-        return BpclipEncoding(information, weights if information else [], descriptors, grid)
+        descriptors = self.describe([level.mean(dim=1) for level in combined])
+        return BpclipEncoding(information, weights if information else [], combined, descriptors, grid)
+
+    def describe(self, means: Sequence[Tensor]) -> Tensor:
+        """Map one token of each level, n - 1 tensors (N, D), to what the score MLP reads (eq. 7 and 8): (N, n - 1, K).
+
+        For a picture these are the means over its positions.
+        """
+        features = torch.stack([mlp(mean) for mlp, mean in zip(self.mapping, means, strict=True)], 1)
+        return features if self.similarity is None else self.similarity(features)
 
     def gated(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> list[Tensor]:
         """Return the gated window means of each level on the smallest level's grid (eq. 1 and 2 before the reduction).
@@ -257,25 +269,33 @@ class Bpclip(nn.Module):
         Returns:
             Five maps (N, C_i, H_n, W_n) without reference, (N, 3 C_i, H_n, W_n) with one.
         """
-        if self.standardise is not None:
-            dist = self.standardise(dist)
-            ref = None if ref is None else self.standardise(ref)
-        refs = (
-            [None] * LEVELS if ref is None else [other.expand_as(level) for other, level in zip(ref, dist, strict=True)]
-        )
-        return [pool.gated(level, other) for pool, level, other in zip(self._pools, dist, refs, strict=True)]
+        return [pool.gated(level, other) for pool, level, other in self._pooled(dist, ref)]
 
     def pool(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> tuple[list[Tensor], tuple[int, int]]:
         """Return the tokens G_1..G_n with their positions, (N, L, D) each, and their grid H_n, W_n (eq. 1 and 2)."""
-        return self._tokens(self.gated(dist, ref))
+        return self._tokens(self._reduced(self.gated(dist, ref)))
 
     @property
     def _pools(self) -> Sequence[GatedLocalPooling]:
         # A ModuleList does not say of what.
         return cast("Sequence[GatedLocalPooling]", self.pooling)
 
-    def _tokens(self, means: list[Tensor]) -> tuple[list[Tensor], tuple[int, int]]:
-        maps = [pool.reduce(level) for pool, level in zip(self._pools, means, strict=True)]
+    def _pooled(
+        self, dist: list[Tensor], ref: list[Tensor] | None
+    ) -> list[tuple[GatedLocalPooling, Tensor, Tensor | None]]:
+        """Return the pooling of each level with what it pools: standardised levels, one reference for each image."""
+        if self.standardise is not None:
+            dist = self.standardise(dist)
+            ref = None if ref is None else self.standardise(ref)
+        refs = (
+            [None] * LEVELS if ref is None else [other.expand_as(level) for other, level in zip(ref, dist, strict=True)]
+        )
+        return list(zip(self._pools, dist, refs, strict=True))
+
+    def _reduced(self, means: list[Tensor]) -> list[Tensor]:
+        return [pool.reduce(level) for pool, level in zip(self._pools, means, strict=True)]
+
+    def _tokens(self, maps: list[Tensor]) -> tuple[list[Tensor], tuple[int, int]]:
         grid = (maps[-1].shape[-2], maps[-1].shape[-1])
         position = self.position(*grid)
         return [level.flatten(2).transpose(1, 2) + position for level in maps], grid

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from iqametrics.metric import Metric
     from iqametrics.scoring import Item, Row
 
-COLUMNS = ("image", "metric", "score_a", "score_b", "difference", "better", "error")
+COLUMNS = ("image", "metric", "score_a", "score_b", "difference", "better", "prefer_b", "error")
 _SUMMARY = (
     "metric",
     "n",
@@ -91,6 +91,11 @@ def add_parser(commands: Any) -> None:
     add_html_option(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress and no notes")
     parser.add_argument(
+        "--meaning",
+        action="store_true",
+        help="a column that says how likely people prefer the picture of B, where that is known of the metric",
+    )
+    parser.add_argument(
         "--fail-if-worse",
         action="store_true",
         help="status 3 where B is worse by a metric: the mean, with its whole interval",
@@ -113,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     of_a, of_b = sides[::2], sides[1::2]
     changes = [_change(number, metric, of_a, of_b) for number, metric in enumerate(metrics)]
     records = [
-        _record(pair.name, a, b, metric)
+        _record(pair.name, a, b, metric, meaning=args.meaning)
         for pair, a_rows, b_rows in zip(pairs, of_a, of_b, strict=True)
         for a, b, metric in zip(a_rows, b_rows, metrics, strict=True)
     ]
@@ -193,14 +198,17 @@ def _change(
     )
 
 
-def _record(name: str, a: "Row", b: "Row", metric: "Metric") -> dict[str, Any]:
+def _record(name: str, a: "Row", b: "Row", metric: "Metric", *, meaning: bool) -> dict[str, Any]:
     record: dict[str, Any] = {"image": name, "metric": a.metric, "score_a": a.score, "score_b": b.score}
     record["fingerprint"] = str(metric.fingerprint)
     if a.score is None or b.score is None:
         return {**record, "difference": None, "better": None, "error": a.error or b.error}
     difference = b.score - a.score
     gain = difference if metric.higher_is_better else -difference
-    return {**record, "difference": difference, "better": "tie" if abs(gain) <= TIE else "b" if gain > 0 else "a"}
+    record |= {"difference": difference, "better": "tie" if abs(gain) <= TIE else "b" if gain > 0 else "a"}
+    if meaning and metric.meaning is not None:
+        record["prefer_b"] = round(metric.meaning.preference(b.score, a.score), 4)
+    return record
 
 
 def _write(args: argparse.Namespace, records: Sequence[dict[str, Any]], changes: Sequence[Change]) -> None:
@@ -214,7 +222,8 @@ def _write(args: argparse.Namespace, records: Sequence[dict[str, Any]], changes:
         with open_text(args.output) as stream:
             _write_tables(stream, records, changes)
         return
-    with open_rows(args.format, [*COLUMNS, *fingerprint_column(args.format)], args.output) as writer:
+    columns = [column for column in COLUMNS if column != "prefer_b" or args.meaning]
+    with open_rows(args.format, [*columns, *fingerprint_column(args.format)], args.output) as writer:
         for record in records:
             writer.write(record)
     for change in changes:

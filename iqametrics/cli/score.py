@@ -92,6 +92,12 @@ def add_parser(commands: Any) -> None:
         help="a column that says which share of photographs like those of training is less unlike them (0.5 is usual; "
         "the score of a picture above 0.99 is a guess); takes about twice the time",
     )
+    parser.add_argument(
+        "--meaning",
+        action="store_true",
+        help="columns that say which share of a named set of pictures a picture beats, and of exactly two pictures how "
+        "likely people prefer it to the other",
+    )
     _add_output_options(parser.add_argument_group("output"))
     _add_gate_options(parser.add_argument_group("gate (status 3 where it fails)"))
     add_config_option(parser)
@@ -185,6 +191,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     limits, baseline = _check(args)
     from iqametrics.cli.inputs import Inputs
+    from iqametrics.cli.meaning import Meanings
     from iqametrics.cli.order import RowOrder
     from iqametrics.cli.stdin import read_paths, read_picture
     from iqametrics.cli.videos import VideoSummary
@@ -202,8 +209,11 @@ def run(args: argparse.Namespace) -> int:
     )
     metrics = make_metrics(args.metric, args.device, args.dtype, quiet=args.quiet, view=args.view)
     _check_uncertainty(metrics, args)
+    total = inputs.count()
+    meanings = Meanings(metrics if args.meaning else (), pair=total == 2)
     gate = _gate(metrics, limits, baseline, args)
     added = [name for name, asked in (("uncertainty", args.uncertainty), ("fails", gate.is_set)) if asked]
+    added = [*meanings.columns, *added]
     columns = [*COLUMNS[:-1], *added, COLUMNS[-1], *fingerprint_column(args.format)]
     fingerprints = {metric.full_name: str(metric.fingerprint) for metric in metrics}
     records: list[dict[str, Any]] = []
@@ -214,17 +224,17 @@ def run(args: argparse.Namespace) -> int:
         open_rows(args.format, columns, args.output) as writer,
         open_metadata(args.append_to, fingerprints) as metadata,
     ):
-        rows = videos.watch(score_with_progress(metrics, inputs, args, total=inputs.count(), journal=journal))
+        rows = videos.watch(score_with_progress(metrics, inputs, args, total=total, journal=journal))
         rows = rows if metadata is None else metadata.watch(rows)
-        for row, fails in judged(rows, gate, RowOrder(args.sort, args.top)):
-            record = to_record(row, fails) | {"fingerprint": fingerprints[row.metric]}
+        for row, fails in judged(meanings.watch(rows), gate, RowOrder(args.sort, args.top)):
+            record = to_record(row, fails) | meanings.of(row) | {"fingerprint": fingerprints[row.metric]}
             writer.write(record)
             if args.html is not None:
                 records.append(record)
             failed |= row.error is not None
     if args.html is not None:
         write_html(args.html, records, ", ".join(args.images or ["-"]), quiet=args.quiet)
-    for line in [] if args.quiet else inputs.notes():
+    for line in [] if args.quiet else [*meanings.lines(), *inputs.notes()]:
         complain(f"note: {line}")
     for line in [*videos.lines(), *gate.finish()]:
         complain(line)

@@ -1,6 +1,7 @@
 """The metric `pfd-iqa`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -55,17 +56,25 @@ class PfdIqaMetric(Metric):
         """Compute all five levels of images (N, 3, H, W); a vision transformer has none."""
         return self.model.levels(images)
 
-    def explain(self, dist: ImageSource) -> PfdIqaExplanation:
-        """Explain the score of one image: what the network recognised, and where it looked.
+    def explain(self, dist: ImageSource, *, draws: int = 8) -> PfdIqaExplanation:
+        """Explain the score of one image: what the network recognised, and where the score is lost.
+
+        Args:
+            dist: One image.
+            draws: Number of draws of the noise whose spread is told, from 1 up.
 
         Raises:
-            InputError: If there is not exactly one image.
+            InputError: If there is not exactly one image, or `draws` is below 1.
         """
         self._check_whole("explain")
+        if draws < 1:
+            raise InputError(f"draws = {draws} explain nothing; give 1 or more")
         images = to_image_list(dist)
         if len(images) != 1:
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
-        return explain_image(self.model, self._prepare(images))
+        prepared = self._prepare(images)
+        found = explain_image(self.model, prepared, draws=draws)
+        return replace(found, told=self.told(prepared, found.score))
 
     @torch.no_grad()
     def noise_spread(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:
