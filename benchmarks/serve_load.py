@@ -160,7 +160,7 @@ def ask_all(port: int, pictures: Sequence[bytes], count: int) -> list[Answer]:
 
     def client(_: int) -> list[Answer]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-        answers = []
+        answers: list[Answer] = []
         ready.wait()
         while True:
             with lock:
