@@ -19,7 +19,7 @@ LAYERS = [
     {"errors"},
     {"common", "spec", "naming", "plugins", "methods", "fingerprint"},
     {"images", "evaluation", "nn"},
-    {"metric", "weights", "datasets", "objective", "ranking", "novelty"},
+    {"metric", "weights", "datasets", "objective", "ranking", "novelty", "tiles"},
     {"registry", "scoring"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing", "results"},
     {"report"},

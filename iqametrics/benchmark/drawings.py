@@ -10,7 +10,7 @@ _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 480, 130, 14, 8, 36
 _ROW = 26
 _COST_HEIGHT = 300
 _LETTERS = 18
-_NEAR = 14
+_LETTER, _LINE = 6.6, 13.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,29 +120,57 @@ def cost_drawing(label: str, points: Sequence[CostPoint]) -> str:
     for power in range(int(x.low), int(x.high) + 1):
         parts.append(_vertical(x(power), _COST_HEIGHT - 44, _operations(10.0**power)))
     largest = max(point.parameters for point in points) or 1
-    taken: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda found: -found.parameters):
-        parts.append(_cost_point(point, x(math.log10(point.flops)), y(point.plcc), largest, taken))
+    discs = [_Disc(x(math.log10(p.flops)), y(p.plcc), 4 + 14 * math.sqrt(p.parameters / largest)) for p in points]
+    boxes = [_Box(disc.x - disc.radius, disc.y - disc.radius, 2 * disc.radius, 2 * disc.radius) for disc in discs]
+    for point, disc in zip(points, discs, strict=True):
+        parts.append(_cost_point(point, disc, boxes))
     parts.append(_axis("operations for one picture", (56 + _WIDTH - 24) / 2, _COST_HEIGHT))
     parts.append(f'<text class="axis" transform="translate(12 {_COST_HEIGHT / 2 - 20}) rotate(-90)">PLCC</text>')
     return _drawing(label, _COST_HEIGHT, parts)
 
 
-def _cost_point(point: CostPoint, x: float, y: float, largest: float, taken: list[tuple[float, float]]) -> str:
-    radius = 4 + 14 * math.sqrt(point.parameters / largest)
+@dataclass(frozen=True)
+class _Disc:
+    x: float
+    y: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class _Box:
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def meets(self, other: "_Box") -> bool:
+        return (
+            abs(self.x + self.width / 2 - other.x - other.width / 2) < (self.width + other.width) / 2
+            and abs(self.y + self.height / 2 - other.y - other.height / 2) < (self.height + other.height) / 2
+        )
+
+
+def _cost_point(point: CostPoint, disc: _Disc, taken: list[_Box]) -> str:
+    """Draw a point with its name where there is room for it; its tip has all figures in any case."""
     told = f"{point.name}: PLCC {point.plcc:.4f}, {_operations(point.flops)}, {point.parameters / 1e6:.1f} M parameters"
-    right = x < _WIDTH * 0.6
-    text_y = y + 4
-    # A name that would lie on another goes above it.
-    while any(abs(text_y - other) < _NEAR and abs(x - at) < 150 for at, other in taken):
-        text_y -= _NEAR
-    taken.append((x, text_y))
-    name = (
-        f'<text class="name" x="{x + (radius + 5) * (1 if right else -1):.1f}" y="{text_y:.1f}" '
-        f'text-anchor="{"start" if right else "end"}">{html_text(point.name)}</text>'
-    )
-    circle = f'<circle class="cost" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
-    return f"<g><title>{html_text(told)}</title>{circle}{name}</g>"
+    circle = f'<circle class="cost" cx="{disc.x:.1f}" cy="{disc.y:.1f}" r="{disc.radius:.1f}"/>'
+    return f"<g><title>{html_text(told)}</title>{circle}{_name(point.name, disc, taken)}</g>"
+
+
+def _name(name: str, disc: _Disc, taken: list[_Box]) -> str:
+    width, reach = len(name) * _LETTER, disc.radius + 4
+    starts = [(disc.x + reach, 0.0), (disc.x - reach - width, 0.0)]
+    starts += [(disc.x - width / 2, side * (reach + _LINE / 2)) for side in (-1, 1)]
+    starts += [(start, shift) for shift in (-_LINE, _LINE) for start, _ in starts[:2]]
+    for start, shift in starts:
+        box = _Box(start, disc.y + shift - _LINE / 2, width, _LINE)
+        inside = start > 0 and start + width < _WIDTH and box.y > 0 and box.y + _LINE < _COST_HEIGHT - _BOTTOM
+        if inside and not any(box.meets(other) for other in taken):
+            taken.append(box)
+            y = disc.y + shift + 4
+            middle = f'x="{start + width / 2:.1f}" y="{y:.1f}" text-anchor="middle"'
+            return f'<text class="name" {middle}>{html_text(name)}</text>'
+    return ""
 
 
 def _operations(flops: float) -> str:

@@ -61,6 +61,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--recursive", action="store_true", help="search folders with their subfolders")
     parser.add_argument(
+        "--allow-urls", action="store_true", help="fetch what lists name by address; an address as INPUT needs no leave"
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="take over what an earlier run had finished for --output, also where it was killed, and leave FILE.parts "

@@ -6,21 +6,25 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import PurePath
 
 from iqametrics.cli.common import UsageError
 from iqametrics.cli.inputs import Inputs
 from iqametrics.cli.stdin import read_paths
 from iqametrics.common.files import read_text
+from iqametrics.common.remote import find_remote, is_remote, open_remote
 from iqametrics.errors import InputError
 from iqametrics.fleet.places import Place
 from iqametrics.fleet.sources import Named, Parquet, Source, Tar, is_parquet, is_shard, named
 from iqametrics.fleet.tables import Columns, holds_paths, open_table, read_texts
 from iqametrics.fleet.units import Given
+from iqametrics.images import IMAGE_SUFFIXES
 from iqametrics.images.files import natural_key
 from iqametrics.images.video import is_video
 from iqametrics.scoring import Item
 
 _LISTS = (".csv", ".txt", ".lst")
+_PACKED = (".gz", ".tgz", ".zst", ".bz2", ".xz", ".zip")
 
 
 class Sources:
@@ -61,7 +65,9 @@ class Sources:
 
     def _sources(self, argument: str) -> Iterator[Source]:
         suffix = os.path.splitext(argument)[1].lower()
-        if os.path.isdir(argument):
+        if is_remote(argument) and ("*" in argument or not _is_file(suffix)):
+            yield from self._elsewhere(argument)
+        elif os.path.isdir(argument):
             yield from self._in_folder(argument)
         elif is_shard(argument):
             yield Tar(argument)
@@ -69,15 +75,29 @@ class Sources:
             yield from self._in_parquet(argument)
         elif suffix in _LISTS:
             pairs = _csv_rows(argument, self.columns) if suffix == ".csv" else _lines(argument)
-            yield from named(_listed(argument, pairs, self.args.ref))
+            yield from named(self._listed(argument, pairs))
         elif is_video(argument):
             raise UsageError(f"{argument}: videos are not scored by fleet; use iqametrics score")
-        elif suffix in (".gz", ".tgz", ".zst", ".bz2", ".xz", ".zip"):
+        elif suffix in _PACKED:
             raise UsageError(
                 f"{argument}: packed archives are not read, since no picture in them can be found; unpack it"
             )
+        elif is_remote(argument):
+            yield from named([self._named_by(argument)])
         else:
             yield from named(map(_given, self._inputs([argument])))
+
+    def _elsewhere(self, address: str) -> Iterator[Source]:
+        """Find what is in a folder of an object store, or what `*` in an address means."""
+        addresses = sorted(find_remote(address, recursive=self.args.recursive), key=natural_key)
+        suffixes = [os.path.splitext(each)[1].lower() for each in addresses]
+        pictures = [each for each, suffix in zip(addresses, suffixes, strict=True) if suffix in IMAGE_SUFFIXES]
+        shards = [each for each in addresses if is_shard(each) or is_parquet(each)]
+        if not pictures and not shards:
+            raise InputError(f"{address}: holds no picture, tar shard or parquet file; check the address")
+        yield from named(map(self._named_by, pictures))
+        for shard in shards:
+            yield from [Tar(shard)] if is_shard(shard) else self._in_parquet(shard)
 
     def _in_folder(self, folder: str) -> Iterator[Source]:
         shards = sorted(_shards(folder, self.args.recursive), key=natural_key)
@@ -96,7 +116,7 @@ class Sources:
                 return
             names = [name for name in (self.columns.image, self.columns.reference) if name in table.schema_arrow.names]
             pairs = ((row[0] or "", row[1] if len(row) > 1 else None) for row in read_texts(table, names))
-            yield from named(_listed(path, pairs, self.args.ref))
+            yield from named(self._listed(path, pairs))
 
     def _inputs(self, arguments: list[str]) -> Inputs:
         return Inputs(
@@ -106,6 +126,33 @@ class Sources:
             ref=self.args.ref,
             ref_dir=self.args.ref_dir,
         )
+
+    def _named_by(self, name: str) -> Given:
+        """Turn a path or an address into a picture."""
+        ref = self.args.ref
+        if self.inputs.references is None:
+            return Given(name, ["file", name], ref, None if ref is None else ["file", ref])
+        try:
+            partner = self.inputs.references.partner(PurePath(name.rpartition("/")[2]))
+        except InputError as error:
+            return Given(name, ["file", name], None, ["error", str(error)])
+        return Given(name, ["file", name], partner, ["file", partner])
+
+    def _listed(self, path: str, pairs: Iterable[tuple[str, str | None]]) -> Iterator[Given]:
+        """Turn the lines of a list into pictures; relative paths begin at the folder of the list."""
+        ref = self.args.ref
+        for image, reference in pairs:
+            name, partner = _beside(path, image), _beside(path, reference) if reference else ref
+            problem = self._refused(name, partner) if image else f"{path}: an empty name of an image; remove the line"
+            place: Place = ["error", problem] if problem else ["file", name]
+            yield Given(name if image else path, place, partner, None if partner is None else ["file", partner])
+
+    def _refused(self, *names: str | None) -> str | None:
+        """Say why names of a list are not read: whoever wrote it could make this machine ask any address."""
+        for name in names:
+            if name is not None and is_remote(name) and not self.args.allow_urls:
+                return f"{name}: is an address in a list; give --allow-urls to fetch it"
+        return None
 
 
 def _given(item: Item) -> Given:
@@ -117,24 +164,33 @@ def _given(item: Item) -> Given:
     return Given(item.image, ["file", item.image], item.reference, reference)
 
 
-def _listed(path: str, pairs: Iterable[tuple[str, str | None]], ref: str | None) -> Iterator[Given]:
-    """Turn the lines of a list into pictures; relative paths begin at the folder of the list."""
-    folder = os.path.dirname(path)
-    for image, reference in pairs:
-        name = os.path.join(folder, image)
-        place: Place = ["file", name] if image else ["error", f"{path}: an empty name of an image; remove the line"]
-        partner = os.path.join(folder, reference) if reference else ref
-        yield Given(name if image else path, place, partner, None if partner is None else ["file", partner])
+def _beside(path: str, name: str) -> str:
+    """Return a name of a list, from the folder of the list."""
+    if is_remote(name) or not is_remote(path):
+        return name if is_remote(name) else os.path.join(os.path.dirname(path), name)
+    return f"{path.rpartition('/')[0]}/{name.lstrip('/')}"
+
+
+def _is_file(suffix: str) -> bool:
+    return suffix in IMAGE_SUFFIXES or suffix in (*_LISTS, *_PACKED, ".tar", ".parquet", ".pq")
+
+
+def _read_list(path: str) -> str:
+    """Read the text of a list, here or elsewhere."""
+    if not is_remote(path):
+        return read_text(path, error=InputError, errors="surrogateescape")
+    with open_remote(path) as stream:
+        return stream.read().decode("utf-8-sig", "surrogateescape")
 
 
 def _lines(path: str) -> Iterator[tuple[str, None]]:
-    for line in read_text(path, error=InputError, errors="surrogateescape").splitlines():
+    for line in _read_list(path).splitlines():
         if line.strip():
             yield line.strip(), None
 
 
 def _csv_rows(path: str, columns: Columns) -> Iterator[tuple[str, str | None]]:
-    text = read_text(path, error=InputError, errors="surrogateescape")
+    text = _read_list(path)
     rows = csv.DictReader(io.StringIO(text, newline=""))
     if columns.image not in (rows.fieldnames or []):
         raise InputError(f"{path}: has no column {columns.image} in its first line; give --image-column NAME")

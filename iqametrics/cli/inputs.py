@@ -9,7 +9,7 @@ from pathlib import PurePath, PurePosixPath
 from urllib.parse import urlsplit
 
 from iqametrics.cli.videos import frame_items
-from iqametrics.common.url import fetch_picture, is_url
+from iqametrics.common.remote import is_remote, read_remote
 from iqametrics.errors import InputError
 from iqametrics.images import IMAGE_SUFFIXES, walk_pictures
 from iqametrics.images.video import is_video
@@ -198,7 +198,7 @@ class Inputs:
             yield f"{self.unused.counted('reference')} without an image: {self.unused}"
 
     def _items(self, given: str) -> Iterator[Item]:
-        if is_url(given):
+        if is_remote(given):
             yield self._at_address(given)
         elif _is_video_file(given):
             yield from frame_items(given, self.every, self.ref, paired=self.references is not None)
@@ -233,7 +233,7 @@ class Inputs:
             return Item(url, error=f"{url}: is an address; `iqametrics score --allow-urls` fetches it")
         # The last part of an address is its name, as far as references are looked for.
         named = self._paired(PurePosixPath(urlsplit(url).path).name, "")
-        return replace(named, image=url, content=partial(fetch_picture, url))
+        return replace(named, image=url, content=partial(read_remote, url))
 
     def _from_stdin(self, content: bytes) -> Item:
         if self.references is None:
@@ -252,7 +252,7 @@ class Inputs:
 
 
 def _is_video_file(given: str) -> bool:
-    return is_video(given) and not is_url(given) and not os.path.isdir(given)
+    return is_video(given) and not is_remote(given) and not os.path.isdir(given)
 
 
 def _names(folder: str) -> list[str]:

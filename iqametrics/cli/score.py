@@ -27,7 +27,7 @@ from iqametrics.cli.journal import Journal, check_resume, open_journal, with_jou
 from iqametrics.cli.metadata import check_append_to, open_metadata
 from iqametrics.cli.output import FORMATS, GATE_FORMATS, open_rows
 from iqametrics.cli.progress import progress
-from iqametrics.common.url import is_url
+from iqametrics.common.remote import is_remote
 from iqametrics.errors import InputError
 from iqametrics.gate.baseline import Baseline, read_allowed_drop, read_baseline
 from iqametrics.gate.limits import AskedMetric, Limit, read_limits
@@ -68,7 +68,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--recursive", action="store_true", help="search folders with their subfolders")
     parser.add_argument(
-        "--allow-urls", action="store_true", help="fetch http and https addresses: 64 MB and 30 s at most each"
+        "--allow-urls",
+        action="store_true",
+        help="fetch addresses: http and https, 64 MB and 30 s at most each; with the extra remote s3://, gs://, hf://",
     )
     parser.add_argument(
         "--every",
@@ -380,10 +382,10 @@ def _check_uncertainty(metrics: "list[Metric]", args: argparse.Namespace) -> Non
 
 
 def _check_addresses(args: argparse.Namespace) -> None:
-    addresses = [image for image in args.images if is_url(image)]
+    addresses = [image for image in args.images if is_remote(image)]
     if addresses and not args.allow_urls:
         raise UsageError(f"{addresses[0]} is an address; give --allow-urls to fetch it")
-    if args.ref is not None and is_url(args.ref):
+    if args.ref is not None and is_remote(args.ref):
         raise UsageError(f"--ref {args.ref} is an address; fetch it and give the file")
 
 

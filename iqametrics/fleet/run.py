@@ -26,6 +26,8 @@ _LOCAL_STORE = 2**27
 """Bytes of Ray's store on this machine; names and rows need little."""
 _SPLIT_CPUS = 0.01
 """Cutting sources waits for the disk, so it must not take a worker's place."""
+_ACTORS_A_CUTTER = 16
+"""Cutting takes a fraction of scoring, and each process that cuts costs memory."""
 _DEATHS = 2
 """After so many workers died at a unit, its pictures are tried one by one."""
 
@@ -132,7 +134,8 @@ def score_sources(
     with _started(pool) as (ray, actors, gpus):
         device = "cuda" if gpus else "cpu"
         scorers = make_scorers(device)
-        cut = _cut_by_ray(ray, sources, f"{maker} {device}", any(scorer.mode == "fr" for scorer in scorers))
+        full_reference = any(scorer.mode == "fr" for scorer in scorers)
+        cut = _cut_by_ray(ray, sources, f"{maker} {device}", full_reference, at_once=1 + actors // _ACTORS_A_CUTTER)
         ledger = ray.remote(_Ledger).options(num_cpus=0).remote(parts.finished())
         scored = cut.map_batches(
             _Actor,
@@ -170,14 +173,20 @@ def _in_order(count: int, done: Mapping[tuple[int, int], bytes], lasts: Mapping[
     return [done[place] for place in sorted(done)]
 
 
-def _cut_by_ray(ray: Any, sources: Iterable[Source], maker: str, full_reference: bool) -> Any:
+def _cut_by_ray(ray: Any, sources: Iterable[Source], maker: str, full_reference: bool, at_once: int) -> Any:
     """Return Ray's data set of the units."""
     blocks = [
         ray.put(pa.table({"number": [number], "source": [dump_source(source)]}))
         for number, source in enumerate(sources)
     ]
     cut = partial(_cut, maker=maker, full_reference=full_reference)
-    return ray.data.from_arrow_refs(blocks).map_batches(cut, batch_size=1, batch_format="pyarrow", num_cpus=_SPLIT_CPUS)
+    return ray.data.from_arrow_refs(blocks).map_batches(
+        cut,
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=_SPLIT_CPUS,
+        compute=ray.data.TaskPoolStrategy(size=at_once),
+    )
 
 
 def _cut(batch: pa.Table, maker: str, full_reference: bool) -> Iterator[pa.Table]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from iqametrics.common.remote import is_remote
 from iqametrics.errors import InputError
 from iqametrics.fleet.places import Place, stamp
 from iqametrics.fleet.tables import Columns, open_table, read_texts
@@ -97,7 +98,8 @@ def _any(path: str, pictures: Iterator[Given]) -> Iterator[Given]:
 
 def _stamped(picture: Given) -> Given:
     places = [picture.place, picture.reference_place]
-    stamps = [stamp(place[1]) if place and place[0] == "file" else None for place in places]
+    # To ask for the stamp of a picture elsewhere takes about as long as to read it.
+    stamps = [stamp(place[1]) if place and place[0] == "file" and not is_remote(place[1]) else None for place in places]
     return Given(picture.image, picture.place, picture.reference, picture.reference_place, stamps)
 
 

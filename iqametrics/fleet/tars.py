@@ -66,7 +66,7 @@ def members(path: str) -> Iterator[Member]:
     except InputError as error:
         problem = str(error)
     except OSError as error:
-        problem = f"{path}: cannot be read ({error.strerror or error}); check the disk"
+        problem = f"{path}: cannot be read ({error.strerror or error}); check the disk or the network"
     yield from _paired(group)
     if problem:
         yield Member("", problem=problem)

@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 
-from iqametrics.fleet.places import Nothing, Piece
+from iqametrics.common.remote import is_remote
+from iqametrics.fleet.places import Nothing, Piece, Whole
 from iqametrics.fleet.tables import Rows
 from iqametrics.fleet.units import Given, load
 from iqametrics.pipeline import BatchScorer, Picture, Scored
@@ -117,7 +118,8 @@ def _called(picture: Given) -> str:
 def _picture(name: str, place: Sequence[object], rows: Mapping[tuple[object, ...], Picture]) -> Picture:
     kind, *rest = place
     if kind == "file":
-        return str(rest[0])
+        path = str(rest[0])
+        return Whole(path) if is_remote(path) else path
     if kind == "piece":
         path, first, length = rest
         return Piece(str(path), int(first), int(length), name)  # type: ignore[call-overload]

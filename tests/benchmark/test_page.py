@@ -65,10 +65,16 @@ def test_cost_is_on_a_logarithmic_axis_and_the_area_grows_with_parameters() -> N
     assert "10 M" in drawing
 
 
-def test_two_points_of_equal_height_have_names_at_unlike_heights() -> None:
-    points = [CostPoint(name=name, flops=1e9, parameters=1e6, plcc=0.9) for name in "ab"]
-    heights = re.findall(r'<text class="name" [^>]*y="([\d.]+)"', cost_drawing("cost", points))
-    assert abs(float(heights[0]) - float(heights[1])) >= 14
+def test_no_name_lies_on_another() -> None:
+    points = [CostPoint(name=f"name-{n}", flops=1e9, parameters=1e6, plcc=0.9 + n / 1e4) for n in range(4)]
+    drawing = cost_drawing("cost", points)
+    names = re.findall(r'<text class="name" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)<', drawing)
+    boxes = [(float(x) - 3 * len(name), float(y), 6.0 * len(name)) for x, y, name in names]
+    assert len(boxes) >= 3
+    for number, (x, y, width) in enumerate(boxes):
+        for other_x, other_y, other_width in boxes[:number]:
+            assert abs(y - other_y) >= 12 or x + width <= other_x + 1 or other_x + other_width <= x + 1
+    assert all(f"name-{n}: PLCC" in drawing for n in range(4))
 
 
 def pair(a: str, b: str, difference: float, p: float) -> Comparison:

@@ -61,6 +61,20 @@ def test_two_folders(run):
     assert data()["against"]["images"] == ["a/x.png", "a/y.png"]
 
 
+def test_the_outputs_of_two_encoders(run, tmp_path):
+    (tmp_path / "jpeg").mkdir()
+    for name in ("x", "y"):
+        with Image.open(tmp_path / f"a/{name}.png") as picture:
+            picture.save(tmp_path / f"jpeg/{name}.jpg")
+    for command in (
+        ("compare", "jpeg", "a", "--html", "report.html"),
+        ("report", "a", "--against", "jpeg", "--output", "report.html"),
+    ):
+        (tmp_path / "report.html").unlink(missing_ok=True)
+        assert run(*command, *NR, "--quiet")[0] == 0
+        assert data()["against"]["images"] == ["jpeg/x.jpg", "jpeg/y.jpg"]
+
+
 def test_pages_beside_the_output(run):
     assert run("score", "a", *NR, "--html", "one.html", "--quiet")[0] == 0
     assert run("compare", "a", "b", *NR, "--html", "two.html", "--quiet")[0] == 0

@@ -21,6 +21,7 @@ from iqametrics.pipeline import BatchScorer
 
 OPTIONS = {
     "recursive": False,
+    "allow_urls": False,
     "ref": None,
     "ref_dir": None,
     "image_column": "image",
