@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from iqametrics.errors import (
     DataError,
+    ExportError,
     FleetError,
     ImageReadError,
     InputError,
@@ -44,6 +45,7 @@ __all__ = [
     "BareNameWarning",
     "DataError",
     "Evaluation",
+    "ExportError",
     "FleetError",
     "ImageReadError",
     "InputError",

@@ -9,6 +9,7 @@
     ├── RecipeError           a training recipe with an unknown key or an impossible value
     ├── FleetError            workers that cannot be started, or could not finish
     ├── TrainingError         a training run that cannot go on (NaN loss, nothing to learn from)
+    ├── ExportError           a metric that cannot be exported, or a file that does not compute what the metric does
     └── MissingExtraError     a feature whose optional dependency is not installed
 
 Each message is one line: what (the file or value), what is wrong, what to do.
@@ -50,6 +51,10 @@ class RecipeError(IqaError):
 
 class TrainingError(IqaError):
     """A training run that cannot go on."""
+
+
+class ExportError(IqaError):
+    """A metric that cannot be exported, or a file that does not compute what the metric does."""
 
 
 class FleetError(IqaError):

@@ -101,6 +101,16 @@ class BpclipExplanation(Explanation):
             maps["together"] = (self.importance * self.distortion).mean(dim=0)
         return maps
 
+    def figure(self) -> list[list[str]]:
+        """Return the rows of the paper's Figure 4: each branch level by level, and what they say together."""
+        named = list(self.maps())
+        importance, distortion = (
+            [name for name in named if name.startswith(to)] for to in ("importance", "distortion")
+        )
+        together = [name for name in named if name == "together"]
+        others = [name for name in named if name not in (*importance, *distortion, *together)]
+        return [row for row in (importance, [*together, *distortion], others) if row]
+
     def _strongest(self) -> str:
         return ", ".join(f"{word} {value:+.3f}" for word, value in self.top(3)) if self.contributions.numel() else ""
 

@@ -88,7 +88,7 @@ class BpclipMetric(Metric):
         references = None if cached is None else list(cached.levels)
         repair = repairs(self.model, prepared, self._prepare([ref])) if isinstance(ref, Tensor) else None
         found = explain_levels(self.model, levels, references, steps=steps, picture=prepared[0], repair=repair)
-        return replace(found, told=self.told(found.score))
+        return replace(found, told=self.told(prepared, found.score))
 
     def _cached_reference(self, image: Tensor, ref: ImageSource | ReferenceFeatures | None) -> ReferenceFeatures | None:
         """Return the features of the reference of one image, computed where they are not given."""

@@ -235,11 +235,15 @@ class Bpclip(nn.Module):
     def encode(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> BpclipEncoding:
         """Compute everything up to the similarities; arguments as in `score_levels`."""
         self._check_pair(dist[-1], None if ref is None else ref[-1])
-        return self.encode_gated(self.gated(dist, ref))
+        return self._encode_maps([pool(*pair) for pool, *pair in self._pooled(dist, ref)])
 
     def encode_gated(self, means: list[Tensor]) -> BpclipEncoding:
         """Go on from what `gated` gave to the similarities."""
-        tokens, grid = self._tokens(means)
+        return self._encode_maps(self._reduced(means))
+
+    def _encode_maps(self, maps: list[Tensor]) -> BpclipEncoding:
+        """Go on from the levels on the smallest level's grid, (N, D, H_n, W_n) each."""
+        tokens, grid = self._tokens(maps)
         information = [] if self.information is None else self.information(tokens)
         weights = [] if self.weight is None else self.weight(tokens)
         combined = information or weights
@@ -265,25 +269,33 @@ class Bpclip(nn.Module):
         Returns:
             Five maps (N, C_i, H_n, W_n) without reference, (N, 3 C_i, H_n, W_n) with one.
         """
-        if self.standardise is not None:
-            dist = self.standardise(dist)
-            ref = None if ref is None else self.standardise(ref)
-        refs = (
-            [None] * LEVELS if ref is None else [other.expand_as(level) for other, level in zip(ref, dist, strict=True)]
-        )
-        return [pool.gated(level, other) for pool, level, other in zip(self._pools, dist, refs, strict=True)]
+        return [pool.gated(level, other) for pool, level, other in self._pooled(dist, ref)]
 
     def pool(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> tuple[list[Tensor], tuple[int, int]]:
         """Return the tokens G_1..G_n with their positions, (N, L, D) each, and their grid H_n, W_n (eq. 1 and 2)."""
-        return self._tokens(self.gated(dist, ref))
+        return self._tokens(self._reduced(self.gated(dist, ref)))
 
     @property
     def _pools(self) -> Sequence[GatedLocalPooling]:
         # A ModuleList does not say of what.
         return cast("Sequence[GatedLocalPooling]", self.pooling)
 
-    def _tokens(self, means: list[Tensor]) -> tuple[list[Tensor], tuple[int, int]]:
-        maps = [pool.reduce(level) for pool, level in zip(self._pools, means, strict=True)]
+    def _pooled(
+        self, dist: list[Tensor], ref: list[Tensor] | None
+    ) -> list[tuple[GatedLocalPooling, Tensor, Tensor | None]]:
+        """Return the pooling of each level with what it pools: standardised levels, one reference for each image."""
+        if self.standardise is not None:
+            dist = self.standardise(dist)
+            ref = None if ref is None else self.standardise(ref)
+        refs = (
+            [None] * LEVELS if ref is None else [other.expand_as(level) for other, level in zip(ref, dist, strict=True)]
+        )
+        return list(zip(self._pools, dist, refs, strict=True))
+
+    def _reduced(self, means: list[Tensor]) -> list[Tensor]:
+        return [pool.reduce(level) for pool, level in zip(self._pools, means, strict=True)]
+
+    def _tokens(self, maps: list[Tensor]) -> tuple[list[Tensor], tuple[int, int]]:
         grid = (maps[-1].shape[-2], maps[-1].shape[-1])
         position = self.position(*grid)
         return [level.flatten(2).transpose(1, 2) + position for level in maps], grid

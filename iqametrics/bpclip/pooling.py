@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.bpclip.config import BpclipConfig
+from iqametrics.nn.folding import Folded, FoldingModule, is_scoring
 from iqametrics.nn.levels import LEVELS
 from iqametrics.nn.symbols import is_symbol
 from iqametrics.nn.window_means import window_means
@@ -35,7 +36,7 @@ class Gate(nn.Module):
         return torch.sigmoid(self.phi(x))
 
 
-class GatedLocalPooling(nn.Module):
+class GatedLocalPooling(FoldingModule):
     """GLP of one level: a gated map, averaged over windows and reduced to D channels.
 
     Full reference, eq. 1: sigmoid(phi(|F_d - F_r|)) * concat(F_d, F_r, |F_d - F_r|).
@@ -44,7 +45,8 @@ class GatedLocalPooling(nn.Module):
 
     Pooling and 1x1 convolutions are both linear, one over positions and one over channels, so two things are done in
     the cheaper order, with the same result: the three parts of eq. 1 are pooled before they are joined, and W_f of
-    eq. 2 is applied after the pooling where no GELU follows it.
+    eq. 2 is applied after the pooling where no GELU follows it. While scores are computed, W_f and the 1x1 convolution
+    are then one matrix.
 
     Args:
         config: The model's config.
@@ -74,7 +76,19 @@ class GatedLocalPooling(nn.Module):
         Returns:
             G_i as a map, (N, D, H_n, W_n) with H_n = ceil(H_i / 2^(n - i)), likewise W_n.
         """
+        if ref is None and self.value is not None and not self.gelu_after_value and is_scoring():
+            weight, bias = self.keep("reduce", [*self.value.parameters(), *self.reduce.parameters()], self._reduction)
+            return F.gelu(F.conv2d(window_means(self.gate(dist) * dist, self.window), weight, bias))
         return self.reduce(self.gated(dist, ref))
+
+    def _reduction(self) -> Folded:
+        """Multiply the 1x1 convolution of `reduce` with W_f of eq. 2."""
+        conv = self.reduce[0]
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
+        assert self.value is not None
+        product = conv.weight.flatten(1) @ self.value.weight.flatten(1)
+        return Folded(product[:, :, None, None], conv.bias.detach())
 
     def gated(self, dist: Tensor, ref: Tensor | None = None) -> Tensor:
         """Return the gated window means that `reduce` brings to D channels; arguments as in `forward`.
@@ -92,7 +106,7 @@ class GatedLocalPooling(nn.Module):
 
     def _pool_pair(self, dist: Tensor, ref: Tensor) -> Tensor:
         """Compute eq. 1 and its window means: (N, 3 C_i, H_n, W_n)."""
-        difference = (dist - ref).abs()
+        difference = (dist - ref).abs_() if is_scoring() else (dist - ref).abs()
         gate = self.gate(difference)
         return torch.cat([window_means(gate * part, self.window) for part in (dist, ref, difference)], dim=1)
 

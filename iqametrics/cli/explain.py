@@ -39,6 +39,9 @@ def add_parser(commands: Any) -> None:
         metavar="FOLDER|FILE.html",
         help="folder for explanation.json and PNG files, or one page with everything in it",
     )
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="the paper's figure of maps as one picture too, PNG or JPEG"
+    )
     add_view_option(parser)
     parser.add_argument("--device", choices=DEVICES, default=AUTO, help="(default: auto)")
     parser.set_defaults(run=run)
@@ -51,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.output, "--output")
     elif args.output.exists() and not args.output.is_dir():
         raise UsageError(f"--output {args.output} is a file; give a folder, or a file that ends in .html")
+    check_output(args.figure, "--figure")
     metric: Any = make_metrics([args.metric], args.device, "float32", view=args.view)[0]
     if not hasattr(metric, "explain"):
         raise UsageError(f"{metric.full_name} does not explain its scores; bpclip-fr, bpclip-nr and pfd-iqa do")
@@ -61,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     explain = metric.tile_scores if args.view == "native" else metric.explain
     explanation: Explanation = explain(args.image, *([args.ref] if args.ref is not None else []))
     files = explanation.save(args.output)
+    if args.figure is not None:
+        explanation.save_figure(args.figure)
     for name, text in explanation.facts().items():
         print(printable(f"{name}: {text}"))
     print(printable(f"written: {args.output} ({len(files)} file{'s' if len(files) > 1 else ''})"))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from iqametrics.common.files import write_file
 from iqametrics.errors import InputError
+from iqametrics.images.figure import figure_bytes
 from iqametrics.images.show import explanation_html, explanation_page, extent, overlay_png, picture_png
 
 EXPLANATION_FILE, PICTURE_FILE = "explanation.json", "picture.png"
@@ -35,6 +36,31 @@ class Explanation(ABC):
     def maps(self) -> dict[str, Tensor]:
         """Return the maps (H, W) over the picture, by name."""
 
+    def figure(self) -> list[list[str]]:
+        """Return the names of the maps as the rows of a figure; the picture stands before the first row."""
+        return [list(self.maps())]
+
+    def save_figure(self, target: str | os.PathLike[str]) -> None:
+        """Write the picture and the maps over it as one figure.
+
+        Args:
+            target: The file: JPEG where it ends in `.jpg` or `.jpeg`, else PNG.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        picture, maps = self._shown(), self.maps()
+        rows: list[list[tuple[str, Tensor | None]]] = [[(name, maps[name]) for name in row] for row in self.figure()]
+        rows[0].insert(0, ("picture", None))
+        path = Path(target)
+        form = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
+        write_file(path, figure_bytes(picture, rows, form), error=InputError)
+
+    def _shown(self) -> Tensor:
+        if self.picture is None:
+            raise InputError("this explanation has no picture to lay its maps over; get it from metric.explain(...)")
+        return self.picture
+
     def _repr_html_(self) -> str:
         """Show facts and maps in a notebook."""
         return explanation_html(self.facts(), self.maps())
@@ -53,21 +79,19 @@ class Explanation(ABC):
         Raises:
             InputError: If a file cannot be written.
         """
-        path = Path(target)
-        if self.picture is None:
-            raise InputError("this explanation has no picture to lay its maps over; get it from metric.explain(...)")
+        path, picture = Path(target), self._shown()
         if path.suffix.lower() == ".html":
-            write_file(path, explanation_page(self.facts(), self.maps(), self.picture), error=InputError)
+            write_file(path, explanation_page(self.facts(), self.maps(), picture), error=InputError)
             return [path]
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{path}: cannot be made ({error.strerror}); give another folder") from error
-        files: dict[str, str | bytes] = {PICTURE_FILE: picture_png(self.picture)}
+        files: dict[str, str | bytes] = {PICTURE_FILE: picture_png(picture)}
         told: dict[str, dict[str, object]] = {}
         for name, values in self.maps().items():
             file = f"{_file_name(name)}.png"
-            files[file] = overlay_png(values, self.picture)
+            files[file] = overlay_png(values, picture)
             low, high = extent(values)
             told[name] = {"file": file, "low": low, "high": high}
         files[EXPLANATION_FILE] = json.dumps({"facts": self.facts(), "maps": told}, indent=1) + "\n"

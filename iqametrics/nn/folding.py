@@ -5,7 +5,7 @@ they are. Training must not do that: its gradients go to the kernel and the affi
 give what it gave before. So whoever computes scores says so by `scoring`, and every part asks `is_scoring`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -58,7 +58,7 @@ class _State(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A convolution's kernel and bias with the BatchNorm behind it.
+    """Kernel and bias of a convolution that does the work of two layers.
 
     Attributes:
         weight: Kernel, (C', C / groups, k, k).
@@ -70,15 +70,15 @@ class Folded(NamedTuple):
 
 
 class FoldingModule(nn.Module):
-    """Base of modules that have convolutions with a BatchNorm behind them.
+    """Base of modules that keep what they made of their parameters for scoring.
 
-    What was folded is kept, beside the parameters and not among them: it is in no state dict, no copy and no pickle,
-    and it is made anew once a parameter or statistic has changed.
+    What is kept stands beside the parameters and not among them: it is in no state dict, no copy and no pickle, and it
+    is made anew once a parameter or statistic has changed.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: dict[Any, tuple[tuple[_State, ...], Folded]] = {}
+        self._kept: dict[str, tuple[tuple[_State, ...], Folded]] = {}
 
     def folded(
         self, name: str, conv: nn.Conv2d, norm: nn.BatchNorm2d, change: Callable[[Tensor], Tensor] | None = None
@@ -94,10 +94,20 @@ class FoldingModule(nn.Module):
         assert norm.running_mean is not None
         assert norm.running_var is not None
         sources = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        return self.keep(name, sources, lambda: _fold(conv, norm, change))
+
+    def keep(self, name: str, sources: Sequence[Tensor], make: Callable[[], Folded]) -> Folded:
+        """Return what is kept under a name, made where it is not there or a source has changed since.
+
+        Args:
+            name: The name.
+            sources: The tensors that it is made of.
+            make: Makes it.
+        """
         kept = self._kept.get(name)
         if kept is not None and all(state.holds(source) for state, source in zip(kept[0], sources, strict=True)):
             return kept[1]
-        made = _fold(conv, norm, change)
+        made = make()
         self._kept[name] = (tuple(_State.of(source) for source in sources), made)
         return made
 

@@ -89,6 +89,13 @@ class PfdIqaExplanation(Explanation):
             "attention": self.attention,
         }
 
+    def figure(self) -> list[list[str]]:
+        """Return the rows of the paper's Figures 1 and 4: before denoising, and after it."""
+        before, after = (
+            [name for name in self.maps() if name.endswith(f"{when} denoising")] for when in ("before", "after")
+        )
+        return [before, after, [HARM, "attention"]]
+
     def _spread(self) -> str:
         if len(self.noise_scores) < 2:
             return ""

@@ -74,7 +74,7 @@ class PfdIqaMetric(Metric):
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
         prepared = self._prepare(images)
         found = explain_image(self.model, prepared, draws=draws)
-        return replace(found, told=self.told(found.score))
+        return replace(found, told=self.told(prepared, found.score))
 
     @torch.no_grad()
     def noise_spread(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:

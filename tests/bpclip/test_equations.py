@@ -15,6 +15,7 @@ from iqametrics.bpclip.branches import CrossAttentionBlock, SelfAttentionBlock
 from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.bpclip.model import Bpclip, ScoreMlp, TextSimilarity
 from iqametrics.bpclip.pooling import GatedLocalPooling, PositionEncoding, window_means
+from iqametrics.nn.folding import scoring
 
 CHANNELS = (16, 24, 40, 112, 320)
 SMALL: dict[str, Any] = {
@@ -250,3 +251,17 @@ def test_a_wrong_head_fails_the_comparison(mutate, monkeypatch):
     assert agrees(built, dist, ref)
     mutate(built, monkeypatch)
     assert not agrees(built, dist, ref)
+
+
+def test_scoring_joins_the_value_with_the_reduction():
+    block = randomise(GatedLocalPooling(config("nr"), channels=8, level=4)).double().eval()
+    features = torch.randn(2, 8, 5, 7, dtype=torch.float64)
+    with torch.no_grad():
+        expected = block(features)
+        with scoring():
+            assert torch.allclose(block(features), expected, rtol=1e-10, atol=1e-12)
+            assert block._kept
+            block.value.weight.mul_(2)
+            changed = block(features)
+        assert not torch.allclose(changed, expected)
+        assert torch.allclose(changed, block(features), rtol=1e-10, atol=1e-12)

@@ -31,6 +31,7 @@ COMMANDS = [
     "train",
     "benchmark",
     "serve",
+    "export",
 ]
 
 

@@ -119,3 +119,28 @@ def test_features_alone_have_no_picture(tmp_path):
     explanation = create_metric("bpclip-nr.lite").explain(np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(InputError, match="no picture"):
         replace(explanation, picture=None).save(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("bpclip-nr.lite", [5, 5, 1]), ("pfd-iqa.lite", [3, 2, 2])])
+def test_the_papers_figure_is_made_by_one_command(cli, pair, tmp_path, name, rows):
+    dist, _ = pair
+    figure = tmp_path / "figure.jpg"
+    status, _, _ = cli(dist, "--metric", name, "--output", tmp_path / "why.html", "--figure", figure)
+    explanation = create_metric(name).explain(dist)
+    assert status == 0
+    laid_out = explanation.figure()
+    assert [len(row) + (at == 0) for at, row in enumerate(laid_out)] == rows
+    assert sorted(name for row in laid_out for name in row) == sorted(explanation.maps())
+    with Image.open(figure) as picture:
+        # Tiles of 240x160 with 10 pixels around each, and captions of 20 pixels.
+        assert (picture.format, picture.size) == ("JPEG", (max(rows) * 250 + 10, 3 * 190 + 10))
+        tile = np.asarray(picture)[10:170, 10:250].astype(float)
+    expected = explanation.picture.permute(1, 2, 0).numpy() * 255
+    assert abs(tile.mean() - expected.mean()) < 3
+
+
+def test_a_figure_without_a_folder_is_refused_before_anything_is_scored(cli, tmp_path):
+    status, _, err = cli(PHOTO, "--metric", "bpclip-nr.lite", "--output", tmp_path / "why", "--figure", "nowhere/f.png")
+    assert status == 2
+    assert "--figure nowhere/f.png" in err
+    assert not (tmp_path / "why").exists()

@@ -114,7 +114,7 @@ def test_scores_are_those_of_the_model_by_itself(name: str) -> None:
     metric = create_metric(name)
     images = torch.rand(2, 3, 224, 225, generator=torch.Generator().manual_seed(0))
     pair = images.split(1)[: 2 if metric.mode == "fr" else 1]
-    kept = [module for module in metric.modules() if isinstance(module, FoldingModule)]
+    kept = [module for module in metric.model.backbone.modules() if isinstance(module, FoldingModule)]
     by_itself = metric.model(*(metric.sizing.apply(image) for image in pair))
     assert not any(module._kept for module in kept)
     assert torch.allclose(metric(*pair), by_itself, rtol=0, atol=1e-5)

@@ -7,6 +7,9 @@ from iqametrics.nn.efficientnet_lite import SamePadConv2d
 from iqametrics.nn.window_means import window_means
 from iqametrics.pfd_iqa.windows import symbolic_windows, window_positions
 
+if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 14):
+    pytest.skip("exports need torch 2.14", allow_module_level=True)
+
 SIDES = ((33, 64), (64, 33), (47, 49), (90, 51), (128, 96))
 
 

@@ -50,10 +50,10 @@ def test_what_is_no_number_means_nothing(score):
             ask(score)
 
 
-@pytest.mark.parametrize("name", ["bpclip-nr.lite", "bpclip-nr.lite2", "bpclip-fr.lite", "bpclip-fr.lite2"])
-def test_bundled_checkpoints_have_a_meaning(name):
+@pytest.mark.parametrize("entry", read_manifest(WEIGHTS_FOLDER).checkpoints, ids=lambda entry: entry.file)
+def test_each_bundled_checkpoint_has_a_meaning(entry):
+    name = f"{entry.metric}.{entry.tag}"
     known = metric_info(name).meaning
-    (entry,) = [each for each in read_manifest(WEIGHTS_FOLDER).checkpoints if f"{each.metric}.{each.tag}" == name]
     assert known is find_meaning(entry.sha256, WEIGHTS_FOLDER)
     assert (known.checkpoint, known.sha256) == (name, entry.sha256)
     assert 0.03 < known.spread < 0.5
