@@ -1,34 +1,35 @@
 """Measure how long the images of an epoch take, decoded for each crop and from the cache of pictures.
 
-    python benchmarks/epoch_time.py FOLDER [--images 1000] [--repeats 2] [--output benchmarks/results/epoch_time.json]
+    python benchmarks/epoch_time.py FOLDER [--images 1000] [--repeats 2] [--every 1]
+        [--output benchmarks/results/epoch_time.json]
 
 FOLDER gets a made set like KonIQ-10k: JPEG files of 1024x768, and for the time of the run their pictures. The epochs
 are those of the paper's recipes for KonIQ-10k: the training part's crops and the validation part, made ready for the
 device, without the network's step. Both ways take turns, and the smallest of the repeats counts. "decoded" has two
-threads, as every run had before there was a cache, "cached" has one a processor.
+threads, as every run had before there was a cache, "cached" has one a processor. Beside the seconds on the clock stand
+those of the processors, which depend little on what else the machine does; the load says whether it did. With
+`--every N` only one step in N is taken, and the time of the training part's crops is multiplied by N.
 """
 
 import argparse
 import csv
-import datetime
 import json
 import os
-import platform
-import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from iqametrics.metric import Sizing
 from iqametrics.training.batches import Batches, CropSource, ImageFiles
 from iqametrics.training.data import RunData, epoch_steps, load_data, portions
+from iqametrics.training.environment import this_session
 from iqametrics.training.pictures import PictureCache, StoredPictures
 from iqametrics.training.recipe import Recipe, read_recipe
 
@@ -38,17 +39,28 @@ SIZE = (768, 1024)
 THREADS_BEFORE = 2
 
 
+class Taken(NamedTuple):
+    """Seconds of a call: on the clock, and of all threads on the processors."""
+
+    clock: float
+    processor: float
+
+
 def main() -> None:
     """Make the set, measure, print and write the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the made set")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, help="take one step in so many (default: 1)")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/epoch_time.json"))
     args = parser.parse_args()
     table = make_set(args.folder, args.images)
-    measured: dict[str, Any] = {"machine": describe_machine(), "images": args.images, "size": "1024x768 JPEG"}
-    measured["recipes"] = {name: measure(name, table, args.repeats) for name in RECIPES}
+    session = {key: value for key, value in this_session([], {}).items() if key != "inputs"}
+    session["command"] = [Path(part).name for part in session["command"]]  # no folders of this machine
+    measured: dict[str, Any] = {**session, "images": args.images, "size": "1024x768 JPEG"}
+    measured["load_before"] = round(os.getloadavg()[0], 1)
+    measured["recipes"] = {name: measure(name, table, args.repeats, args.every) for name in RECIPES}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(measured, indent=2) + "\n")
     print(json.dumps(measured, indent=2))
@@ -80,7 +92,7 @@ def picture(rng: np.random.Generator) -> np.ndarray:
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def measure(name: str, table: Path, repeats: int) -> dict[str, Any]:
+def measure(name: str, table: Path, repeats: int, every: int) -> dict[str, Any]:
     """Measure an epoch of a recipe in each way, by turns."""
     recipe = read_recipe(name, ["split.by='image'"], {"csv": str(table)})
     data = load_data(recipe)
@@ -88,57 +100,54 @@ def measure(name: str, table: Path, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=table.parent) as folder:
         cache = PictureCache(Path(folder), sizing, gigabytes=recipe.cache.images_gb)
         paths = [item.sample.image for item in (*data.train, *data.validation)]
-        filled = seconds(lambda: cache.build(paths, recipe.train.threads))
+        filled = taken(lambda: cache.build(paths, recipe.train.threads))
         stored = (cache.folder / "pixels.bin").stat().st_size
         crop = recipe.train.crop
-        ways: dict[str, Callable[[], None]] = {
-            "decoded": partial(epoch, recipe, data, ImageFiles(sizing, crop=crop), THREADS_BEFORE),
-            "cached": partial(epoch, recipe, data, StoredPictures(cache, crop=crop), recipe.train.threads),
+        ways: dict[str, Callable[[], Taken]] = {
+            "decoded": partial(epoch, recipe, data, ImageFiles(sizing, crop=crop), THREADS_BEFORE, every),
+            "cached": partial(epoch, recipe, data, StoredPictures(cache, crop=crop), recipe.train.threads, every),
         }
-        times: dict[str, list[float]] = {way: [] for way in ways}
+        times: dict[str, list[Taken]] = {way: [] for way in ways}
         for _ in range(repeats):
             for way, run in ways.items():
-                times[way].append(seconds(run))
+                times[way].append(run())
     return {
         "crops": len(data.train) * recipe.train.views,
+        "one_step_in": every,
         "crop": crop,
         "short_side": recipe.sizing.short_side,
         "validation": len(data.validation),
         "threads": recipe.train.threads,
-        "seconds_to_fill_the_cache": round(filled, 1),
+        "to_fill_the_cache": least([filled]),
         "cache_gb": round(stored / 1e9, 3),
         "cache_gb_of_koniq": round(stored / len(paths) * KONIQ / 1e9, 1),
-        "seconds_an_epoch": {way: round(min(found), 1) for way, found in times.items()},
+        "an_epoch": {way: least(found) for way, found in times.items()},
     }
 
 
-def epoch(recipe: Recipe, data: RunData, source: CropSource, threads: int) -> None:
-    """Make all batches of an epoch and of its validation ready."""
+def epoch(recipe: Recipe, data: RunData, source: CropSource, threads: int, every: int) -> Taken:
+    """Make the batches of an epoch and of its validation ready; return their time, that of an epoch drawn out."""
     batches = Batches(source, workers=threads, with_reference=False, together=recipe.train.crops_together)
     steps = epoch_steps(data.train, recipe.train, 0)
     shares = [share for views in steps for share in portions(views, accumulate=1, processes=1, rank=0)]
-    for _ in batches.training(data.train, shares):
-        pass
-    for _ in batches.whole(data.validation, recipe.train.eval_batch_size):
-        pass
+    crops = taken(lambda: deque(batches.training(data.train, shares[::every]), maxlen=0))
+    whole = taken(lambda: deque(batches.whole(data.validation, recipe.train.eval_batch_size), maxlen=0))
+    drawn_out = len(shares) / len(shares[::every])
+    return Taken(drawn_out * crops.clock + whole.clock, drawn_out * crops.processor + whole.processor)
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    """Return the seconds that a call takes."""
-    started = time.perf_counter()
+def taken(run: Callable[[], Any]) -> Taken:
+    """Measure a call."""
+    clock, processor = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - started
+    return Taken(time.perf_counter() - clock, time.process_time() - processor)
 
 
-def describe_machine() -> dict[str, Any]:
-    """Return processor, cores, versions, commit and date."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+def least(found: list[Taken]) -> dict[str, float]:
+    """Return the smallest of each kind of seconds."""
     return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "commit": commit,
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "seconds": round(min(entry.clock for entry in found), 1),
+        "processor_seconds": round(min(entry.processor for entry in found), 1),
     }
 
 

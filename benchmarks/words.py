@@ -5,12 +5,12 @@
         --output benchmarks/results/words.json
 
 The best-scored photographs of the list are taken but the first 48, by which the readout's thresholds were set and its
-words chosen; the middle of each. Of each there is a clean picture and one for each
-word, with a damage and a level from 3 to 5 that are drawn by the photograph's number. A metric gives a number for each
-word that it has (BPCLIP: how much nearer the picture is to an adjective than to its antonym, the mean over the levels;
-PFD-IQA: the probability by its own prior; "readout": that of `Metric.words`, of the first metric), and the area under the ROC curve says
-how often a picture with the word's damage has the greater number than one without, 0.5 being chance. Of the readout it is
-also told of which share of the pictures with its damage, and of clean ones, each word is said.
+words chosen; the middle of each. Of each there is a clean picture and one for each word, with a damage and a level from
+3 to 5 that are drawn by the photograph's number. A metric gives a number for each word that it has: BPCLIP how much
+nearer the picture is to an adjective than to its antonym, the mean over the levels; PFD-IQA the probability by its own
+prior; "readout" is that of `Metric.words`, of the first metric. The area under the ROC curve says how often a picture
+with the word's damage has the greater number than one without, 0.5 being chance. Of the readout it is also told of
+which share of the pictures with its damage, and of clean ones, each word is said.
 """
 
 import argparse
@@ -139,7 +139,7 @@ def spoken(heard: Sequence[Mapping[str, float]], truths: Sequence[str], word: st
 
 
 def auc(numbers: Sequence[float], truths: Sequence[str], word: str) -> float:
-    """Give the share of pairs of a picture with the damage and one without in which the first has the greater number."""
+    """Give the area under the ROC curve: how often a picture with the word's damage has the greater number."""
     values, true = np.array(numbers), np.array([truth == word for truth in truths])
     gaps = values[true][:, None] - values[~true][None, :]
     return round(float((gaps > 0).mean() + (gaps == 0).mean() / 2), 4)

@@ -27,6 +27,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "site_parts.contents",
     "site_parts.docstrings",
+    "site_parts.leaderboard",
     "site_parts.mathml",
     "site_parts.references",
     "site_parts.repository",
@@ -43,6 +44,8 @@ myst_heading_anchors = 4
 nb_execution_mode = "force"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
+nb_code_prompt_show = "The code of this figure"
+nb_code_prompt_hide = "Hide the code"
 nb_merge_streams = True
 nb_number_source_lines = False
 

@@ -21,7 +21,7 @@ LAYERS = [
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective", "ranking", "novelty", "words", "tiles"},
     {"registry", "scoring", "scoring_jobs"},
-    {"bpclip", "pfd_iqa", "baselines", "gate", "publishing"},
+    {"bpclip", "pfd_iqa", "baselines", "gate", "publishing", "results"},
     {"report"},
     {"training", "benchmark", "compat", "integrations", "pipeline", "typed"},
     {"serve", "fleet", "exporting"},

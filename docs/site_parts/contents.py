@@ -6,6 +6,7 @@ A page asks for one by a comment, which a repository's browser does not show:
     <!-- modules: rest -->                of all modules that no page of this folder names
     <!-- public names -->                 what `import iqametrics` offers, as a table
     <!-- rest -->                         in a toctree: pages beside index.md that no toctree names
+    <!-- rest: tutorials -->              likewise the pages of a folder
 """
 
 import importlib
@@ -23,7 +24,7 @@ import iqametrics
 _INSIDE = ("iqametrics.cli", "iqametrics.common")
 _MODULES = re.compile(r"<!-- modules: ([\w. ]+) -->")
 _NAMES = "<!-- public names -->"
-_REST = "<!-- rest -->"
+_REST = re.compile(r"<!-- rest(?:: (\w+))? -->")
 _FENCE = "```{{eval-rst}}\n.. automodule:: {name}\n```\n"
 
 
@@ -83,10 +84,11 @@ def _rows(module: ModuleType) -> Iterator[str]:
         yield f"| {{py:obj}}`{name} <{value.__module__}.{value.__qualname__}>` | {summary} |"
 
 
-def further_pages(index: str, folder: Path) -> list[str]:
-    """Return the pages beside the index that none of its toctrees names."""
+def further_pages(index: str, folder: Path, inside: str = "") -> list[str]:
+    """Return the pages beside the index, or in a folder beside it, that none of its toctrees names."""
     named = set(re.findall(r"^(?:.*<)?([\w/-]+)>?$", index, re.MULTILINE)) | {"index"}
-    return sorted(path.stem for path in folder.glob("*.md") if path.stem not in named)
+    found = ((path.relative_to(folder).with_suffix("")).as_posix() for path in (folder / inside).glob("*.md"))
+    return sorted(set(found) - named)
 
 
 def _fill(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -95,8 +97,8 @@ def _fill(app: Sphinx, docname: str, source: list[str]) -> None:
     folder = Path(app.env.doc2path(docname)).parent
     if _NAMES in text:
         text = text.replace(_NAMES, public_names())
-    if _REST in text:
-        text = text.replace(_REST, "\n".join(further_pages(text, folder)))
+    index = text
+    text = _REST.sub(lambda found: "\n".join(further_pages(index, folder, found[1] or "")), text)
     elsewhere = named_modules(folder) if "modules: rest" in text else set()
     source[0] = _MODULES.sub(lambda found: _reference(modules_of(found[1], elsewhere)), text)
 

@@ -43,7 +43,7 @@ def _card(picture: ImageSource, caption: str, score: float | None) -> str:
         shown = (
             f'<span class="score">{score:.2f}</span><span class="bar"><span style="width: {width:.1f}%"></span></span>'
         )
-    image = f'<img src="{_data(read_image(picture))}" alt="{escape(caption)}" loading="lazy">'
+    image = f'<img src="{_data(read_image(picture))}" alt="{escape(caption)}">'
     return f'<figure class="card">{image}<figcaption>{escape(caption)}{shown}</figcaption></figure>'
 
 

@@ -79,12 +79,14 @@ class BpclipExplanation(Explanation):
         )
 
     def facts(self) -> dict[str, str]:
-        """Return the score, what it would be without anchors, and the anchors that moved it most."""
+        """Return the score, what is known of the image besides, and what the score would be without anchors.
+
+        The adjectives are in `top`: they are names of directions, and as words they are not true (docs/explain.md).
+        """
         return {
             "score": f"{self.score:.4f}",
             **self.told,
             "score without a preferred anchor": f"{self.baseline_score:.4f}",
-            "anchors that moved it most (names of directions)": self._strongest() or "none",
         }
 
     def maps(self) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from iqametrics.bpclip.config import BpclipConfig
 from iqametrics.nn.folding import Folded, FoldingModule, is_scoring
 from iqametrics.nn.levels import LEVELS
+from iqametrics.nn.resample import bicubic
 from iqametrics.nn.symbols import is_symbol
 from iqametrics.nn.window_means import window_means
 
@@ -150,5 +151,5 @@ def _resample(table: Tensor, length: int) -> Tensor:
         return table
     # Bicubic resampling exists for planes only, and not in half precision on every device.
     plane = table[None, :, :, None].to(torch.promote_types(table.dtype, torch.float32))
-    plane = F.interpolate(plane, size=(length, 1), mode="bicubic", align_corners=False)
+    plane = bicubic(plane, (length, 1))
     return plane[0, :, :, 0].to(table.dtype)

@@ -19,15 +19,26 @@ def note_on_training_images(full_name: str, name: str, facts: dict[str, Any]) ->
     The test part of the split by which the checkpoint was trained is no reason for a note, nor is a checkpoint without
     a record of its data. A checkpoint on the Hub has been fetched by then, since its metric was made.
     """
-    metadata = metric_info(name).metadata
-    training = metadata.get("training")
-    training = training if isinstance(training, dict) else {}
-    entry = _entry_with(facts, [*_texts(training.get("data")), *_texts(metadata.get("sources"))])
-    if entry is not None and not _held_out(training, entry, facts):
+    entry = known_images(name, facts)
+    if entry is not None:
         complain(
             f"note: {full_name} names {entry!r} among what it was made from, so these results may be better than on "
             "images that it has not seen"
         )
+
+
+def known_images(name: str, facts: dict[str, Any]) -> str | None:
+    """Return the entry by which a checkpoint's own record names these images; None where it does not, or held them out.
+
+    Args:
+        name: The metric as it was asked for, with or without a tag or file.
+        facts: What it is evaluated on: dataset, csv, split, images.
+    """
+    metadata = metric_info(name).metadata
+    training = metadata.get("training")
+    training = training if isinstance(training, dict) else {}
+    entry = _entry_with(facts, [*_texts(training.get("data")), *_texts(metadata.get("sources"))])
+    return entry if entry is not None and not _held_out(training, entry, facts) else None
 
 
 def _texts(value: object) -> list[str]:

@@ -137,6 +137,7 @@ class LabelledImages:
 
             # Correlations need no stated scale, so the scale is that of the file itself.
             samples, (low, high) = read_csv_opinions(self.csv, self.root or None)
+            samples = _kept(samples, Path(self.images)) if self.images else samples
         else:
             samples, (low, high) = self.load(), (0.0, 1.0)
         chosen = select(samples, split, mode=self.mode)

@@ -8,11 +8,11 @@ Parameter names are timm's.
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqametrics.errors import InputError
 from iqametrics.nn.attention import Activation, TransformerBlock
+from iqametrics.nn.resample import bicubic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class VisionTransformer(nn.Module):
         plane = positions.transpose(1, 2).unflatten(2, (self.grid, self.grid))
         # Bicubic resampling does not exist in half precision on every device.
         plane = plane.to(torch.promote_types(plane.dtype, torch.float32))
-        plane = F.interpolate(plane, size=(height, width), mode="bicubic", antialias=True)
+        plane = bicubic(plane, (height, width), antialias=True)
         return plane.flatten(2).transpose(1, 2).to(positions.dtype)
 
 

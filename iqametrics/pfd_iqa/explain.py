@@ -66,15 +66,16 @@ class PfdIqaExplanation(Explanation):
         return f"<PfdIqaExplanation: score {self.score:.4f} of {len(self.windows)} windows{likely}>"
 
     def facts(self) -> dict[str, str]:
-        """Return the score, the spread over the windows, and the probabilities of the priors, the likeliest first."""
+        """Return the score, what is known of the image besides, and the spread over windows and noise.
+
+        The probabilities of the priors are attributes: as words they are not true (docs/explain.md).
+        """
         facts = {
             "score": f"{self.score:.4f}",
             **self.told,
             "windows": f"{len(self.windows)}, scores {min(self.window_scores):.4f} to {max(self.window_scores):.4f}",
             "noise": self._spread(),
             "weight of the features in their mix with noise": f"{self.gamma:.2f}",
-            "distortions by its own priors": self._ranked(self.distortions),
-            "quality levels by its own priors": self._ranked(self.qualities),
         }
         return {name: text for name, text in facts.items() if text}
 
@@ -101,11 +102,6 @@ class PfdIqaExplanation(Explanation):
             return ""
         scores = self.noise_scores
         return f"{len(scores)} draws, scores {min(scores):.4f} to {max(scores):.4f}, deviation {stdev(scores):.4f}"
-
-    @staticmethod
-    def _ranked(probabilities: dict[str, float]) -> str:
-        ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])
-        return ", ".join(f"{name} {value:.2f}" for name, value in ranked)
 
     @staticmethod
     def _likeliest(probabilities: dict[str, float]) -> str:

@@ -34,7 +34,8 @@ def pairwise_fidelity(quality: Tensor, mos: Tensor, source: Tensor) -> Tensor:
     Returns:
         A scalar, the mean over the pairs; 0 if there are none.
     """
-    first, second = torch.triu_indices(len(mos), len(mos), offset=1, device=mos.device)
+    # Made on the CPU: not every device has them.
+    first, second = torch.triu_indices(len(mos), len(mos), offset=1, device="cpu").to(mos.device)
     same = source[first] == source[second]
     first, second = first[same], second[same]
     quality = _full_precision(quality)

@@ -10,11 +10,12 @@ from iqametrics.errors import DataError, IqaError
 from iqametrics.gate.change import measure_change
 from iqametrics.gate.pairing import pair_names
 from iqametrics.naming import parse_name
-from iqametrics.registry import metric_spec
+from iqametrics.registry import metric_info, metric_spec
 from iqametrics.report.opinions import opinion_view
 from iqametrics.report.pictures import address
 from iqametrics.report.records import Picture, Scores
 from iqametrics.spec import MetricSpec
+from iqametrics.weights.meaning import ScoreMeaning
 
 _DIGITS = 6
 
@@ -86,8 +87,23 @@ def report_data(run: Scores, other: Scores | None, *, root: Path, folder: Path, 
 
 def _metric(name: str, fingerprint: str | None) -> dict[str, Any]:
     spec = spec_of(name)
-    constants = {"name": name, "fingerprint": fingerprint, "higher": spec is None or spec.higher_is_better}
+    constants: dict[str, Any] = {"name": name, "fingerprint": fingerprint}
+    constants["higher"] = spec is None or spec.higher_is_better
+    meaning = _meaning(name, fingerprint)
+    if meaning is not None:
+        constants["meaning"] = {"pictures": meaning.pictures, "quantiles": meaning.quantiles, "spread": meaning.spread}
     return constants if spec is None else {**constants, "paper": spec.paper, "mode": spec.mode}
+
+
+def _meaning(name: str, fingerprint: str | None) -> ScoreMeaning | None:
+    """Find what scores mean, if they are of the very checkpoint that has this name here."""
+    if fingerprint is None:
+        return None
+    try:
+        info = metric_info(name)
+    except IqaError:
+        return None
+    return info.meaning if fingerprint == str(info.fingerprint) else None
 
 
 def _column(pictures: Sequence[Picture | None], metric: str) -> list[float | None]:

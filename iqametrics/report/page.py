@@ -11,7 +11,7 @@ from typing import Any
 from iqametrics.common.markup import html_text
 
 _ASSETS = Path(__file__).parent / "assets"
-_SCRIPTS = ("core", "view", "list", "charts", "panels", "stage", "viewer", "main")
+_SCRIPTS = ("core", "view", "list", "charts", "panels", "meaning", "stage", "viewer", "main")
 
 
 def interactive_page(title: str, data: dict[str, Any]) -> str:

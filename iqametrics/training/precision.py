@@ -38,9 +38,10 @@ class Precision:
         if self.dtype is not None:
             self._try()
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
         """Return the context of a forward pass."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+        # Without autocast none is made: older torch refuses even a disabled one on MPS.
+        return contextlib.nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
     @property
     def exhausted(self) -> bool:

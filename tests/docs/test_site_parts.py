@@ -46,6 +46,10 @@ def test_new_pages_and_modules_appear_by_themselves(tmp_path: Path) -> None:
         (tmp_path / f"{name}.md").write_text("# A page", "utf-8")
     index = "```{toctree}\ncli\n<!-- rest -->\n```"
     assert contents.further_pages(index, tmp_path) == ["brand-new"]
+    (tmp_path / "tutorials").mkdir()
+    assert contents.further_pages(index, tmp_path, "tutorials") == []
+    (tmp_path / "tutorials" / "first.md").touch()
+    assert contents.further_pages(index, tmp_path, "tutorials") == ["tutorials/first"]
     names = contents.module_names()
     assert "iqametrics.images.read" in names
     assert not [name for name in names if "iqametrics.cli" in name]

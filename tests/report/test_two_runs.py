@@ -10,6 +10,7 @@ from browser import Browser, find_browser
 from pictures import paint
 from PIL import Image
 
+from iqametrics.registry import metric_info
 from iqametrics.report import write
 from iqametrics.report.records import Scores, collect
 from iqametrics.report.write import Options, write_report
@@ -158,6 +159,26 @@ def test_the_path_is_copied_by_a_key(opinions: Browser) -> None:
     opinions.key("c")
     opinions.wait("document.querySelector('.facts button').textContent === 'Copied'")
     assert opinions.js("navigator.clipboard.readText()") == "run/deep/00.png"
+
+
+def test_a_picture_says_what_its_score_means(quiet: Browser, tmp_path: Path) -> None:
+    info = metric_info("bpclip-nr.lite")
+    assert info.meaning is not None
+    scores = [0.05, 0.31, 0.6, 0.9, 1.2, info.meaning.quantiles[3]]
+    paint(tmp_path / "p.png", (8, 8))
+    row = {"image": "p.png", "metric": "bpclip-nr.lite", "fingerprint": str(info.fingerprint)}
+    for score in scores:
+        page = tmp_path / "page.html"
+        runs = [collect(title, [row | {"score": found}]) for title, found in (("now", score), ("then", 0.5))]
+        write_report(page, *runs, options=Options(root=tmp_path))
+        quiet.open(page)
+        quiet.click(".window .row")
+        told = quiet.text(".facts")
+        assert info.meaning.text(score) in told
+        assert f"with probability {info.meaning.preference(score, 0.5):.2f}" in told
+    # Of another checkpoint nothing is claimed.
+    write_report(page, collect("now", [row | {"score": 0.5, "fingerprint": "other"}]), options=Options(root=tmp_path))
+    assert '"meaning"' not in page.read_text()
 
 
 def test_folders_hold_what_is_in_their_folders(quiet: Browser, tmp_path: Path) -> None:

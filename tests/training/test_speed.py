@@ -18,7 +18,7 @@ from iqametrics.objective import Batch
 from iqametrics.training import run, tables
 from iqametrics.training.distributed import Loss
 from iqametrics.training.optimizer import make_optimizer
-from iqametrics.training.precision import check_compiler, device_settings
+from iqametrics.training.precision import Precision, check_compiler, device_settings
 from iqametrics.training.recipe import read_recipe
 from iqametrics.training.tables import TrainTable
 from iqametrics.weights.checkpoint import load_checkpoint
@@ -101,6 +101,14 @@ def test_a_backend_that_cannot_compile_is_told_before_the_run(monkeypatch):
         RecipeError, match=r"^train\.compile = 'inductor': cannot compile here \(inductor: no compiler is"
     ):
         check_compiler("inductor", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "cuda"])
+def test_without_half_precision_no_autocast_is_made(monkeypatch, device):
+    """torch 2.4 knows no autocast of MPS, not even one that is off."""
+    monkeypatch.setattr(torch, "autocast", None)
+    with Precision("none", torch.device(device)).autocast():
+        pass
 
 
 def test_a_device_without_a_fused_step_is_told(monkeypatch):

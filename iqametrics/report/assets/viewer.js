@@ -143,16 +143,18 @@ function drawMap() {
 /** What is known of one score besides the number. */
 function scoreNotes(i, index) {
   const notes = [];
+  notes.push(placed(scoreOf(i, index), index));
   if (index === state.metric) notes.push(`rank ${rankText(i)} of ${count(summary().order.length)}, 1 the worst`);
   const change = differenceOf(i, index);
   if (change !== null) {
     const better = gain(change, index);
     const tone = Math.abs(better) <= 1e-5 ? "" : better > 0 ? "good" : "bad";
     notes.push(el("span", {}, el("span", { class: tone }, signed(change)), ` from ${number(otherOf(i, index))} in ${data.against.title}`));
+    notes.push(preferred(scoreOf(i, index), otherOf(i, index), index));
   }
   const residual = residualOf(i, index);
   if (residual !== null) notes.push(`opinion ${signed(residual, 3)} from the curve`);
-  return notes.map((note) => el("small", {}, note));
+  return notes.filter((note) => note !== null).map((note) => el("small", {}, note));
 }
 
 /** Numbers of a picture, as a list of terms. */
