@@ -7,7 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from iqametrics.cli.common import EXIT_OK, METRIC, METRIC_HELP, check_metric_name, check_output, complain, make_metrics
+from iqametrics.cli.common import (
+    EXIT_OK,
+    METRIC,
+    METRIC_HELP,
+    UsageError,
+    check_metric_name,
+    check_output,
+    complain,
+    make_metrics,
+)
 from iqametrics.cli.output import printable
 from iqametrics.registry import metric_info
 
@@ -23,7 +32,16 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("metric", metavar=METRIC, help=METRIC_HELP)
     parser.add_argument("--format", choices=("onnx", "pt2"), default="onnx", help="(default: onnx)")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--output", type=Path, metavar="FILE", help="file to write")
+    where.add_argument("--web", type=Path, metavar="FOLDER", help="write a page that scores pictures dropped on it")
+    parser.add_argument(
+        "--runtime",
+        type=Path,
+        default=Path("node_modules/onnxruntime-web"),
+        metavar="FOLDER",
+        help="with --web: onnxruntime-web as npm has installed it (default: node_modules/onnxruntime-web)",
+    )
     parser.add_argument("--size", type=size, metavar="HxW", help="only pictures of this height and width")
     parser.set_defaults(run=run)
 
@@ -44,16 +62,24 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     check_metric_name(args.metric)
     check_output(args.output, "--output")
+    if args.web is not None and (args.size is not None or args.format != "onnx"):
+        raise UsageError("--web writes ONNX for pictures of any size; leave out --size and --format")
     from iqametrics.exporting.export import export_metric
+    from iqametrics.exporting.web import export_page, read_runtime
 
+    runtime = None if args.web is None else read_runtime(args.runtime)
     metric = make_metrics([args.metric], "cpu", "float32")[0]
     if sys.stderr.isatty():
         complain("note: tracing takes a minute or two; the file is then compared with the metric")
     start = time.perf_counter()
     licence = metric_info(args.metric).metadata.get("licence")
-    done = export_metric(metric, args.output, format=args.format, size=args.size, licence=licence)
+    if runtime is None:
+        done = export_metric(metric, args.output, format=args.format, size=args.size, licence=licence)
+    else:
+        done = export_page(metric, args.web, runtime, licence=licence)
     print(printable(f"{metric.full_name}, {done.record['fingerprint']}"))
-    print(printable(f"written: {args.output} ({done.bytes / 1e6:.1f} MB, {time.perf_counter() - start:.0f} s)"))
+    target = args.output or args.web / "index.html"
+    print(printable(f"written: {target} ({done.bytes / 1e6:.1f} MB, {time.perf_counter() - start:.0f} s)"))
     sizes = ", ".join(f"{count} of {width}x{height}" for count, height, width in done.proof.cases)
     print(f"proven with {done.proof.runtime}: largest difference of a score {done.proof.largest:.1e} on {sizes}")
     print(printable(f"licence: {done.record['licence']}"))
