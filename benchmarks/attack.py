@@ -31,6 +31,7 @@ JOBS = {
     "images": "attack_images:Images",
     "bombs": "attack_bombs:Bombs",
     "checkpoints": "attack_checkpoints:Checkpoints",
+    "soak": "attack_soak:Soak",
 }
 SAVED_EVERY = 100
 

@@ -345,9 +345,7 @@ def ispe(brand: bytes, width: int, height: int) -> bytes:
 
 def nested(brand: bytes, depth: int) -> bytes:
     """Boxes in boxes: each of a kind that holds others."""
-    inner = b""
-    for _ in range(depth):
-        inner = struct.pack(">I4s", 12 + len(inner), b"meta") + bytes(4) + inner
+    inner = b"".join(struct.pack(">I4sI", 12 * (depth - level), b"meta", 0) for level in range(depth))
     return of_brand(brand)[:32] + inner
 
 

@@ -189,6 +189,11 @@ def _measured(doing: Any, number: int) -> Report:
     return Report(number, name, outcome, fault, round(seconds, 3), round(megabytes, 1))
 
 
+def resident_megabytes() -> float:
+    """Return the memory that this process holds."""
+    return _status("VmRSS")
+
+
 def _status(key: str) -> float:
     """Megabytes of a line of /proc/self/status."""
     with open("/proc/self/status") as lines:
