@@ -4,7 +4,7 @@
 
 Each client has one connection, and sends the next picture when it has the answer to the last: 50 pictures of noise,
 128x128 pixels, one in 25 of them damaged. `bpclip-nr.lite` shows a model at work; `piq/total_variation`, which costs
-next to nothing, what the server itself can take. Server and clients share the machine, and each computes with one thread.
+next to nothing, what the server itself can take. Server and clients share the machine; each computes with one thread.
 Then the limits: a body that is too large, and more clients than may wait.
 """
 
@@ -160,7 +160,7 @@ def ask_all(port: int, pictures: Sequence[bytes], count: int) -> list[Answer]:
 
     def client(_: int) -> list[Answer]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-        answers = []
+        answers: list[Answer] = []
         ready.wait()
         while True:
             with lock:

@@ -1,10 +1,11 @@
 """The contract of every metric: images in, one score an image out, and what is constant about it."""
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from iqametrics.errors import InputError
 from iqametrics.fingerprint import Fingerprint, make_fingerprint
 from iqametrics.images import ImageSource, Sizing, check_pair, to_image_list
 from iqametrics.nn.folding import scoring
+from iqametrics.nn.precision import float32_copy, without_autocast
 from iqametrics.novelty import NoveltyStatistics, find_novelty
 from iqametrics.spec import MetricSpec, Mode, View
 from iqametrics.tiles import TileScores, cut, starts, weigh
@@ -67,6 +69,18 @@ def _computing_scores() -> Iterator[None]:
         yield
 
 
+_MetricT = TypeVar("_MetricT", bound="Metric")
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+_COMPILED = "use torch.compile(metric), which keeps its checks and sizes"
+
+
+def _refuse_tracing(name: str) -> None:
+    if torch.jit.is_tracing():
+        raise InputError(f"{name}: torch.jit.trace would freeze the size and the checks of one picture; {_COMPILED}")
+
+
 class Metric(nn.Module):
     """A metric with its weights: `metric(dist)` or `metric(dist, ref)`.
 
@@ -90,6 +104,8 @@ class Metric(nn.Module):
 
     spec: ClassVar[MetricSpec]
     default_sizing: ClassVar[Sizing]
+    exact_in_half: ClassVar[bool] = True
+    """Whether half precision costs a score little; where not, weights in half precision compute in float32."""
 
     def __init__(self, model: nn.Module, sizing: Sizing, *, tag: str) -> None:
         super().__init__()
@@ -284,8 +300,9 @@ class Metric(nn.Module):
             InputError: If an image cannot be scored, its score would not be a finite number, or a reference is missing,
                 superfluous or of another size.
         """
+        _refuse_tracing(self.full_name)
         with nullcontext() if self.as_loss else _computing_scores():
-            scores = self.checked(self._scores(to_image_list(dist), ref))
+            scores = self.checked(self._computed(to_image_list(dist), ref))
         if not self.as_loss:
             return scores
         low, high = self.score_range
@@ -310,7 +327,7 @@ class Metric(nn.Module):
         """
         if not self.as_loss:
             raise InputError(f"{self.name} was made to score; make it with as_loss=True to have gradients")
-        return self._scores(to_image_list(dist), ref)
+        return self._computed(to_image_list(dist), ref)
 
     @_computing_scores()
     def uncertainty(self, dist: ImageSource | Sequence[ImageSource]) -> Tensor:
@@ -333,8 +350,10 @@ class Metric(nn.Module):
                 f"{self.full_name}: what its training photographs are like is not stored, so uncertainty is not known; "
                 "bpclip-nr.lite and pfd-iqa.lite have it"
             )
+        metric = self.in_working_precision()
         shares = [
-            statistics.shares(self.picture_levels(self._prepare([image], self._whole))) for image in to_image_list(dist)
+            statistics.shares(metric.picture_levels(metric._prepare([image], self._whole)))
+            for image in to_image_list(dist)
         ]
         return self.checked(torch.cat(shares))
 
@@ -393,7 +412,7 @@ class Metric(nn.Module):
         images = to_image_list(ref)
         if len(images) != 1:
             raise InputError(f"encode_reference takes one image, not {len(images)}; call it once a reference")
-        return self._encode(images)
+        return self.in_working_precision()._encode(images)
 
     def checked(self, values: Tensor) -> Tensor:
         """Return values of N images, (N,), once each is known to be finite.
@@ -418,6 +437,33 @@ class Metric(nn.Module):
         better = "higher" if self.higher_is_better else "lower"
         loss = ", as a loss" if self.as_loss else ""
         return f"<{type(self).__name__} {self.full_name}: {self.mode}, {better} is better{loss}{where}>"
+
+    def in_working_precision(self: _MetricT) -> _MetricT:
+        """Return what computes the scores: the metric itself, or a copy in float32 of one in half precision.
+
+        A CPU is up to ten times slower in half precision than in float32, and a score that is made of differences of
+        nearly equal features loses its digits in it (`exact_in_half`). Then half precision is that of the weights only.
+        """
+        parameter = next(self.model.parameters(), None)
+        if parameter is None or parameter.dtype not in _HALVES:
+            return self
+        if parameter.device.type != "cpu" and self.exact_in_half:
+            return self
+        twin = copy.copy(self)
+        twin.__dict__["_modules"] = {**self._modules, "model": float32_copy(self.model)}
+        return twin
+
+    def _computed(
+        self, images: list[Tensor], ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None
+    ) -> Tensor:
+        parameter = next(self.model.parameters(), None)
+        inexact = parameter is not None and not self.exact_in_half
+        with without_autocast(parameter) if inexact and parameter is not None else nullcontext():
+            return self.in_working_precision()._scores(images, ref)
+
+    def __prepare_scriptable__(self) -> None:
+        """Refuse torch.jit.script, which asks for this first."""
+        raise InputError(f"{self.full_name}: torch.jit.script cannot compile a metric; {_COMPILED}")
 
     def _check_mode(self, *, has_reference: bool) -> None:
         if self.mode == "fr" and not has_reference:
@@ -478,9 +524,10 @@ class Metric(nn.Module):
         if len(images) != 1:
             raise InputError(f"tile_scores takes one image, not {len(images)}; call it once for each")
         self._check_mode(has_reference=ref is not None)
-        features = self._reference_getter(images, ref)([0])
+        metric = self.in_working_precision()
+        features = metric._reference_getter(images, ref)([0])
         with torch.no_grad():
-            return self._tiles(images[0], None if features is None else features.levels[0][0])
+            return metric._tiles(images[0], None if features is None else features.levels[0][0])
 
     def _reference_getter(
         self, images: list[Tensor], ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None

@@ -9,6 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -278,6 +279,13 @@ def metric_info(name: str) -> MetricInfo:
     )
 
 
+def _usable_afterwards() -> AbstractContextManager[Any]:
+    """Leave torch.inference_mode, whose tensors could never have a gradient flow through them."""
+    import torch
+
+    return torch.inference_mode(False)
+
+
 def create_metric(
     name: str,
     *,
@@ -324,7 +332,8 @@ def create_metric(
     if "/" in spec.name:
         if view != "fit":
             raise InputError(f"{spec.name} looks at images at their own size already; leave out view={view!r}")
-        return _finished(_make_baseline(spec, weights), device, dtype, as_loss)
+        with _usable_afterwards():
+            return _finished(_make_baseline(spec, weights), device, dtype, as_loss)
     source = _chosen(spec, named, weights)
     if weights == "default" and named.tag is None and isinstance(source, CheckpointEntry) and source.tag == LITE:
         warnings.warn(
@@ -336,11 +345,13 @@ def create_metric(
     # What has no torch in it is checked first: a wrong tag or a missing file should not cost seconds.
     content = None if source is None else open_source(spec.name, source, WEIGHTS_FOLDER)
     factory: type[Metric] = named_class(spec.factory)
-    metric = factory.untrained(spec) if content is None else _from_content(factory, spec, content, named.tag)
+    with _usable_afterwards():
+        metric = factory.untrained(spec) if content is None else _from_content(factory, spec, content, named.tag)
     if source is not None and content is not None:
         metric.weights_sha256 = _digest(source, content[1])
     metric.look(view)
-    return _finished(metric, device, dtype, as_loss)
+    with _usable_afterwards():
+        return _finished(metric, device, dtype, as_loss)
 
 
 def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:

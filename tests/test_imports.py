@@ -20,7 +20,7 @@ LAYERS = [
     {"common", "spec", "naming", "plugins", "methods", "fingerprint"},
     {"images", "evaluation", "nn"},
     {"metric", "weights", "datasets", "objective", "ranking", "novelty", "words", "tiles"},
-    {"registry", "scoring"},
+    {"registry", "scoring", "scoring_jobs"},
     {"bpclip", "pfd_iqa", "baselines", "gate", "publishing", "results"},
     {"report"},
     {"training", "benchmark", "compat", "integrations", "pipeline", "typed"},

@@ -12,7 +12,7 @@ from iqametrics.results.table import table_rows
 
 _COMMENT = "<!-- results -->"
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "open"
-_HEAD = "| Metric | SRCC | | PLCC | n | Trained on this | Paper, SRCC | Made |\n|---|---|---|---|---|---|---|---|"
+_HEAD = "| Metric | SRCC | PLCC | n | Trained on this | Paper, SRCC | Commit |\n|---|---|---|---|---|---|---|"
 
 
 def leaderboard(rows: Iterable[Mapping[str, Any]], folder: str) -> str:
@@ -34,13 +34,12 @@ def leaderboard(rows: Iterable[Mapping[str, Any]], folder: str) -> str:
 def _line(row: Mapping[str, Any], folder: str) -> str:
     cells = (
         f"[{row['metric']}]({folder}/{row['file']})",
-        f"**{row['srcc']:.3f}** {_interval_text(row)}",
-        _bar(row),
+        f"**{row['srcc']:.3f}** {_interval_text(row)}{_bar(row)}",
         f"{row['plcc']:.3f}",
         str(row["n"]),
         row["trained"],
-        "" if row["paper_srcc"] is None else f"{row['paper_srcc']:.3f}",
-        f"{row['date']}, `{(row['commit'] or 'no commit')[:7]}`",
+        "none" if row["paper_srcc"] is None else f"{row['paper_srcc']:.3f}",
+        f"`{(row['commit'] or 'none')[:7]}`",
     )
     return f"| {' | '.join(cells)} |"
 

@@ -22,6 +22,7 @@ from iqametrics.cli.common import (
     make_metrics,
     positive,
     seconds,
+    threads,
 )
 from iqametrics.cli.journal import Journal, check_resume, open_journal, with_journal
 from iqametrics.cli.metadata import check_append_to, open_metadata
@@ -102,6 +103,13 @@ def add_parser(commands: Any) -> None:
     _add_gate_options(parser.add_argument_group("gate (status 3 where it fails)"))
     add_config_option(parser)
     add_compute_options(parser)
+    parser.add_argument(
+        "--jobs",
+        type=threads,
+        default=1,
+        metavar="N",
+        help="score N pictures at once on a CPU, the processors divided among them (default: 1)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -291,15 +299,20 @@ def score_with_progress(
         journal: Has rows that are taken over, and gets the others.
     """
     from iqametrics.scoring import score_items
+    from iqametrics.scoring_jobs import score_in_jobs
 
     total = None if total is None else total * len(metrics)
+    jobs = getattr(args, "jobs", 1)
     score = partial(
         score_items,
         metrics,
         batch_size=args.batch_size,
-        workers=args.workers,
+        # A job decodes ahead while it scores; the others keep the processors busy.
+        workers=args.workers or (1 if jobs > 1 else None),
         uncertainty=getattr(args, "uncertainty", False),
     )
+    if jobs > 1:
+        score = partial(score_in_jobs, score=score, jobs=jobs)
     rows = with_journal(journal, metrics, items, score)
     # Rows that go to a terminal as they come would run into the bar.
     bar = getattr(args, "format", "table") == "table" or bool(getattr(args, "output", None)) or not sys.stdout.isatty()
@@ -351,6 +364,8 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
     if not args.images and not args.stdin_image:
         raise UsageError("give IMAGE: a file, a folder, or - for paths on stdin")
     _check_addresses(args)
+    if args.jobs > 1 and any(metric.spec.name.startswith("pyiqa/") for metric in asked):
+        raise UsageError("--jobs is not for pyiqa's metrics, which share state between pictures; leave it out")
     if args.images.count("-") > 1:
         raise UsageError("- (paths on stdin) can be given once only")
     check_output(args.output, "--output")

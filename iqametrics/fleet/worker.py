@@ -118,8 +118,8 @@ def _called(picture: Given) -> str:
 def _picture(name: str, place: Sequence[object], rows: Mapping[tuple[object, ...], Picture]) -> Picture:
     kind, *rest = place
     if kind == "file":
-        path = str(rest[0])
-        return Whole(path) if is_remote(path) else path
+        file = str(rest[0])
+        return Whole(file) if is_remote(file) else file
     if kind == "piece":
         path, first, length = rest
         return Piece(str(path), int(first), int(length), name)  # type: ignore[call-overload]

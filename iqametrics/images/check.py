@@ -36,11 +36,25 @@ def check_tensor(x: Tensor, name: str = "image") -> Tensor:
         return x.to(torch.float32) / 255
     if x.dtype not in _FLOATS:
         raise InputError(f"{name}: white is not defined for dtype {x.dtype}; give a float tensor in [0, 1], or uint8")
-    low, high = (float(bound) for bound in torch.aminmax(x.detach()))
+    low, high = _bounds(x.detach(), name)
     check_range(low, high, name)
     if low < 0 or high > 1:
         return x + (x.clamp(0, 1) - x).detach()
     return x
+
+
+def _bounds(x: Tensor, name: str) -> tuple[float, float]:
+    if x.layout != torch.strided:
+        raise InputError(f"{name}: is a tensor of layout {x.layout}; give x.to_dense()")
+    try:
+        low, high = torch.aminmax(x)
+        return float(low), float(high)
+    except RuntimeError as error:
+        if x.is_meta:
+            raise InputError(f"{name}: is on the meta device, which holds no values; give one with values") from error
+        if "vmap" not in str(error):
+            raise
+        raise InputError(f"{name}: cannot be looked at within torch.vmap; give the whole batch, (N,3,H,W)") from error
 
 
 def check_pair(dist: Tensor, ref: Tensor, name: str = "image") -> None:

@@ -12,6 +12,7 @@ _COMMENT = re.compile(rb"#[^\r\n]*")
 _CHANNELS = {b"P1": 1, b"P2": 1, b"P3": 3, b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}
 _TEXT = (b"P1", b"P2", b"P3")
 _MAX_HEADER = 2**16
+_MAX_TEXT_BYTES = 2**20  # besides the numbers
 
 
 def read_pnm(stream: IO[bytes], name: str) -> np.ndarray | None:
@@ -82,7 +83,11 @@ def _from_text(kind: bytes, text: bytes, white: int, shape: tuple[int, ...]) -> 
         raise ValueError("nothing follows its last number, which may be cut")
     if text.translate(None, b" \t\r\n\v\f0123456789"):
         raise ValueError("something stands in it that is no number")
-    values = np.fromstring(text, np.int64, int(np.prod(shape)), sep=" ") if text.strip() else np.empty(0, np.int64)
+    if len(text) > _MAX_TEXT_BYTES + 8 * np.prod(shape):
+        raise CostlyError(f"{len(text)} bytes of text for {np.prod(shape)} values")
+    # Told how many to read, NumPy fills what is missing with whatever lies in the memory.
+    values = np.fromstring(text, np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)
+    values = values[: int(np.prod(shape))]
     _check_count(len(values), shape)
     return _scaled(values.reshape(shape), white).astype(np.uint8 if white == 255 else np.uint16, copy=False)
 

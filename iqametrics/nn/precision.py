@@ -1,9 +1,13 @@
-"""Parts of a network that autocast must leave in float32."""
+"""What must stay in float32: parts of a network under autocast, and networks in half precision where that hurts."""
 
 import contextlib
+import copy
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+_COPIES: "WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], nn.Module]]" = WeakKeyDictionary()
 
 
 def without_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[None]:
@@ -23,3 +27,18 @@ def working_dtype(*tensors: Tensor) -> torch.dtype:
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return dtype
+
+
+def float32_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of a network in float32, made once for the tensors that it has now.
+
+    Args:
+        model: A network in half precision. Threads may ask for its copy at once.
+    """
+    state = [(tensor.data_ptr(), tensor._version) for tensor in model.state_dict(keep_vars=True).values()]
+    known = _COPIES.get(model)
+    if known is None or known[0] != state:
+        with torch.inference_mode(False):
+            known = (state, copy.deepcopy(model).float())
+        _COPIES[model] = known
+    return known[1]

@@ -68,7 +68,7 @@ class PfdIqaExplanation(Explanation):
     def facts(self) -> dict[str, str]:
         """Return the score, what is known of the image besides, and the spread over windows and noise.
 
-        The probabilities of the priors are attributes: as words they are not true (docs/explain.md).
+        The probabilities of the priors are attributes: as words most are not true (docs/explain.md).
         """
         facts = {
             "score": f"{self.score:.4f}",

@@ -72,9 +72,10 @@ class PfdIqaMetric(Metric):
         images = to_image_list(dist)
         if len(images) != 1:
             raise InputError(f"explain takes one image, not {len(images)}; call it once for each")
-        prepared = self._prepare(images)
-        found = explain_image(self.model, prepared, draws=draws)
-        return replace(found, told=self.told(prepared, found.score))
+        metric = self.in_working_precision()
+        prepared = metric._prepare(images)
+        found = explain_image(metric.model, prepared, draws=draws)
+        return replace(found, told=metric.told(prepared, found.score))
 
     @torch.no_grad()
     def noise_spread(self, dist: ImageSource | Sequence[ImageSource], *, samples: int = 8) -> Tensor:
@@ -95,8 +96,9 @@ class PfdIqaMetric(Metric):
         self._check_whole("noise_spread")
         if samples < 2:
             raise InputError(f"samples = {samples} have no spread; give 2 or more")
+        metric = self.in_working_precision()
         scores = [
-            self.model.score_samples(self.model.trunk(self._prepare([image])), samples=samples)
+            metric.model.score_samples(metric.model.trunk(metric._prepare([image])), samples=samples)
             for image in to_image_list(dist)
         ]
         return self.checked(torch.cat(scores).std(dim=1))

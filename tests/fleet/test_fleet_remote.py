@@ -49,7 +49,7 @@ def test_every_form_of_input_gives_the_scores_of_the_files_here(bucket, folder, 
     def scored(root):
         inputs = [f"{root}/{name}"]
         if root == folder:
-            inputs = sorted(root.glob(name), key=lambda path: (len(path.name), path.name))
+            inputs = sorted(map(str, root.glob(name)), key=lambda path: (len(path), path))
         return fleet_here.score(inputs, tmp_path, metric=metric, allow_urls=True)[0]
 
     here, elsewhere = scored(folder), scored(bucket)

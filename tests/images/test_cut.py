@@ -35,6 +35,12 @@ def refused(data):
     return str(caught.value)
 
 
+@pytest.mark.parametrize("count", range(12))
+def test_text_of_too_few_numbers(count):
+    message = refused(b"P3\n2 2\n255\n" + b"7 " * count)
+    assert count == 0 or f"it holds {count} of 12 values" in message
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_tiff_of_one_of_three_strips(order):
     values = picture(3, 255, 42, 48)
