@@ -56,7 +56,7 @@ def test_images_are_taken_as_they_are_needed() -> None:
 
     rows = score_in_jobs(endless(), named, jobs=2)
     assert next(rows).image == "1"
-    rows.close()
+    rows.close()  # type: ignore[attr-defined]
     assert len(taken) <= 3 * 8
 
 

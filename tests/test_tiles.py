@@ -116,7 +116,7 @@ def test_explain_is_of_whole_pictures(nr, wide):
 
 def test_unknown_views_and_metrics_without_any():
     with pytest.raises(InputError, match="view = 'full' is not known; choose one of fit, native"):
-        create_metric("bpclip-nr.lite", view="full")
+        create_metric("bpclip-nr.lite", view="full")  # type: ignore[call-overload]
     with pytest.raises(InputError, match="looks at images at their own size already"):
         create_metric("piq/ssim", view="native")
 
