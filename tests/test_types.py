@@ -81,9 +81,7 @@ def test_metrics_and_explanations_show_one_line_and_a_page(name, picture):
     page = explanation._repr_html_()
     assert f"{explanation.score:.4f}" in page
     shown = images_of(page)
-    maps = [*explanation.importance, *explanation.distortion] if "bpclip" in name else [explanation.attention]
-    assert len(shown) == len(explanation.maps()) >= len(maps)
-    for image, values in zip(shown, maps, strict=False):
+    for image, values in zip(shown, explanation.maps().values(), strict=True):
         known = values.isfinite()
         factor = image.height // values.shape[0]
         *colours, alpha = (np.asarray(band, int)[::factor, ::factor] for band in image.split())
@@ -121,5 +119,5 @@ def test_a_notebook_shows_the_maps():
     done = subprocess.run([sys.executable, "-c", NOTEBOOK], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     shown = images_of(done.stdout)
-    assert len(shown) == 9  # four pairs of neighbouring levels, two branches
+    assert len(shown) == 10  # where the score is lost; four pairs of neighbouring levels, two branches; together
     assert all(image.width > 1 for image in shown)

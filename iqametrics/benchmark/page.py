@@ -17,8 +17,6 @@ from iqametrics.common.markup import html_text
 from iqametrics.errors import DataError
 from iqametrics.report.page import static_page
 
-FIGURE_5 = "csiq"
-"""Dataset of BPCLIP's Figure 5."""
 _SIZES = {"paper": "untrained", "lite": "lite"}
 _VERDICTS = (
     ("within", "=", "within the paper's spread"),
@@ -184,7 +182,7 @@ def _costs(report: Report, costs: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if cost is not None
         ]
         if len(points) > 1:
-            title = f"Cost against PLCC on {place}" + (" (BPCLIP's Figure 5)" if place == FIGURE_5 else "")
+            title = f"Cost against PLCC on {place}"
             parts.append(f"<figure><h3>{html_text(title)}</h3>{cost_drawing(title, points)}</figure>")
     if not parts:
         return []
