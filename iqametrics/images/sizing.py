@@ -16,6 +16,8 @@ MAX_ENLARGED_SIDE = 1024
 NATIVE_TILE = 512
 """Side of the tiles of a native view: that of the photographs on which the lite checkpoints were trained."""
 
+_LEAST_TILE = 128
+_MAX_SIDE = 2**31
 _MAX_ENLARGED_PIXELS = 2**24
 _LONGEST_SHOWN = 160
 
@@ -46,12 +48,16 @@ class Sizing:
         sides = [self.min_side, *(side for side in (self.short_side, self.max_side, self.tile) if side is not None)]
         if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
             raise ValueError(f"sides {sides} are not all whole numbers from 1 up")
+        if max(sides) > _MAX_SIDE:
+            raise ValueError("a side is larger than any picture's; leave it out for no limit")
         if max(self.min_side, self.short_side or 1) > MAX_ENLARGED_SIDE:
             raise ValueError(
                 f"min_side and short_side are {MAX_ENLARGED_SIDE} at most, since small images grow to them"
             )
-        if self.tile is not None and (self.tile < self.min_side or (self.max_side, self.short_side) != (None, None)):
-            raise ValueError(f"tiles of {self.tile} go with a smaller min_side, and with no other side")
+        if self.tile is not None and (
+            self.tile < max(self.min_side, _LEAST_TILE) or (self.max_side, self.short_side) != (None, None)
+        ):
+            raise ValueError(f"tiles of {self.tile} need {_LEAST_TILE} or more, a smaller min_side and no other side")
         if sides != sorted(sides):
             raise ValueError(
                 f"sizing needs min_side <= short_side <= max_side, not {self.min_side}, {self.short_side} and "

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from iqametrics import create_metric
+from iqametrics import WeightsError, create_metric
 from iqametrics.images import Sizing
 
 LITE = ("bpclip-fr.lite", "bpclip-nr.lite", "pfd-iqa.lite")
@@ -123,3 +123,16 @@ def test_optimisation_makes_progress_from_a_flat_picture(name, start):
         picture = (picture.detach() - 0.02 * gradient.sign()).clamp(0, 1)
         best = min(best, measure(picture.detach()).item())
     assert best < first - 0.02
+
+
+@pytest.mark.parametrize("name", ["max_side", "tile"])
+def test_a_side_beyond_all_pictures_is_refused_in_few_words(name):
+    """A checkpoint's metadata may have numbers of thousands of digits, which no division survives."""
+    with pytest.raises(WeightsError, match="larger than any picture's") as refused:
+        Sizing.from_dict({"min_side": 64, name: 10**400})
+    assert len(str(refused.value)) < 400
+
+
+def test_tiles_so_small_that_a_photograph_has_thousands_are_refused():
+    with pytest.raises(WeightsError, match="tiles of 1 need 128 or more"):
+        Sizing.from_dict({"min_side": 1, "tile": 1})
