@@ -507,6 +507,7 @@ class Metric(nn.Module):
         shape = (len(rows), len(columns))
         return TileScores(torch.cat(scores).reshape(shape), torch.stack(weights).reshape(shape), image)
 
+    @_computing_scores()
     def tile_scores(self, dist: ImageSource, ref: ImageSource | None = None) -> TileScores:
         """Score the tiles of one image, which tells where in a large picture the damage is.
 
@@ -526,8 +527,7 @@ class Metric(nn.Module):
         self._check_mode(has_reference=ref is not None)
         metric = self.in_working_precision()
         features = metric._reference_getter(images, ref)([0])
-        with torch.no_grad():
-            return metric._tiles(images[0], None if features is None else features.levels[0][0])
+        return metric._tiles(images[0], None if features is None else features.levels[0][0])
 
     def _reference_getter(
         self, images: list[Tensor], ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None
