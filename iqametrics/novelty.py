@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
+from iqametrics.weights.manifest import WEIGHTS_FOLDER, base_bytes
 
 SUFFIX = "_novelty"
 """Ends the name of the base file that holds the statistics of a backbone's features."""
@@ -76,7 +76,5 @@ def find_novelty(backbone: str, folder: Path = WEIGHTS_FOLDER) -> NoveltyStatist
     Raises:
         WeightsError: If the manifest or the file is damaged.
     """
-    for base in read_manifest(folder).bases:
-        if base.name == backbone + SUFFIX:
-            return NoveltyStatistics(load(verified_bytes(base.file, base.sha256, folder)))
-    return None
+    content = base_bytes(backbone + SUFFIX, folder)
+    return None if content is None else NoveltyStatistics(load(content))

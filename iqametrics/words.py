@@ -13,7 +13,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from iqametrics.novelty import pooled_features
-from iqametrics.weights.manifest import WEIGHTS_FOLDER, read_manifest, verified_bytes
+from iqametrics.weights.manifest import WEIGHTS_FOLDER, base_bytes
 
 SUFFIX = "_words"
 """Ends the name of the base file that holds the readout of a backbone's features."""
@@ -88,7 +88,5 @@ def find_words(backbone: str, folder: Path = WEIGHTS_FOLDER) -> WordReadout | No
     Raises:
         WeightsError: If the manifest or the file is damaged.
     """
-    for base in read_manifest(folder).bases:
-        if base.name == backbone + SUFFIX:
-            return WordReadout(load(verified_bytes(base.file, base.sha256, folder)))
-    return None
+    content = base_bytes(backbone + SUFFIX, folder)
+    return None if content is None else WordReadout(load(content))

@@ -148,6 +148,18 @@ def verified_bytes(file: str, sha256: str, folder: Path = WEIGHTS_FOLDER) -> byt
     return content
 
 
+def base_bytes(name: str, folder: Path = WEIGHTS_FOLDER) -> bytes | None:
+    """Read the bundled base file of a name, its digest checked; None where the manifest has none of it.
+
+    Raises:
+        WeightsError: If the manifest or the file is damaged.
+    """
+    for base in read_manifest(folder).bases:
+        if base.name == name:
+            return verified_bytes(base.file, base.sha256, folder)
+    return None
+
+
 _Entry = TypeVar("_Entry", CheckpointEntry, BaseEntry)
 
 
