@@ -1,4 +1,4 @@
-"""Score a folder of 100,000 pictures by `iqametrics score --output`: time, memory, and what a run that is stopped loses.
+"""Score a folder of 100,000 pictures by `iqametrics score`: time, memory, and what a run that is stopped loses.
 
     python benchmarks/many_files.py [--count 100000] [--work FOLDER] [--output benchmarks/results/many_files.json]
 
