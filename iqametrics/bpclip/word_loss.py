@@ -1,7 +1,7 @@
 """A loss that makes adjectives true of pictures whose damage is known; no part of the paper.
 
-How much a picture is said to be "blurry" is how much nearer it is to that anchor than to "sharp", its antonym. Nothing
-in eq. 10 grounds this in blur. Here each adjective is pushed to be said more of pictures with its damage than of others.
+How much a picture is said to be "blurry" is how much nearer it is to that anchor than to "sharp", its antonym; nothing
+in eq. 10 grounds this in blur. This loss has each adjective said more of pictures with its damage than of others.
 """
 
 from collections.abc import Sequence
