@@ -27,29 +27,16 @@ from behaviour import chosen, middle, tensor
 from measure_lite import describe_machine
 
 from iqametrics import Metric, create_metric
-from iqametrics.bpclip.anchors import read_adjectives
+from iqametrics.bpclip import word_loss
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.datasets.distortions import distort
 from iqametrics.novelty import pooled_features
 from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.pfd_iqa.prompts import DISTORTIONS
-from iqametrics.words import WORDS
+from iqametrics.words import DAMAGE, WORDS
 
 Image = npt.NDArray[np.float32]
 
-DAMAGE: dict[str, tuple[str, ...]] = {
-    "blurry": ("gaussian_blur", "lens_blur", "motion_blur", "bicubic_upscale"),
-    "noisy": ("white_noise", "color_noise", "poisson_noise", "correlated_noise"),
-    "blocky": ("jpeg", "jpeg_resaved"),
-    "overexposed": ("brighten",),
-    "underexposed": ("darken",),
-    "hazy": ("haze",),
-    "colorless": ("color_saturation_1",),
-    "color-shifted": ("color_temperature",),
-    "banded": ("banding", "quantization"),
-    "oversharpened": ("high_sharpen", "halo"),
-}
-"""Words, and the damage that makes each true."""
 LEVELS = (3, 4, 5)
 READOUT = "readout"
 PRIORS = {
@@ -146,10 +133,8 @@ def auc(numbers: Sequence[float], truths: Sequence[str], word: str) -> float:
 
 
 def _adjectives(model: Bpclip, image: torch.Tensor) -> dict[str, float]:
-    descriptors = model.encode(model.levels(model.trunk(image))).descriptors[0].mean(dim=0).tolist()
-    words = [adjective.word for adjective in read_adjectives()]
-    # Adjectives stand in antonym pairs, the good one first.
-    return {word: descriptors[at] - descriptors[at - 1] for at, word in enumerate(words) if word in DAMAGE}
+    numbers = word_loss.said(model.encode(model.levels(model.trunk(image))).descriptors)[0].tolist()
+    return {word: numbers[pair] for word, pair in word_loss.pairs_of(list(DAMAGE)).items()}
 
 
 def _priors(model: PfdIqa, image: torch.Tensor) -> dict[str, float]:

@@ -37,6 +37,8 @@ class Batch:
             spread over processes.
         chains: (N, 2) int64, as `iqametrics.ranking.order_loss` takes them, where the batch holds versions of images
             that nobody has scored: their `mos` is a rank. None where every image has an opinion score.
+        words: (N,) int64, beside `chains`: index into `iqametrics.words.WORDS` of the word that an image's damage makes
+            true, `NONE` without damage, `UNKNOWN` where nothing is known.
         scenes: (N, 9), 1 for each of LIQE's nine scenes that an image shows, else 0; a row of zeros where they are
             unknown, None where they are not needed.
         views: Number of crops of one image that follow one another, everywhere in the batch.
@@ -51,6 +53,7 @@ class Batch:
     seeds: Tensor | None = None
     counts: tuple[int, ...] = ()
     chains: Tensor | None = None
+    words: Tensor | None = None
     scenes: Tensor | None = None
     views: int = 1
 
@@ -69,6 +72,7 @@ class Batch:
             keys=self.keys[rows],
             seeds=None if self.seeds is None else self.seeds[rows],
             chains=None if self.chains is None else self.chains[rows],
+            words=None if self.words is None else self.words[rows],
             scenes=None if self.scenes is None else self.scenes[rows],
         )
 
@@ -126,6 +130,7 @@ class Batch:
             distortion=change(self.distortion),
             source=change(self.source),
             chains=None if self.chains is None else change(self.chains),
+            words=None if self.words is None else change(self.words),
             scenes=None if self.scenes is None else change(self.scenes),
         )
 

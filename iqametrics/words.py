@@ -30,8 +30,30 @@ WORDS = (
     "oversharpened",
 )
 """The words, in the order of the readout's rows."""
+DAMAGE: dict[str, tuple[str, ...]] = {
+    "blurry": ("gaussian_blur", "lens_blur", "motion_blur", "bicubic_upscale"),
+    "noisy": ("white_noise", "color_noise", "poisson_noise", "correlated_noise"),
+    "blocky": ("jpeg", "jpeg_resaved"),
+    "overexposed": ("brighten",),
+    "underexposed": ("darken",),
+    "hazy": ("haze",),
+    "colorless": ("color_saturation_1",),
+    "color-shifted": ("color_temperature",),
+    "banded": ("banding", "quantization"),
+    "oversharpened": ("high_sharpen", "halo"),
+}
+"""The words, and the kinds of damage (`iqametrics.datasets.distortions`) that make each true."""
+NONE, UNKNOWN = -1, -2
+"""In place of a word's index: nothing is wrong with a picture; nothing is known of it."""
 LEAST_AUC = 0.9
 """Area under the ROC curve below which a word is not said."""
+
+
+def word_of(kind: str | None) -> int:
+    """Return the index of the word that a kind of damage makes true, `NONE` without damage, else `UNKNOWN`."""
+    if kind is None:
+        return NONE
+    return next((index for index, word in enumerate(WORDS) if kind in DAMAGE[word]), UNKNOWN)
 
 
 class WordReadout:

@@ -3,7 +3,7 @@
     python weights/make_words.py data/biq2021/train_subset.csv --held-out benchmarks/splits/biq2021-lite-heldout.txt \
         --metric bpclip-nr.lite --output benchmarks/results/words-readout.json
 
-The words and the damage that makes each true are those of `benchmarks/words.py`. For each word a logistic regression
+The words and the damage that makes each true are those of `iqametrics/words.py`. For each word a logistic regression
 on mean and deviation of each channel of the backbone's levels, with a penalty, is fitted to good photographs of the CSV
 that are not held out and their damaged versions. A threshold is the number that 1 clean held-out photograph in 50
 exceeds, by every second held-out photograph; the others measure the area under the ROC curve, and nothing is fitted to

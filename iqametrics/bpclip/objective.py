@@ -1,4 +1,4 @@
-"""What BPCLIP minimises: the squared error of eq. 10, with an optional loss on the order of pairs."""
+"""What BPCLIP minimises: the squared error of eq. 10, with optional losses on order and on words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iqametrics.bpclip.anchors import load_anchors
+from iqametrics.bpclip.anchors import load_anchors, read_adjectives
 from iqametrics.bpclip.config import LEVELS, BpclipConfig
 from iqametrics.bpclip.model import Bpclip
+from iqametrics.bpclip.word_loss import said, word_loss
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
 from iqametrics.objective import Batch, Objective, Statistics, check_init, read_loss, require_backbone
 from iqametrics.ranking import order_loss
 from iqametrics.weights.checkpoint import fill, load_checkpoint
 
+_ADJECTIVES = len(read_adjectives())
 _MODES = {"bpclip-fr": "fr", "bpclip-nr": "nr"}
 
 
@@ -30,12 +32,15 @@ class BpclipLossConfig:
         order_weight: Weight of the hinge on versions of one image, `iqametrics.ranking.order_loss`, which the paper
             does not have either; for data that are `ranked`.
         order_margin: Distance at least between the scores of ranks 0 and 1.
+        word_weight: Weight of `iqametrics.bpclip.word_loss.word_loss`, which makes adjectives true of known damage and
+            is no part of the paper; for data that are `ranked`, without reference.
     """
 
     mse_weight: float = 1.0
     rank_weight: float = 0.0
     order_weight: float = 0.0
     order_margin: float = 0.4
+    word_weight: float = 0.0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "BpclipLossConfig":
@@ -46,7 +51,7 @@ class BpclipLossConfig:
         """
         config = read_loss(cls, values)
         if config.mse_weight == config.rank_weight == config.order_weight == 0:
-            raise RecipeError("mse_weight, rank_weight and order_weight are all 0: nothing would be learnt; raise one")
+            raise RecipeError("mse_weight, rank_weight and order_weight are all 0: no score would be learnt; raise one")
         return config
 
 
@@ -67,7 +72,7 @@ class BpclipObjective(Objective):
         self.model = model
         self.loss_config = loss or BpclipLossConfig()
         self.needs_reference = model.config.mode == "fr"
-        self.learns_order = self.loss_config.order_weight > 0
+        self.learns_order = max(self.loss_config.order_weight, self.loss_config.word_weight) > 0
 
     @classmethod
     def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "BpclipObjective":
@@ -122,14 +127,20 @@ class BpclipObjective(Objective):
         loss = BpclipLossConfig.from_dict(values.pop("loss", {}))
         if values.setdefault("mode", _MODES[metric_name]) != _MODES[metric_name]:
             raise RecipeError(f"mode = {values['mode']!r} contradicts metric = {metric_name!r}; leave mode out")
-        return Bpclip(BpclipConfig.from_dict(values)), loss
+        config = BpclipConfig.from_dict(values)
+        if loss.word_weight and (config.mode == "fr" or not config.text_anchors or config.n_anchors != _ADJECTIVES):
+            raise RecipeError(
+                f"model.loss.word_weight = {loss.word_weight}: words are learnt by bpclip-nr with its text anchors, "
+                f"all {_ADJECTIVES}; leave it out"
+            )
+        return Bpclip(config), loss
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the weighted loss and its parts: `mse`, and `rank` and `order` where they have a weight."""
+        """Compute the weighted loss and its parts: `mse`, and `rank`, `order` and `word` where they have a weight."""
+        if batch.chains is not None:
+            return self._loss_with_order(batch, batch.chains)
         # Under autocast the scores are in half precision; their differences need float32.
         scores = self._scores(batch).to(batch.mos.dtype)
-        if batch.chains is not None:
-            return self._loss_with_order(scores, batch, batch.chains)
         parts = {"mse": F.mse_loss(scores, batch.mos)}
         total = self.loss_config.mse_weight * parts["mse"]
         if self.loss_config.rank_weight:
@@ -138,9 +149,16 @@ class BpclipObjective(Objective):
             total = total + self.loss_config.rank_weight * parts["rank"]
         return total, {name: part.detach() for name, part in parts.items()}
 
-    def _loss_with_order(self, scores: Tensor, batch: Batch, chains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss_with_order(self, batch: Batch, chains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of a batch in which some images have a rank in place of an opinion score."""
         config = self.loss_config
+        numbers = None
+        if config.word_weight:
+            descriptors = self._descriptors(batch)
+            scores, numbers = self.model.score(descriptors), batch.gather(said(descriptors).to(batch.mos.dtype))
+        else:
+            scores = self._scores(batch)
+        scores = scores.to(batch.mos.dtype)
         scores, mos, source, chains = (batch.gather(values) for values in (scores, batch.mos, batch.source, chains))
         scored = chains[:, 0] < 0
         # A sum over nobody is 0 and has a gradient, a mean over nobody has none.
@@ -149,6 +167,8 @@ class BpclipObjective(Objective):
             parts["rank"] = rank_loss(scores[scored], mos[scored], source[scored])
         if config.order_weight:
             parts["order"] = order_loss(scores, mos, chains, margin=config.order_margin)
+        if numbers is not None and batch.words is not None:
+            parts["word"] = word_loss(numbers, batch.gather(batch.words))
         parts = {name: batch.of_all(part) for name, part in parts.items()}
         total = torch.stack([getattr(config, f"{name}_weight") * part for name, part in parts.items()]).sum()
         return total, {name: part.detach() for name, part in parts.items()}
@@ -163,9 +183,15 @@ class BpclipObjective(Objective):
         return scores
 
     def _scores(self, batch: Batch) -> Tensor:
-        if self.model.config.frozen_pooling:
-            return self.model.score(self.model.encode_gated(batch.dist).descriptors)
+        if self.model.config.mode == "nr" and batch.ref is None:
+            return self.model.score(self._descriptors(batch))
         return self.model.head(batch.dist, batch.ref)
+
+    def _descriptors(self, batch: Batch) -> Tensor:
+        """Compute what the score MLP reads, without reference: (N, n - 1, K)."""
+        if self.model.config.frozen_pooling:
+            return self.model.encode_gated(batch.dist).descriptors
+        return self.model.encode(self.model.levels(batch.dist)).descriptors
 
     def trunk(self, images: Tensor) -> list[Tensor]:
         """Compute the frozen levels, or with `frozen_pooling` their gated window means."""

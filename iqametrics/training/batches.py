@@ -179,6 +179,7 @@ def _paths(items: Sequence[RunImage]) -> tuple[list[Path], list[Path]]:
 
 
 def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | None) -> Batch:
+    chains = _chains(items)
     return Batch(
         dist=dist,
         ref=ref,
@@ -186,7 +187,8 @@ def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | No
         distortion=torch.tensor([item.distortion_class for item in items], dtype=torch.int64),
         source=torch.tensor([item.source for item in items], dtype=torch.int64),
         scenes=torch.tensor([item.scenes for item in items], dtype=torch.float32),
-        chains=_chains(items),
+        chains=chains,
+        words=None if chains is None else torch.tensor([item.word for item in items], dtype=torch.int64),
         keys=tuple(item.sample.image.name for item in items),
     )
 

@@ -21,9 +21,12 @@ from iqametrics.ranking import number_chains
 from iqametrics.training.checks import check_learnable, check_parts
 from iqametrics.training.recipe import Recipe, SplitTable
 from iqametrics.training.tables import TrainTable
+from iqametrics.words import UNKNOWN, word_of
 
 _CLASS_OF_KIND = {kind.id: kind.liqe_class for kind in (*DISTORTIONS.values(), *EXTRA_DISTORTIONS.values())}
 _CLASS_OF_NAME = {kind.name: kind.liqe_class for kind in (*DISTORTIONS.values(), *EXTRA_DISTORTIONS.values())}
+_WORD_RANK = 0.8
+"""Rank above which damage is too slight for a word."""
 _PARTS = {"train": 0, "training": 0, "val": 1, "validation": 1, "valid": 1, "test": 2}
 
 
@@ -51,6 +54,16 @@ class RunImage:
             kind = self.sample.kind or 0
             name = _CLASS_OF_NAME.get(name or "") or _CLASS_OF_KIND.get(kind) or CLASS_OF_NAME.get(name or "")
         return LIQE_CLASSES.index(name) if name in LIQE_CLASSES else -1
+
+    @property
+    def word(self) -> int:
+        """Index into `iqametrics.words.WORDS` of what is known to be true of the image, see `Batch.words`.
+
+        Of a photograph that stands alone nothing is known, and damage that is hardly seen says nothing.
+        """
+        if self.chain is None or _WORD_RANK < self.sample.mos < 1:
+            return UNKNOWN
+        return word_of(self.sample.distortion)
 
     @property
     def scenes(self) -> list[float]:

@@ -108,6 +108,18 @@ def test_damaged_versions_are_ranked_and_made_again_alike(tmp_path, monkeypatch)
         assert ranks[weak] > ranks[strong] >= 0.5
 
 
+def test_kinds_that_should_come_often_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_damaged, "CROP", 16)
+    monkeypatch.setattr(make_damaged, "STRENGTHS", {name: make_damaged.STRENGTHS[name] for name in ("haze", "darken")})
+    (tmp_path / "images").mkdir()
+    kinds = []
+    for number in range(60):
+        Image.new("RGB", (16, 16), (number, 99, 80)).save(tmp_path / f"{number}.png")
+        made = make_damaged.versions(tmp_path / f"{number}.png", tmp_path, kinds=1, spoilt=0, often=["haze"])
+        kinds += {row[3] for row in made} - {""}
+    assert 36 <= kinds.count("haze") <= 58  # 48 of 60 are expected, give or take 4 standard deviations
+
+
 def test_what_is_held_out_is_in_no_training_table(tmp_path):
     assert not set(make_damaged.HELD_OUT) & set(make_damaged.STRENGTHS)
     assert not set(UNSEEN) & set(SPOILT)

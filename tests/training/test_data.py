@@ -26,6 +26,7 @@ from iqametrics.training.data import (
     with_known_groups,
 )
 from iqametrics.training.recipe import Recipe, SplitTable, TrainTable, parse_recipe
+from iqametrics.words import NONE, UNKNOWN, WORDS
 
 
 def sample(number: int, **values) -> Sample:
@@ -244,12 +245,16 @@ def test_ranked_data(tmp_path):
     write_dataset(tmp_path / "more", 4)
     rows = (tmp_path / "more" / "data.csv").read_text().splitlines()
     names = [row.split(",")[0] for row in rows[1:]]
-    text = ["image,mos,group,distortion", f"{names[0]},1,a,", f"{names[1]},0.8,a,blur", f"{names[2]},0.5,b,blur"]
+    text = ["image,mos,group,distortion", f"{names[0]},1,a,", f"{names[1]},0.8,a,haze", f"{names[2]},0.9,b,haze"]
     (tmp_path / "more" / "order.csv").write_text("\n".join(text))
     data = {"csv": "main/data.csv", "extra": [{"csv": "more/order.csv", "ranked": True}]}
     made = recipe(tmp_path, data=data, split={"by": "column"}, train={"crop": 32, "selection": "last"})
-    chains = [item.chain for item in load_data(made).train if item.source == 1]
+    loaded = load_data(made).train
+    chains = [item.chain for item in loaded if item.source == 1]
     assert chains == [(0, -1), (0, 0), (1, 0)]
+    # Haze that is hardly seen says nothing, nor does a photograph that people scored.
+    assert [item.word for item in loaded if item.source == 1] == [NONE, WORDS.index("hazy"), UNKNOWN]
+    assert {item.word for item in loaded if item.source == 0} == {UNKNOWN}
     with pytest.raises(RecipeError, match=r"ranked.*model\.loss\.order_weight"):
         check_ranked(made, learns_order=False)
     check_ranked(made, learns_order=True)
