@@ -115,7 +115,7 @@ def test_a_failure_is_told_by_the_line_that_names_it():
     """Ray writes advice under it."""
     from iqametrics.fleet import run
 
-    text = "ray::MapBatches(_Actor).submit()\n  File x\nray.exceptions.ActorDiedError: it died\n\nTo change retries, set y"
+    text = "ray::MapBatches(_Actor).submit()\n  File x\nray.exceptions.ActorDiedError: it died\n\nTo change it, set y"
     assert run._reason(RuntimeError(text)) == "ray.exceptions.ActorDiedError: it died"
     assert run._reason(RuntimeError("no such line")) == "no such line"
     assert run._reason(RuntimeError()) == "RuntimeError"
