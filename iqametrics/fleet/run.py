@@ -26,7 +26,7 @@ from iqametrics.pipeline import BatchScorer, Scored
 _LOCAL_STORE = 2**27
 """Bytes of Ray's store on this machine; names and rows need little."""
 _SPLIT_CPUS, _WORKER_CPUS = 0.01, 0.9
-"""Cutting sources waits for the disk, so it must not take a worker's place. Nor may workers take all the place there is,
+"""Cutting sources waits for the disk, so it must not take a worker's place. Nor may workers take all the place,
 or a cluster of as many processors as workers would wait for ever for the first source."""
 _ACTORS_A_CUTTER = 16
 """Cutting takes a fraction of scoring, and each process that cuts costs memory."""
