@@ -53,10 +53,10 @@ def main() -> None:
         begun = os.getloadavg()[0]
         found = pieces[name](args.work)
         known = json.loads(args.output.read_text()) if args.output.exists() else {}
-        known["machine"] = describe_machine() | {"memory_gb": round(psutil.virtual_memory().total / 2**30)}
+        machine = describe_machine() | {"memory_gb": round(psutil.virtual_memory().total / 2**30)}
         known["command"] = "python benchmarks/fleet.py make score kills rate machines"
         when = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        known[name] = found | {"load_at_start": round(begun, 1), "commit": known["machine"]["commit"], "finished": when}
+        known[name] = found | {"load_at_start": round(begun, 1), "machine": machine, "finished": when}
         args.output.write_text(json.dumps(known, indent=2) + "\n")
         print(name, json.dumps({key: value for key, value in found.items() if not isinstance(value, list)}, indent=2))
 
