@@ -1,6 +1,6 @@
 """Score 20,000 pictures by `iqametrics fleet` while its processes are killed, and compare with `iqametrics score`.
 
-    python benchmarks/fleet.py make score kills rate [--work FOLDER] [--output benchmarks/results/fleet.json]
+    python benchmarks/fleet.py make score kills rate machines [--work FOLDER] [--output benchmarks/results/fleet.json]
 
 Each word is a piece, and may be run by itself; what it finds replaces its part of the output.
 
@@ -12,6 +12,8 @@ kills   `iqametrics fleet` of the shards with two workers: 4 and 8 seconds after
 rate    `iqametrics fleet` with one worker and with two, from the first finished rows to the last: rows a second of the
         wall clock and of processor time, with `piq/total_variation`, which costs next to nothing, and with
         `bpclip-nr.lite` on the first 500 pictures
+machines  `iqametrics fleet --address` on a cluster of two machines of one processor, both played by this one: after the
+        first finished rows the machine that the command does not run on is killed (SIGKILL), then all rows are compared
 """
 
 import argparse
@@ -41,7 +43,7 @@ HERE = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 def main() -> None:
     """Run the pieces that are asked for."""
-    pieces = {"make": make, "score": score, "kills": kills, "rate": rate}
+    pieces = {"make": make, "score": score, "kills": kills, "rate": rate, "machines": machines}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pieces", nargs="+", choices=pieces)
     parser.add_argument("--work", type=Path, default=Path("runs/fleet"), help="folder of the pictures")
@@ -51,10 +53,10 @@ def main() -> None:
         begun = os.getloadavg()[0]
         found = pieces[name](args.work)
         known = json.loads(args.output.read_text()) if args.output.exists() else {}
-        known["machine"] = describe_machine() | {"memory_gb": round(psutil.virtual_memory().total / 2**30)}
-        known["command"] = "python benchmarks/fleet.py make score kills rate"
+        machine = describe_machine() | {"memory_gb": round(psutil.virtual_memory().total / 2**30)}
+        known["command"] = "python benchmarks/fleet.py make score kills rate machines"
         when = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        known[name] = found | {"load_at_start": round(begun, 1), "commit": known["machine"]["commit"], "finished": when}
+        known[name] = found | {"load_at_start": round(begun, 1), "machine": machine, "finished": when}
         args.output.write_text(json.dumps(known, indent=2) + "\n")
         print(name, json.dumps({key: value for key, value in found.items() if not isinstance(value, list)}, indent=2))
 
@@ -115,7 +117,7 @@ def kills(work: Path) -> dict[str, Any]:
                 of_this_run += 1
                 next_kill = time.monotonic() + EVERY
         driver.wait()
-    return {"killed": killed, "workers": 2, **_compared(work, output), "memory_mb_by_second": memory}
+    return {"killed": killed, "workers": 2, **_compared(_wanted(work), output), "memory_mb_by_second": memory}
 
 
 def rate(work: Path) -> dict[str, Any]:
@@ -140,6 +142,37 @@ def rate(work: Path) -> dict[str, Any]:
             record["load"] = round(os.getloadavg()[0], 1)
             found.setdefault(metric, []).append(record)
     return found
+
+
+def machines(work: Path) -> dict[str, Any]:
+    """Lose one of two machines."""
+    ray = [str(Path(sys.executable).with_name("ray"))]
+    # The command joins with the token that `ray start` writes.
+    environment = {**HERE, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.getcwd()}
+    quiet: dict[str, Any] = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    head = ["start", "--head", "--num-cpus", "1", "--port", "6399", "--include-dashboard=false"]
+    output = work / "machines.parquet"
+    output.unlink(missing_ok=True)
+    try:
+        subprocess.run([*ray, *head], check=True, **quiet)
+        first = _raylets()
+        subprocess.run([*ray, "start", "--address", "127.0.0.1:6399", "--num-cpus", "1"], check=True, **quiet)
+        (second,) = _raylets() - first
+        command = _command("fleet", work / "few", "--output", output, "--metric", CHEAP, "--gpus-per-actor", 0)
+        driver = subprocess.Popen([*command, "--address", "127.0.0.1:6399"], **quiet)
+        while driver.poll() is None and not list(_parts(output)):
+            time.sleep(0.2)
+        psutil.Process(second).kill()
+        driver.wait()
+    finally:
+        subprocess.run([*ray, "stop", "--force"], check=False, **quiet)
+    wanted = _wanted(work)[: len(list((work / "few").iterdir()))]
+    return {"machines": 2, "killed": 1, **_compared(wanted, output)}
+
+
+def _raylets() -> set[int]:
+    """Return the processes that are machines to Ray."""
+    return {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "raylet"}
 
 
 def _picture(number: int) -> bytes:
@@ -219,9 +252,9 @@ def _wanted(work: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (work / "score.jsonl").read_text().splitlines()]
 
 
-def _compared(work: Path, output: Path) -> dict[str, Any]:
+def _compared(wanted: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
     """Compare every row with that of `score`: nothing lost, nothing doubled, each score equal to the bit."""
-    wanted, rows = _wanted(work), pq.read_table(output).to_pylist()
+    rows = pq.read_table(output).to_pylist()
     names = [Path(row["image"]).name for row in rows]
     return {
         "rows": len(rows),

@@ -6,6 +6,7 @@ unit that it was at to another.
 """
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,10 +25,12 @@ from iqametrics.pipeline import BatchScorer, Scored
 
 _LOCAL_STORE = 2**27
 """Bytes of Ray's store on this machine; names and rows need little."""
-_SPLIT_CPUS = 0.01
-"""Cutting sources waits for the disk, so it must not take a worker's place."""
+_SPLIT_CPUS, _WORKER_CPUS = 0.01, 0.9
+"""Cutting sources waits for the disk, so it must not take a worker's place. Nor may workers take all the place,
+or a cluster of as many processors as workers would wait for ever for the first source."""
 _ACTORS_A_CUTTER = 16
 """Cutting takes a fraction of scoring, and each process that cuts costs memory."""
+_EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
 _DEATHS = 2
 """After so many workers died at a unit, its pictures are tried one by one."""
 
@@ -136,14 +139,14 @@ def score_sources(
         scorers = make_scorers(device)
         full_reference = any(scorer.mode == "fr" for scorer in scorers)
         cut = _cut_by_ray(ray, sources, f"{maker} {device}", full_reference, at_once=1 + actors // _ACTORS_A_CUTTER)
-        ledger = ray.remote(_Ledger).options(num_cpus=0).remote(parts.finished())
+        ledger = ray.remote(_Ledger).options(num_cpus=0, scheduling_strategy=_here(ray)).remote(parts.finished())
         scored = cut.map_batches(
             _Actor,
             fn_constructor_args=(scorers, ledger),
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
-            num_cpus=1,
+            num_cpus=_WORKER_CPUS,
             num_gpus=gpus or None,
         )
         try:
@@ -209,8 +212,20 @@ def _told(ray: Any, scored: Any) -> Iterator[Mapping[str, Any]]:
             warnings.simplefilter("ignore", UserWarning)
             yield from scored.iter_rows()
     except ray.exceptions.RayError as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise FleetError(f"a worker failed ({lines[-1].strip()}); the same command with --resume goes on") from error
+        raise FleetError(f"a worker failed ({_reason(error)}); the same command with --resume goes on") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the one line of Ray's text that names the cause: the last that begins with the name of an exception."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in reversed(lines) if _EXCEPTION.match(line)), lines[-1])
+
+
+def _here(ray: Any) -> Any:
+    """Keep an actor on the driver's machine: any other may be lost, and the run goes on without it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 @contextmanager
@@ -229,22 +244,23 @@ def _started(pool: Pool) -> Iterator[tuple[Any, int, float]]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     here: dict[str, Any] = {"address": pool.address}
     if pool.address is None:
-        # One more than there are workers, so that sources are cut while all of them score.
-        processors = max(os.cpu_count() or 1, pool.actors or 1) + 1
+        processors = max(os.cpu_count() or 1, pool.actors or 1)
         here = {"num_cpus": processors, "object_store_memory": _LOCAL_STORE, "include_dashboard": False}
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **here)
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"join {pool.address}" if pool.address else "be started"
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FleetError(f"Ray cannot {where} ({line}); check --address, memory and /dev/shm") from error
+        if pool.address is None:
+            raise FleetError(f"Ray cannot be started ({line}); check memory and /dev/shm") from error
+        remedy = "check --address, and where the cluster asks for a token set RAY_AUTH_MODE=token"
+        raise FleetError(f"Ray cannot join {pool.address} ({line}); {remedy}") from error
     try:
         _quiet(ray)
         resources = ray.cluster_resources()
         gpus = pool.gpus if pool.gpus is not None else float(resources.get("GPU", 0) >= 1)
         if gpus > resources.get("GPU", 0):
             raise FleetError(f"there are {resources.get('GPU', 0):g} GPUs; give --gpus-per-actor 0 to use processors")
-        free = int(resources.get("GPU", 0) / gpus) if gpus else int(resources.get("CPU", 1)) - (pool.address is None)
+        free = int(resources.get("GPU", 0) / gpus) if gpus else int(resources.get("CPU", 1))
         yield ray, pool.actors or max(1, free), gpus
     finally:
         ray.shutdown()

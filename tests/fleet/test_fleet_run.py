@@ -102,3 +102,20 @@ def test_every_picture_has_one_row_after_kills_of_a_worker_and_of_the_driver(tmp
     written = [set(pq.read_table(path).column("unit").to_pylist()) for path in sorted(parts.glob("*.parquet"))]
     again = [unit for unit in set(first) if sum(unit in units for units in written) > 1]
     assert len(again) <= 1
+
+
+def test_workers_leave_room_to_cut_sources():
+    """A cluster with as many processors as workers waited for the first source for ever."""
+    from iqametrics.fleet import run
+
+    assert run._WORKER_CPUS + run._SPLIT_CPUS <= 1
+
+
+def test_a_failure_is_told_by_the_line_that_names_it():
+    """Ray writes advice under it."""
+    from iqametrics.fleet import run
+
+    text = "ray::MapBatches(_Actor).submit()\n  File x\nray.exceptions.ActorDiedError: it died\n\nTo change it, set y"
+    assert run._reason(RuntimeError(text)) == "ray.exceptions.ActorDiedError: it died"
+    assert run._reason(RuntimeError("no such line")) == "no such line"
+    assert run._reason(RuntimeError()) == "RuntimeError"
