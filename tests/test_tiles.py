@@ -1,12 +1,15 @@
 """The native view: a large picture in tiles at full size."""
 
+import pickle
+
 import pytest
 import torch
 from PIL import Image
 
 from iqametrics import InputError, create_metric
-from iqametrics.cli.main import main
+from iqametrics.cli.main import build_parser, main
 from iqametrics.images import Sizing, read_image
+from iqametrics.pipeline import BatchScorer
 from iqametrics.scoring import Item, score_items
 from iqametrics.tiles import TileScores, starts, weigh
 
@@ -143,6 +146,20 @@ def test_the_command_line(wide, tmp_path, capsys):
     assert main(["explain", str(path), *metric, "--output", str(tmp_path / "told")]) == 0
     assert "tiles: 2 rows of 2" in capsys.readouterr().out
     assert (tmp_path / "told" / "score-of-each-tile.png").exists()
+
+
+def test_workers_of_a_pipeline_look_at_tiles(nr, wide):
+    image = (wide.permute(1, 2, 0) * 255).byte().numpy()
+    scorer = pickle.loads(pickle.dumps(BatchScorer("bpclip-nr.lite", device="cpu", view="native")))
+    (row,) = scorer([image])
+    assert row.score == pytest.approx(nr(torch.from_numpy(image).permute(2, 0, 1) / 255).item(), abs=1e-6)
+    assert row.fingerprint == str(nr.fingerprint) != str(create_metric("bpclip-nr.lite").fingerprint)
+
+
+@pytest.mark.parametrize("command", ["fleet photos --output out.parquet", "serve", "score a.png"])
+def test_every_command_that_scores_has_the_view(command):
+    args = build_parser().parse_args([*command.split(), "--metric", "bpclip-nr.lite", "--view", "native"])
+    assert args.view == "native"
 
 
 def test_facts_name_the_worst_tile():

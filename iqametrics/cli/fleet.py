@@ -16,6 +16,7 @@ from iqametrics.cli.common import (
     METRIC,
     METRIC_HELP,
     UsageError,
+    add_view_option,
     check_metric_name,
     check_output,
     complain,
@@ -85,6 +86,7 @@ def add_parser(commands: Any) -> None:
     workers.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="what in")
     workers.add_argument("--batch-size", type=positive, metavar="N", help="most images at once (default: 1 or 8)")
     workers.add_argument("--workers", type=threads, metavar="N", help="threads of each that read images (default: 2)")
+    add_view_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -163,7 +165,14 @@ def _scorers(args: argparse.Namespace, device: str) -> "list[BatchScorer]":
     from iqametrics.pipeline import BatchScorer
 
     return [
-        BatchScorer(name, device=device, dtype=args.dtype, batch_size=args.batch_size, workers=args.workers or _THREADS)
+        BatchScorer(
+            name,
+            device=device,
+            dtype=args.dtype,
+            batch_size=args.batch_size,
+            workers=args.workers or _THREADS,
+            view=args.view,
+        )
         for name in args.metric
     ]
 

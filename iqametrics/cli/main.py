@@ -1,31 +1,13 @@
 """The entry point: parse, run a command, turn every expected failure into one line and an exit status."""
 
 import argparse
+import importlib
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
 
-from iqametrics.cli import (
-    benchmark,
-    compare,
-    completion,
-    datasets,
-    evaluate,
-    explain,
-    export,
-    fleet,
-    info,
-    report,
-    results,
-    score,
-    serve,
-    synthesize,
-    train,
-    weights,
-)
-from iqametrics.cli import list as list_command
 from iqametrics.cli.common import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -43,6 +25,27 @@ from iqametrics.common.interrupts import stoppable
 from iqametrics.errors import IqaError
 from iqametrics.plugins import PluginWarning
 
+COMMANDS = (
+    "score",
+    "compare",
+    "report",
+    "explain",
+    "list",
+    "info",
+    "datasets",
+    "evaluate",
+    "synthesize",
+    "train",
+    "benchmark",
+    "results",
+    "weights",
+    "serve",
+    "export",
+    "fleet",
+    "completion",
+)
+"""The commands in the order of the help; each is a module of its name."""
+
 
 class _Version(argparse.Action):
     """Print the version; it is looked up only when asked for."""
@@ -54,33 +57,19 @@ class _Version(argparse.Action):
         parser.exit(EXIT_OK)
 
 
-def build_parser() -> Parser:
-    """Make the parser of all commands; nothing that it needs imports torch."""
+def build_parser(only: str | None = None) -> Parser:
+    """Make the parser; nothing that it needs imports torch.
+
+    Args:
+        only: The one command that will be asked for: the modules of the others are not imported. None for all.
+    """
     parser = Parser(
         prog="iqametrics", description="Image quality assessment: score images, train and evaluate metrics."
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
-    for module in (
-        score,
-        compare,
-        report,
-        explain,
-        list_command,
-        info,
-        datasets,
-        evaluate,
-        synthesize,
-        train,
-        benchmark,
-        results,
-        weights,
-        serve,
-        export,
-        fleet,
-        completion,
-    ):
-        module.add_parser(commands)
+    for name in COMMANDS if only is None else (only,):
+        importlib.import_module(f"iqametrics.cli.{name}").add_parser(commands)
     return parser
 
 
@@ -129,7 +118,8 @@ def let_threads_sleep() -> None:
 
 def _run(argv: Sequence[str]) -> int:
     try:
-        args = build_parser().parse_args(with_settings(argv))
+        parser = build_parser(argv[0] if argv and argv[0] in COMMANDS else None)
+        args = parser.parse_args(with_settings(argv))
         with warnings.catch_warnings():
             tell_in_one_line(PluginWarning)
             status: int = args.run(args)

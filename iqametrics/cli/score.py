@@ -19,6 +19,7 @@ from iqametrics.cli.common import (
     check_metric_name,
     check_output,
     complain,
+    import_torch,
     make_metrics,
     positive,
     seconds,
@@ -198,6 +199,7 @@ def _add_gate_options(group: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     limits, baseline = _check(args)
+    import_torch()
     from iqametrics.cli.inputs import Inputs
     from iqametrics.cli.meaning import Meanings
     from iqametrics.cli.order import RowOrder

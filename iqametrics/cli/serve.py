@@ -9,6 +9,7 @@ from iqametrics.cli.common import (
     METRIC_HELP,
     UsageError,
     add_compute_options,
+    add_view_option,
     check_metric_name,
     complain,
     positive,
@@ -39,6 +40,7 @@ def add_parser(commands: Any) -> None:
         "--max-waiting", type=positive, default=256, metavar="N", help="requests that may wait (default: 256)"
     )
     add_compute_options(parser)
+    add_view_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -61,7 +63,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.host} port {args.port} cannot be listened at ({told}); give another --port") from error
     with listening:
         scorer = BatchScorer(
-            args.metric, device=args.device, dtype=args.dtype, batch_size=args.batch_size, workers=args.workers
+            args.metric,
+            device=args.device,
+            dtype=args.dtype,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            view=args.view,
         )
         limits = Limits(args.max_mb * 2**20, args.timeout, args.allow_urls)
         server = make_server(scorer, limits, most_at_once=32, most_waiting=args.max_waiting)

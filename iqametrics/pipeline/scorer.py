@@ -12,6 +12,7 @@ from iqametrics.errors import InputError
 from iqametrics.metric import Metric
 from iqametrics.registry import create_metric, find_metric
 from iqametrics.scoring import Content, Item, score_items
+from iqametrics.spec import View
 
 Picture: TypeAlias = "bytes | bytearray | memoryview | np.ndarray | str | os.PathLike[str] | Callable[[], bytes] | None"
 """A file's bytes, its pixels, its path, or a function that reads its bytes when its turn comes (in a thread; functions
@@ -52,9 +53,11 @@ class BatchScorer:
         dtype: What to compute in.
         batch_size: Most pictures that the model gets at once; None for 1 on a CPU and 8 elsewhere, as in `score`.
         workers: Threads that decode; None for one for each processor, up to four.
+        view: "fit" for whole pictures, "native" for tiles at their own size; see `create_metric`.
 
     Raises:
         UnknownMetricError: If there is no such metric.
+        InputError: When the metric is made, if it has no such view.
 
     Examples:
         >>> scorer = BatchScorer("bpclip-nr.lite", device="cpu")
@@ -71,9 +74,10 @@ class BatchScorer:
         dtype: str = "float32",
         batch_size: int | None = None,
         workers: int | None = None,
+        view: View = "fit",
     ) -> None:
         self.mode = find_metric(metric)[0].mode
-        self.name, self.device, self.dtype = metric, device, dtype
+        self.name, self.device, self.dtype, self.view = metric, device, dtype, view
         self.batch_size, self.workers = batch_size, workers
         self._metric: Metric | None = None
         self._lock = Lock()
@@ -122,7 +126,7 @@ class BatchScorer:
 
     def _made(self) -> Metric:
         if self._metric is None:
-            self._metric = create_metric(self.name, device=self.device, dtype=self.dtype)
+            self._metric = create_metric(self.name, device=self.device, dtype=self.dtype, view=self.view)
         return self._metric
 
     def __getstate__(self) -> dict[str, Any]:

@@ -80,6 +80,14 @@ class TestRoundTrip:
         assert torch.equal(dict(model.named_buffers())["mean"], dict(TinyModel().named_buffers())["mean"])
         assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
 
+    def test_large_values_whose_sum_overflows_are_finite(self, tmp_path):
+        path = tmp_path / "large.safetensors"
+        state = {name: torch.full_like(tensor, 3e38) for name, tensor in seeded_model().state_dict().items()}
+        save_checkpoint(path, state, metadata("fake-nr"))
+        recorded, tensors = load_checkpoint(path)
+        metric = FakeNr.from_checkpoint(FakeNr.spec, recorded, tensors, "tiny")
+        assert torch.equal(metric.model.state_dict()["conv.weight"], state["conv.weight"])
+
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
     def test_what_cannot_be_stored(self, tmp_path, value):
         path = tmp_path / "bad.safetensors"
