@@ -32,6 +32,7 @@ JOBS = {
     "bombs": "attack_bombs:Bombs",
     "checkpoints": "attack_checkpoints:Checkpoints",
     "soak": "attack_soak:Soak",
+    "kills": "attack_kills:Kills",
 }
 SAVED_EVERY = 100
 
@@ -42,7 +43,7 @@ def count_of(job: str) -> int:
         from attack_bombs import BOMBS
 
         return len(BOMBS)
-    return 300
+    return 20 if job == "kills" else 300
 
 
 def attack(job: str, seed: int, count: int, output: Path | None) -> dict[str, Any]:
@@ -61,7 +62,10 @@ def attack(job: str, seed: int, count: int, output: Path | None) -> dict[str, An
     began = time.monotonic() - figures["wall_seconds"]
     with Worker(JOBS[job], seed) as worker:
         for number in range(figures["cases"], count):
-            note(figures, worker.do(number))
+            report = worker.do(number)
+            note(figures, report)
+            if number * 4 % count < 4 or number == count - 1:  # the first of each quarter, and the last
+                figures["resident_megabytes"][str(number)] = report.resident
             figures["wall_seconds"] = round(time.monotonic() - began, 1)
             if output and (number % SAVED_EVERY == SAVED_EVERY - 1 or number == count - 1):
                 save(job, figures, output)
@@ -80,6 +84,7 @@ def begin_or_go_on(job: str, seed: int, output: Path | None) -> dict[str, Any]:
         "faults": [],
         "slowest": {"seconds": 0.0, "name": ""},
         "largest": {"megabytes": 0.0, "name": ""},
+        "resident_megabytes": {},
         "wall_seconds": 0.0,
     }
     found = read(output).get(job)
@@ -131,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the jobs that are asked for; the status is 1 where there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=JOBS, action="append", help="which attack; all without it")
-    parser.add_argument("--count", type=int, help="number of cases; 300, or every bomb")
+    parser.add_argument("--count", type=int, help="number of cases; 300, or every bomb, or 20 kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON file of the figures, gone on with")
     options = parser.parse_args(arguments)

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--tag", default="lite", help="what to call the checkpoint (default: lite)")
     args = parser.parse_args()
     metadata, tensors = load_checkpoint(args.run / "checkpoint.safetensors")
+    tensors.check(str(args.run))
     metadata["tag"] = args.tag
     if args.licence:
         metadata["licence"] = args.licence

@@ -79,7 +79,8 @@ class Journal:
 
         self._file.seek(place)
         record = json.loads(_line(self._file))
-        return Row(record["image"], record["reference"], record["metric"], record["score"])
+        uncertainty = record.get("uncertainty")
+        return Row(record["image"], record["reference"], record["metric"], record["score"], uncertainty=uncertainty)
 
     def add(self, row: "Row", stamps: _Stamps) -> None:
         """Write a row, unless it has an error: such an image is tried again next time."""
@@ -88,6 +89,7 @@ class Journal:
         of_reference = stamps[1] if row.reference is not None else None
         record: dict[str, Any] = {"image": row.image, "reference": row.reference, "metric": row.metric}
         record |= {"score": row.score, "by": self.makers[row.metric], "files": [stamps[0], of_reference]}
+        record |= {} if row.uncertainty is None else {"uncertainty": row.uncertainty}
         line = json.dumps(record).encode() + b"\n"
         with shielded():
             try:
@@ -113,7 +115,7 @@ class Journal:
                     break
                 with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     record = json.loads(line)
-                    if type(record["score"]) is float:
+                    if type(record["score"]) is float and type(record.get("uncertainty", 0.0)) is float:
                         names = (record["image"], record["reference"], record["metric"], record["by"])
                         self._places[_key(*names, record["files"])] = end
                 end += len(line)
@@ -153,13 +155,16 @@ def check_resume(output: Path | None, option: str, *, resume: bool) -> None:
 
 
 @contextmanager
-def open_journal(output: Path | None, metrics: "Sequence[Metric]", *, resume: bool) -> "Iterator[Journal | None]":
+def open_journal(
+    output: Path | None, metrics: "Sequence[Metric]", *, resume: bool, uncertainty: bool = False
+) -> "Iterator[Journal | None]":
     """Open the journal of an output; it is removed if the block ends without an error and `resume` is not set.
 
     Args:
         output: The file; None, or a device, for one that has no journal.
         metrics: The metrics.
         resume: Whether to reuse its rows, and to keep the journal for the next time.
+        uncertainty: Whether rows have the uncertainty of the metrics that know it; rows without it are not reused.
     """
     if output is None or is_in_place(output):
         yield None
@@ -167,7 +172,10 @@ def open_journal(output: Path | None, metrics: "Sequence[Metric]", *, resume: bo
     path = journal_path(Path(os.path.realpath(output)))
     if not resume and path.exists():
         complain(f"note: {path} of an earlier run is begun anew; with --resume its scores would have been taken over")
-    journal = Journal(path, {metric.full_name: _maker(metric) for metric in metrics}, resume=resume)
+    makers = {
+        metric.full_name: _maker(metric, uncertainty=uncertainty and metric.knows_uncertainty) for metric in metrics
+    }
+    journal = Journal(path, makers, resume=resume)
     try:
         yield journal
     finally:
@@ -232,8 +240,8 @@ def _stamp(path: str | None) -> Stamp:
     return status.st_size, status.st_mtime_ns
 
 
-def _maker(metric: "Metric") -> str:
-    """Digest all that the scores of a metric depend on besides the images."""
+def _maker(metric: "Metric", *, uncertainty: bool) -> str:
+    """Digest all that the rows of a metric depend on besides the images, and whether they have an uncertainty."""
     import torch
 
     from iqametrics import __version__
@@ -241,7 +249,7 @@ def _maker(metric: "Metric") -> str:
     parameters = list(metric.parameters())
     kind = (str(parameters[0].dtype), parameters[0].device.type) if parameters else ()
     configs = [getattr(module, "config", None) for module in metric.modules()]
-    known = hashlib.sha256(repr([__version__, metric.full_name, metric.sizing, configs, kind]).encode())
+    known = hashlib.sha256(repr([uncertainty, __version__, metric.full_name, metric.sizing, configs, kind]).encode())
     for name, tensor in sorted(metric.state_dict().items()):
         known.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         known.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

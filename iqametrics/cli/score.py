@@ -230,7 +230,7 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     videos = VideoSummary({metric.full_name: metric.higher_is_better for metric in metrics})
     with (
-        open_journal(None if args.uncertainty else args.output, metrics, resume=args.resume) as journal,
+        open_journal(args.output, metrics, resume=args.resume, uncertainty=args.uncertainty) as journal,
         open_rows(args.format, columns, args.output) as writer,
         open_metadata(args.append_to, fingerprints) as metadata,
     ):
@@ -375,8 +375,6 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
     check_output(args.append_to, "--append-to")
     check_append_to(args.append_to)
     check_resume(args.output, "--output", resume=args.resume)
-    if args.resume and args.uncertainty:
-        raise UsageError("--resume takes over scores without their uncertainty; leave out one")
     if args.fail_drop and args.baseline is None:
         raise UsageError("--fail-drop compares with an earlier run; give --baseline FILE")
     try:

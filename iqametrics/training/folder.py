@@ -107,11 +107,13 @@ def describe_again(folder: Path, recipe: Recipe) -> None:
     Raises:
         RecipeError: If weights that are stored in half precision are wanted in full.
         TrainingError: If a file cannot be read or written.
+        WeightsError: If the checkpoint is damaged.
     """
     path = folder / CHECKPOINT
     if (read_recipe(folder / _RECIPE).output.dtype, recipe.output.dtype) == ("float16", "float32"):
         raise RecipeError(f"output.dtype: {path} is in float16, and the state is gone; keep it, or train anew")
     metadata, tensors = load_checkpoint(path)
+    tensors.check(str(path))
     results = json.loads(read_text(folder / RESULTS, error=TrainingError))
     tag = recipe.metric.tag or run_tag(folder, recipe.metric.name)
     metadata |= {"tag": tag, "licence": recipe.output.licence, "sources": list(recipe.output.sources)}

@@ -7,7 +7,7 @@ read, and no more than one tensor is in memory beside the model.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ __all__ = ["build_and_fill", "fill", "load_checkpoint", "parse_checkpoint", "rea
 
 BACKBONE = "backbone."
 _SPARE_ELEMENTS = 2**22
+_CONTENT = "content "
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -58,10 +59,20 @@ class StoredTensors(Mapping[str, Tensor]):
 
     Args:
         places: For each tensor its place, and the function that reads bytes BEGIN to END of its file.
+        metadata: What the file says of itself, with the digest of what was written; None for a file that is known to be
+            whole.
+        own: Names of the tensors that are in the file itself; None for all.
     """
 
-    def __init__(self, places: Mapping[str, tuple[Place, _Reader]]) -> None:
+    def __init__(
+        self,
+        places: Mapping[str, tuple[Place, _Reader]],
+        metadata: Mapping[str, Any] | None = None,
+        own: Iterable[str] | None = None,
+    ) -> None:
         self._places = dict(places)
+        self._metadata = metadata
+        self._own = frozenset(self._places if own is None else own)
 
     def __getitem__(self, name: str) -> Tensor:
         place, read = self._places[name]
@@ -84,7 +95,26 @@ class StoredTensors(Mapping[str, Tensor]):
 
     def with_base(self, base: "StoredTensors") -> "StoredTensors":
         """Add the tensors of a base file, as those of the backbone, where this file has none of that name."""
-        return StoredTensors({BACKBONE + name: place for name, place in base._places.items()} | self._places)
+        places = {BACKBONE + name: place for name, place in base._places.items()} | self._places
+        return StoredTensors(places, self._metadata, self._own)
+
+    def check(self, source: str) -> None:
+        """Compare with the digest that the file carries; all of it is read, a tensor at a time.
+
+        Raises:
+            WeightsError: If it holds anything else than what was written. A file of another writer carries no digest.
+        """
+        if self._metadata is None:
+            return
+        written = self._metadata.get("fingerprint", {}).get("weights")
+        if not isinstance(written, str) or not written.startswith(_CONTENT):
+            return
+        try:
+            found = _content_digest(self._metadata, self, self._own)
+        except (RuntimeError, MemoryError) as error:
+            raise WeightsError(f"{source}: needs more memory than there is; free some") from error
+        if found != written:
+            raise WeightsError(f"{source}: is damaged, it holds other weights than were written; get it anew")
 
 
 def save_checkpoint(
@@ -106,9 +136,11 @@ def save_checkpoint(
     metadata = {"format": 1, **metadata}
     check_metadata(metadata, str(path))
     tensors = {name: _storable(name, tensor, dtype) for name, tensor in state_dict.items()}
-    metadata["fingerprint"] = _fingerprint(metadata, tensors)
     try:
-        content = to_bytes(tensors, metadata={METADATA_KEY: json.dumps(metadata, allow_nan=False)})
+        # As it will be read: texts as keys, lists for tuples.
+        record = json.loads(json.dumps(metadata, allow_nan=False))
+        record["fingerprint"] = _fingerprint(record, tensors)
+        content = to_bytes(tensors, metadata={METADATA_KEY: json.dumps(record, allow_nan=False)})
     except (SafetensorError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be written ({error}); check the metadata") from error
     write_file(path, content, error=WeightsError)
@@ -129,9 +161,8 @@ def load_checkpoint(path: str | Path, *, folder: Path = WEIGHTS_FOLDER) -> tuple
     """
     metadata, places = read_head(path)
     read = partial(_read_file, Path(path))
-    return metadata, _with_base(
-        StoredTensors({name: (place, read) for name, place in places.items()}), metadata, folder
-    )
+    tensors = StoredTensors({name: (place, read) for name, place in places.items()}, metadata)
+    return metadata, _with_base(tensors, metadata, folder)
 
 
 def parse_checkpoint(
@@ -182,10 +213,13 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> Non
         source: Name of the checkpoint in error messages.
 
     Raises:
-        WeightsError: If names or shapes differ, an integer stands where a float should, or a value is not finite.
+        WeightsError: If names or shapes differ, an integer stands where a float should, a value is not finite, or the
+            file is not what was written.
     """
     own = model.state_dict()
     _check_fit(own, _outline(tensors), source)
+    if isinstance(tensors, StoredTensors):
+        tensors.check(source)
     for name, target in own.items():
         try:
             target.copy_(tensors[name])
@@ -199,18 +233,25 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> Non
 
 
 def _fingerprint(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Make the fingerprint that a file carries of itself: a digest of its tensors stands for that of the file."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    """Make the fingerprint that a file carries of itself: a digest of its content stands for that of the file."""
     own = make_fingerprint(
         metadata["metric"],
         tag=metadata["tag"],
-        weights=f"tensors {digest.hexdigest()}",
+        weights=_content_digest(metadata, tensors, tensors),
         preprocessing=metadata["sizing"],
     )
     return own.to_dict()
+
+
+def _content_digest(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], names: Iterable[str]) -> str:
+    """Digest the metadata of a file, but for the fingerprint, and its tensors."""
+    said = {key: value for key, value in metadata.items() if key != "fingerprint"}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, allow_nan=False).encode())
+    for name in sorted(names):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return f"{_CONTENT}{digest.hexdigest()}"
 
 
 def _with_base(tensors: StoredTensors, metadata: Mapping[str, Any], folder: Path) -> StoredTensors:

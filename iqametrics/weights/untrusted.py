@@ -20,6 +20,8 @@ gives each tensor's dtype, shape and place. Ours holds one metadata key, "iqamet
     licence    terms of the weights
     results    measured results
     sources    where each part comes from
+    fingerprint
+               metric, version and sizing, with a digest of all that the file holds
 """
 
 import json

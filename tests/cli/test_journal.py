@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import fake_cli
+import fakes
 import numpy as np
 import pytest
 from PIL import Image
@@ -130,6 +131,22 @@ class TestScore:
             2,
             ["iqametrics: error: --resume goes on with a file that was begun; give --output FILE"],
         )
+
+    def test_uncertainty_is_taken_over_too(self, run, tmp_path, decoded, monkeypatch):
+        monkeypatch.setattr(fakes.FakeNr, "knows_uncertainty", property(lambda self: self.tag == "lite"))
+        monkeypatch.setattr(fakes.FakeNr, "uncertainty", lambda self, images: images.flatten(-3).mean(-1))
+        metrics = ("--metric", "fake-nr.lite", "--metric", "fake-nr.tiny")
+        command = ("score", "in", *metrics, "--uncertainty", "--format", "csv")
+        run(*command, "--output", "whole")
+        run("score", "in", *metrics, "--format", "csv", "--output", "out", "--resume")
+        decoded.clear()
+        run(*command, "--output", "out", "--resume")  # those rows have none
+        assert len(decoded) == 8
+        decoded.clear()
+        cut(tmp_path / "out.journal", 16 + 5)
+        assert run(*command, "--output", "out", "--resume")[0] == 0
+        assert sorted(decoded) == [f"in/{number}.png" for number in range(3, 8)]
+        assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
 
     def test_evaluate(self, run, tmp_path, decoded):
         rows = "".join(f"in/{number}.png,{number / 10}\n" for number in range(8))

@@ -13,7 +13,7 @@ import resource
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +63,7 @@ class Report:
         fault: Of what kind.
         seconds: Processor time.
         megabytes: Peak memory above what the process held before.
+        resident: Megabytes that the process holds afterwards.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Report:
     fault: str = ""
     seconds: float = 0.0
     megabytes: float = 0.0
+    resident: float = 0.0
 
 
 class Worker:
@@ -166,7 +168,7 @@ def _work(connection: Connection, job: str, seed: int, folder: str) -> None:
         said = [line for line in os.pread(descriptor, 9999, 0).splitlines() if not line.startswith(LABEL.encode())]
         if not report.fault and (left or said):
             fault = f"it left {left[:3]}" if left else f"it wrote {said[:3]!r}"
-            report = Report(number, report.name, "fault", fault, report.seconds, report.megabytes)
+            report = replace(report, outcome="fault", fault=fault)
         os.ftruncate(descriptor, 0)
         connection.send(report)
 
@@ -186,7 +188,7 @@ def _measured(doing: Any, number: int) -> Report:
         outcome, fault = "fault", f"{outcome} after {seconds:.1f} s"
     if not fault and megabytes > MEGABYTES:
         outcome, fault = "fault", f"{outcome} with {megabytes:.0f} MB"
-    return Report(number, name, outcome, fault, round(seconds, 3), round(megabytes, 1))
+    return Report(number, name, outcome, fault, round(seconds, 3), round(megabytes, 1), round(_status("VmRSS"), 1))
 
 
 def resident_megabytes() -> float:

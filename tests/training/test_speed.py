@@ -13,7 +13,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 from training_fake import assert_same_weights, history, weights, write_recipe
 
-from iqametrics.errors import RecipeError, TrainingError
+from iqametrics.errors import RecipeError, TrainingError, WeightsError
 from iqametrics.objective import Batch
 from iqametrics.training import run, tables
 from iqametrics.training.distributed import Loss
@@ -320,6 +320,11 @@ class TestStatesOfARunThatIsDone:
         assert torch.equal(halves["out.weight"], before[1]["out.weight"].half())
         with pytest.raises(RecipeError, match=r"output\.dtype: .* is in float16, and the state is gone"):
             run.train(recipe, [*self.DROP, *changes], folder, resume=True)
+        content = bytearray((folder / "checkpoint.safetensors").read_bytes())
+        content[-1] ^= 1
+        (folder / "checkpoint.safetensors").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"checkpoint\.safetensors: is damaged"):
+            run.train(recipe, [*self.DROP, "metric.tag='third'", "output.dtype='float16'"], folder, resume=True)
 
     def test_a_run_killed_between_its_results_and_the_end_is_tidied_up(self, tmp_path, monkeypatch):
         recipe = write_recipe(tmp_path)

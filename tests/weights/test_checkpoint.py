@@ -275,7 +275,35 @@ class TestHostileFiles:
             recorded, tensors = load_checkpoint(path)
             FakeNr.from_checkpoint(FakeNr.spec, recorded, tensors, "tiny")
         except WeightsError:
-            pass  # anything else is a fault; a flipped bit in a free text is not seen without the digest
+            pass  # anything else is a fault; a flipped bit in the digest's own name is not seen
+
+    def test_a_bit_flipped_in_a_tensor_is_noticed(self, saved):
+        content = bytearray(saved.read_bytes())
+        for position in (8 + int.from_bytes(content[:8], "little"), len(content) - 4):
+            content[position] ^= 1  # a value that is as good as the one that was written
+            saved.write_bytes(content)
+            recorded, tensors = load_checkpoint(saved)
+            with pytest.raises(WeightsError, match="is damaged, it holds other weights than were written; get it anew"):
+                FakeNr.from_checkpoint(FakeNr.spec, recorded, tensors, "tiny")
+            content[position] ^= 1
+
+    def test_a_digit_of_the_metadata_is_noticed(self, saved):
+        content = saved.read_bytes()
+        for digit, other in ((b'max_side\\": 64', b'max_side\\": 65'), (b'srcc\\": 0.5', b'srcc\\": 0.9')):
+            assert content.count(digit) >= 1
+            saved.write_bytes(content.replace(digit, other))
+            recorded, tensors = load_checkpoint(saved)
+            with pytest.raises(WeightsError, match="is damaged"):
+                FakeNr.from_checkpoint(FakeNr.spec, recorded, tensors, "tiny")
+
+    @pytest.mark.parametrize("fingerprint", [None, {}, {"weights": None}, {"weights": f"tensors {'0' * 64}"}])
+    def test_a_file_without_a_digest_loads(self, saved, fingerprint):
+        recorded, tensors = load_checkpoint(saved)
+        recorded.pop("fingerprint")
+        recorded |= {} if fingerprint is None else {"fingerprint": fingerprint}
+        save_file(dict(tensors), saved, metadata={"iqametrics": json.dumps(recorded)})
+        recorded, tensors = load_checkpoint(saved)
+        assert FakeNr.from_checkpoint(FakeNr.spec, recorded, tensors, "tiny").tag == "tiny"
 
 
 @pytest.fixture
