@@ -45,10 +45,11 @@ def main() -> None:
     parser.add_argument("--loss-photographs", type=int, default=2, metavar="N", help="for use as a loss (default 2)")
     parser.add_argument("--loss-steps", type=int, default=60)
     parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="scored pairs for agreement with people")
-    parser.add_argument("--output", type=Path, metavar="JSON")
+    parser.add_argument("--output", type=Path, metavar="JSON", help="results; those of other metrics in it are kept")
     args = parser.parse_args()
     photographs = [middle(path, args.side) for path in chosen(args.source, args.only, args.photographs)]
-    report: dict[str, Any] = {"photographs": len(photographs), "side": args.side, "metrics": {}}
+    report: dict[str, Any] = {"photographs": len(photographs), "side": args.side}
+    report["metrics"] = kept(args.output, report)
     for name in args.metric:
         metric = create_metric(name)
         found = behaviour(metric, photographs)
@@ -61,6 +62,15 @@ def main() -> None:
         print(f"{name}\n{table(found)}", flush=True)
         if args.output is not None:
             args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def kept(output: Path | None, setting: Mapping[str, int]) -> dict[str, Any]:
+    """Give what an earlier run on as many photographs of this size found of other metrics."""
+    if output is None or not output.exists():
+        return {}
+    before: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    metrics: dict[str, Any] = before.pop("metrics")
+    return metrics if before == setting else {}
 
 
 def chosen(source: Path, only: Path | None, count: int) -> list[Path]:

@@ -61,7 +61,10 @@ class TableWriter:
 
 
 class CsvWriter:
-    """CSV with a header, row by row; no text in it is a formula to a spreadsheet (see `no_formula`)."""
+    """CSV with a header, row by row; no text in it is a formula to a spreadsheet (see `no_formula`).
+
+    On a terminal, escape sequences of names are escaped, as `ls` does; elsewhere names are as they are.
+    """
 
     def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
         self.stream = stream
@@ -70,7 +73,10 @@ class CsvWriter:
 
     def write(self, row: Record) -> None:
         """Write a row."""
-        self._write([no_formula(row.get(column), column) for column in self.columns])
+        cells = [no_formula(row.get(column), column) for column in self.columns]
+        if self.stream.isatty():
+            cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
+        self._write(cells)
         self.stream.flush()
 
     def _write(self, cells: Sequence[object]) -> None:

@@ -85,6 +85,8 @@ def test_from_the_command_line(tmp_path, photograph, monkeypatch, capsys):
     assert report["agreement"]["all"] == pytest.approx(1)
     assert report["identical"]["photographs"][0] == pytest.approx(80, abs=0.1)
     assert [path.name for path in behaviour.chosen(tmp_path / "scores.csv", None, 2)] == ["b.png", "c.png"]
+    assert set(behaviour.kept(tmp_path / "out.json", {"photographs": 1, "side": 64})) == {"piq/psnr"}
+    assert behaviour.kept(tmp_path / "out.json", {"photographs": 2, "side": 64}) == {}
 
 
 def test_damaged_versions_are_ranked_and_made_again_alike(tmp_path, monkeypatch):

@@ -140,6 +140,18 @@ class TestCsv:
         # What was scored as `=1` is paired with the baseline's `./=1`.
         assert len(read_baseline(path).paired("m", hard)) == len(hard)
 
+    def test_a_terminal_gets_no_escape_sequence(self):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+        row = {"image": "\x1b[31m日本.png", "error": "\x1b]0;x\x07: is damaged", "score": 0.5}
+        shown, kept = Terminal(newline=""), io.StringIO(newline="")
+        for stream in (shown, kept):
+            CsvWriter(stream, ("image", "error", "score")).write(row)
+        assert shown.getvalue().splitlines()[1] == r"\x1b[31m日本.png,\x1b]0;x\x07: is damaged,0.5"
+        assert "\x1b[31m日本.png" in kept.getvalue()
+
     def test_no_text_is_a_formula(self):
         text = io.StringIO(newline="")
         writer = CsvWriter(text, ("image", "error"))
