@@ -1,4 +1,4 @@
-"""What would JPEGs decoded at a reduced size cost in scores, and save in time?
+"""Measure what JPEGs decoded at a reduced size would cost in scores, and save in time.
 
     python benchmarks/reduced_jpeg.py FOLDER [--metrics bpclip-nr.lite pfd-iqa.lite] [--count 16]
 
