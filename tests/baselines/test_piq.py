@@ -167,8 +167,8 @@ class TestPiq:
         assert "\n" not in str(caught.value)
 
     def test_a_loss(self, pairs):
-        # Where two pixels are alike to the last bit, as rounding makes them on some processors, MDSI of piq takes a root
-        # of 0, whose gradient is not a number; noise keeps them apart.
+        # Where two pixels are alike to the last bit, as rounding makes them on some processors, MDSI of piq takes a
+        # root of 0, whose gradient is not a number; noise keeps them apart.
         noise = torch.rand(pairs[0][0].shape, generator=torch.Generator().manual_seed(0)) / 1e3
         noisy = (pairs[0][0] + noise).clamp(0, 1)
         for name in ("ssim", "mdsi", "psnr"):
