@@ -1,14 +1,15 @@
 """Measure how fast the metrics are, as ratios to bare networks, to pyiqa, and to another commit of this package.
 
     python benchmarks/speed.py [--rounds 9] [--threads 1] [--before TREE] [--cold PICTURE] [--folder FOLDER]
-                               [--pyiqa PATH] [--only WORD ...] [--output benchmarks/results/speed.json]
+                               [--pyiqa PATH [--few FOLDER]] [--only WORD ...] [--output benchmarks/results/speed.json]
 
 Every ratio is the median of the ratios of single rounds. In a round each way runs once, one after the other, so that
 what else the machine does meets all of them; processor time counts, not the clock. A way is a call on tensors in
 memory, of pictures of noise, with random weights where cost does not depend on them.
 
 --before TREE is another checkout of this repository, whose package is measured in the same rounds, by a process of its
-own. --cold PICTURE adds whole commands that score one picture, --folder FOLDER commands that score all of its pictures.
+own. --cold PICTURE adds whole commands that score one picture, --folder FOLDER commands that score all of its pictures
+(`speed_folder.py` makes it), --few FOLDER those of pyiqa beside ours on fewer.
 --pyiqa PATH is a folder with pyiqa in it, where it is not installed: its licence forbids commercial use, so it is only
 ever compared with.
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import speed_ways
-from speed_commands import folder_times, timed
+from speed_commands import folder_times, pyiqa_times, timed
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = 25
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, metavar="TREE")
     parser.add_argument("--cold", type=Path, metavar="PICTURE")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--few", type=Path, metavar="FOLDER", help="for whole commands of pyiqa and of this package")
     parser.add_argument("--pyiqa", type=Path, metavar="PATH")
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD", help="only lines with one of these words")
     parser.add_argument("--output", type=Path)
@@ -87,12 +89,14 @@ def main() -> None:
     trees = {"now": ROOT} | ({"before": args.before.resolve()} if args.before else {})
     ratios = [ratio for ratio in RATIOS if not args.only or any(word in ratio.label for word in args.only)]
     measured: dict[str, Any] = {"command": _command(), "machine": describe_machine(trees), "threads": args.threads}
-    if args.rounds:
+    if args.rounds and ratios:
         measured["models"] = compare_models(trees, ratios, args)
     if args.cold:
-        measured["cold"] = {name: cold_times(tree, args.cold, args.rounds) for name, tree in trees.items()}
+        measured["cold"] = {name: cold_times(tree, args.cold.resolve(), args.rounds) for name, tree in trees.items()}
     if args.folder:
-        measured["folder"] = folder_times(args.folder, trees, "bpclip-nr.lite")
+        measured["folder"] = folder_times(args.folder.resolve(), trees, "bpclip-nr.lite")
+    if args.few and args.pyiqa:
+        measured["pyiqa"] = pyiqa_times(args.few.resolve(), ROOT, args.pyiqa.resolve())
     if args.output:
         args.output.write_text(json.dumps(measured, indent=1) + "\n")
     print(json.dumps({key: value for key, value in measured.items() if key != "models"}, indent=1))

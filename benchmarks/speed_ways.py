@@ -4,6 +4,11 @@
 
 reads names of ways, one a line, and answers each with a line of JSON: the processor seconds of one call. The first
 answer for a way is that of a second call, since the first one warms up.
+
+    python benchmarks/speed_ways.py operations NAME...
+
+prints the operations of one call of each way, in matrix products, convolutions and attention, as `iqametrics benchmark
+cost` counts them: what no arrangement of the same network can save.
 """
 
 import json
@@ -27,7 +32,10 @@ Way = Callable[[], object]
 
 
 def main() -> None:
-    """Answer names with seconds until there are no more."""
+    """Answer names with seconds until there are no more, or count operations."""
+    if sys.argv[1] == "operations":
+        count_operations(sys.argv[2:])
+        return
     threads = int(sys.argv[1])
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
@@ -47,6 +55,19 @@ def main() -> None:
         except ImportError as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def count_operations(names: list[str]) -> None:
+    """Print the operations of ways, in 10^9."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from iqametrics.nn.flops import COUNTED
+
+    for name in names:
+        way = WAYS[name]()
+        with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
+            way()
+        print(f"{name}: {counter.get_total_flops() / 1e9:.1f}")
 
 
 def pictures(count: int, size: tuple[int, int]) -> Tensor:

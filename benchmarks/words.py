@@ -1,10 +1,10 @@
 """Measure whether words are true: how well each tells pictures with its damage from clean and otherwise damaged ones.
 
     python benchmarks/words.py data/biq2021/train_subset.csv --only benchmarks/splits/biq2021-lite-heldout.txt \
-        --skip 48 --metric bpclip-nr.lite --metric bpclip-nr.lite2 --metric pfd-iqa.lite \
+        --skip 80 --metric bpclip-nr.lite --metric bpclip-nr.lite2 --metric pfd-iqa.lite \
         --output benchmarks/results/words.json
 
-The best-scored photographs of the list are taken but the first 48, by which the readout's thresholds were set and its
+The best-scored photographs of the list are taken but the first 80, by which the readout's thresholds were set and its
 words chosen; the middle of each. Of each there is a clean picture and one for each word, with a damage and a level from
 3 to 5 that are drawn by the photograph's number. A metric gives a number for each word that it has: BPCLIP how much
 nearer the picture is to an adjective than to its antonym, the mean over the levels; PFD-IQA the probability by its own

@@ -1,16 +1,36 @@
 """Many images at once: several threads that each score some of them, with their rows in one order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from threading import Event
 
 import torch
 
+from iqametrics.metric import Metric
 from iqametrics.scoring import Item, Row
 
 _SHARE = 8
+_MOST_BY_DEFAULT = 4
+
+
+def default_jobs(metrics: Sequence[Metric], count: int | None) -> int:
+    """Choose how many images are scored at once where nobody said it.
+
+    Args:
+        metrics: The metrics.
+        count: The number of images; None if nobody knows it, as on a pipe, whose rows somebody may wait for.
+
+    Returns:
+        One for each thread that torch may use, up to four, since each holds images of its own; 1 where there are fewer
+        than two shares, a metric is not on a CPU, or is one of pyiqa's, which share state between images.
+    """
+    if count is None or count < 2 * _SHARE or any(metric.name.startswith("pyiqa/") for metric in metrics):
+        return 1
+    if any(next(metric.parameters()).device.type != "cpu" for metric in metrics):
+        return 1
+    return min(_MOST_BY_DEFAULT, torch.get_num_threads())
 
 
 def score_in_jobs(

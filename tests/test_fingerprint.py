@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from fakes import metadata, seeded_model
 
 from iqametrics import create_metric, metric_info
 from iqametrics.cli.main import main
@@ -75,6 +76,12 @@ def test_a_checkpoint_carries_one_of_its_tensors(tmp_path):
     first = next(iter(state))
     save_checkpoint(path, {**state, first: state[first] + 1}, metadata("fake-nr"))
     assert read_metadata(path)["fingerprint"]["fingerprint"] != texts[0]
+
+
+def test_a_checkpoint_of_ones_own_is_cited_too(tmp_path, fake_metrics, capsys):
+    save_checkpoint(tmp_path / "x.safetensors", seeded_model().state_dict(), metadata("fake-nr", tag="mine"))
+    assert main(["info", f"fake-nr={tmp_path / 'x.safetensors'}", "--cite"]) == 0
+    assert "Scores were computed with fake-nr.mine" in capsys.readouterr().out
 
 
 def test_cite_gives_a_line_and_an_entry(capsys):

@@ -12,7 +12,7 @@ from PIL import Image
 from iqametrics import create_metric
 from iqametrics.cli.main import main
 from iqametrics.scoring import Item, Row, score_items
-from iqametrics.scoring_jobs import score_in_jobs
+from iqametrics.scoring_jobs import default_jobs, score_in_jobs
 
 
 def named(items: Iterable[Item]) -> Iterator[Row]:
@@ -42,6 +42,18 @@ def test_the_processors_are_divided_and_given_back() -> None:
         rows = list(score_in_jobs([Item("a")], named, jobs=2))
         assert rows[0].metric.endswith(" 2")
         assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("threads", "count", "jobs"), [(2, 16, 2), (2, 15, 1), (2, None, 1), (1, 100, 1), (16, 100, 4)]
+)
+def test_jobs_by_default(threads: int, count: int | None, jobs: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert default_jobs([create_metric("bpclip-nr.lite")], count) == jobs
     finally:
         torch.set_num_threads(before)
 

@@ -14,14 +14,14 @@ def methods_line(info: MetricInfo) -> str:
     """Write one line for the section on methods: what was computed with which weights, version and preprocessing."""
     made = info.fingerprint
     package = made.package if made.package == "iqametrics" else f"{made.package} through iqametrics"
-    paper = metric_spec(info.full_name).paper
+    paper = metric_spec(info.name).paper
     details = [f"version {made.version}", *_weights(made), *_sizing(made.preprocessing), f"fingerprint {made}"]
     return f"Scores were computed with {info.full_name} [{_key(info)}: {paper}] in {package} ({'; '.join(details)})."
 
 
 def bibtex(info: MetricInfo) -> str:
     """Give the BibTeX entry of the method, that which it declares or one made of the paper's title and address."""
-    declared = metric_spec(info.full_name).bibtex
+    declared = metric_spec(info.name).bibtex
     if declared:
         return declared
     year = re.search(r"\b(?:19|20)\d\d\b", info.paper)
@@ -31,7 +31,7 @@ def bibtex(info: MetricInfo) -> str:
 
 
 def _key(info: MetricInfo) -> str:
-    declared = re.match(r"@\w+\{([^,\s]+),", metric_spec(info.full_name).bibtex)
+    declared = re.match(r"@\w+\{([^,\s]+),", metric_spec(info.name).bibtex)
     return declared[1] if declared else re.sub(r"\W+", "-", info.name).strip("-")
 
 

@@ -20,7 +20,7 @@ class Meanings:
         pair: Whether exactly two pictures are scored, which are then set against each other too.
 
     Raises:
-        UsageError: If there are metrics, and of none it is known what its scores mean.
+        UsageError: If there are metrics, and of none it is known what its scores mean, as with tiles.
     """
 
     def __init__(self, metrics: "Sequence[Metric]", *, pair: bool = False) -> None:
@@ -29,6 +29,8 @@ class Meanings:
         self._rows: list[Row] = []
         self.columns = COLUMNS[: 1 + self._pair] if metrics else ()
         if metrics and not self._known:
+            if all(metric.sizing.tile is not None for metric in metrics):
+                raise UsageError("--meaning was measured on whole pictures; leave out --view native")
             names = " and ".join(metric.full_name for metric in metrics)
             raise UsageError(
                 f"--meaning is not known of {names}; bpclip-fr, bpclip-nr and pfd-iqa with their bundled checkpoints "

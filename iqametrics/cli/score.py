@@ -107,9 +107,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--jobs",
         type=threads,
-        default=1,
         metavar="N",
-        help="score N pictures at once on a CPU, the processors divided among them (default: 1)",
+        help="score N pictures at once on a CPU, the processors divided among them (default: one for each processor, "
+        "up to 4, for 16 pictures or more; else 1)",
     )
     parser.set_defaults(run=run)
 
@@ -301,10 +301,10 @@ def score_with_progress(
         journal: Has rows that are taken over, and gets the others.
     """
     from iqametrics.scoring import score_items
-    from iqametrics.scoring_jobs import score_in_jobs
+    from iqametrics.scoring_jobs import default_jobs, score_in_jobs
 
+    jobs = getattr(args, "jobs", 1) or default_jobs(metrics, total)
     total = None if total is None else total * len(metrics)
-    jobs = getattr(args, "jobs", 1)
     score = partial(
         score_items,
         metrics,
@@ -366,7 +366,7 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
     if not args.images and not args.stdin_image:
         raise UsageError("give IMAGE: a file, a folder, or - for paths on stdin")
     _check_addresses(args)
-    if args.jobs > 1 and any(metric.spec.name.startswith("pyiqa/") for metric in asked):
+    if (args.jobs or 1) > 1 and any(metric.spec.name.startswith("pyiqa/") for metric in asked):
         raise UsageError("--jobs is not for pyiqa's metrics, which share state between pictures; leave it out")
     if args.images.count("-") > 1:
         raise UsageError("- (paths on stdin) can be given once only")

@@ -191,6 +191,9 @@ def _margin(jpeg: Jpeg, scan: Scan, withheld: int) -> int:
     return (-(-units // max(1, jpeg.width // width)) + 2) * height
 
 
+_PATTERN = bytes((i * 97 + 31) % 251 for i in range(251))
+
+
 class WatchedJpeg(io.BytesIO):
     """The bytes of a JPEG of one scan for Pillow, with a check of what is decoded before the last bytes are passed on.
 
@@ -214,7 +217,8 @@ class WatchedJpeg(io.BytesIO):
         if not self._watches:
             return
         columns = image.width * len(image.getbands())
-        row = Image.frombytes(image.mode, (image.width, 1), bytes((i * 97 + 31) % 251 for i in range(columns)))
+        pattern = (_PATTERN * (columns // len(_PATTERN) + 1))[:columns]
+        row = Image.frombytes(image.mode, (image.width, 1), pattern)
         place = Image.new(image.mode, image.size)
         place.paste(row, (0, self._row))
         image.im = place.im

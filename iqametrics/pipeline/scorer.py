@@ -57,7 +57,7 @@ class BatchScorer:
 
     Raises:
         UnknownMetricError: If there is no such metric.
-        InputError: When the metric is made, if it has no such view.
+        InputError: If the metric has no such view; raised when it is made.
 
     Examples:
         >>> scorer = BatchScorer("bpclip-nr.lite", device="cpu")

@@ -273,7 +273,7 @@ def test_objective_from_recipe(name, tmp_path):
         ("bpclip-fr", {}, {"anchor": "x"}, "unknown init keys: anchor"),
         ("bpclip-fr", {"loss": {"mae": 1}}, {}, "model.loss: unknown key 'mae'"),
         ("bpclip-fr", {"loss": {"mse_weight": -1}}, {}, "from 0 up"),
-        ("bpclip-fr", {"loss": {"mse_weight": 0}}, {}, "nothing would be learnt"),
+        ("bpclip-fr", {"loss": {"mse_weight": 0}}, {}, "no score would be learnt"),
         ("bpclip-nr", {"frozen_levels": 0}, {}, r"init\.anchors is missing: .*model\.text_anchors = false"),
         ("bpclip-nr", {"frozen_levels": 2}, {"anchors": "x"}, r"init\.backbone is missing: 2 .*frozen_levels = 0"),
     ],

@@ -60,6 +60,12 @@ def test_who_does_not_know_says_so(cli):
     assert "--meaning is not known of piq/total_variation" in err.splitlines()[-1]
 
 
+def test_tiles_have_no_meaning_and_the_remedy_is_named(cli):
+    status, _, err = cli("score", SHARP, "--metric", NAME, "--meaning", "--view", "native")
+    assert status == 2
+    assert "whole pictures; leave out --view native" in err.splitlines()[-1]
+
+
 def test_compare_tells_how_likely_people_prefer_b(cli):
     _, out, _ = cli("compare", BLURRED, SHARP, "--metric", NAME, "--meaning", "--format", "json")
     (picture,) = json.loads(out)["pictures"]
