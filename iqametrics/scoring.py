@@ -79,6 +79,11 @@ class Row:
     uncertainty: float | None = None
 
 
+def on_cpu(metrics: Sequence[Metric]) -> bool:
+    """Tell whether all metrics compute on the CPU."""
+    return all(next(metric.parameters()).device.type == "cpu" for metric in metrics)
+
+
 def score_items(
     metrics: Sequence[Metric],
     items: Iterable[Item],
@@ -109,7 +114,7 @@ def score_items(
     if workers is None:
         workers = min(4, os.cpu_count() or 1)
     if batch_size is None:
-        batch_size = 1 if all(next(metric.parameters()).device.type == "cpu" for metric in metrics) else 8
+        batch_size = 1 if on_cpu(metrics) else 8
     if batch_size < 1 or workers < 1:
         raise InputError(f"batch_size {batch_size} and workers {workers} must be 1 or more")
     decoder = _Decoder(workers)

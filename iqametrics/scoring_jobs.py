@@ -9,7 +9,7 @@ from threading import Event
 import torch
 
 from iqametrics.metric import Metric
-from iqametrics.scoring import Item, Row
+from iqametrics.scoring import Item, Row, on_cpu
 
 _SHARE = 8
 _MOST_BY_DEFAULT = 4
@@ -24,11 +24,11 @@ def default_jobs(metrics: Sequence[Metric], count: int | None) -> int:
 
     Returns:
         One for each thread that torch may use, up to four, since each holds images of its own; 1 where there are fewer
-        than two shares, a metric is not on a CPU, or is one of pyiqa's, which share state between images.
+        than two shares, or a metric is not on a CPU or shares state between images.
     """
-    if count is None or count < 2 * _SHARE or any(metric.name.startswith("pyiqa/") for metric in metrics):
+    if count is None or count < 2 * _SHARE or any(metric.spec.shares_state for metric in metrics):
         return 1
-    if any(next(metric.parameters()).device.type != "cpu" for metric in metrics):
+    if not on_cpu(metrics):
         return 1
     return min(_MOST_BY_DEFAULT, torch.get_num_threads())
 

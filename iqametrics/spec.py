@@ -45,6 +45,11 @@ class MetricSpec:
     factory: str
     bibtex: str = ""
 
+    @property
+    def shares_state(self) -> bool:
+        """Whether it cannot score several images at once in threads: pyiqa's metrics keep what they compute with."""
+        return self.name.startswith("pyiqa/")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable:

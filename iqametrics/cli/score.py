@@ -366,7 +366,7 @@ def _check(args: argparse.Namespace) -> tuple[list[tuple[Limit, ...]], Baseline 
     if not args.images and not args.stdin_image:
         raise UsageError("give IMAGE: a file, a folder, or - for paths on stdin")
     _check_addresses(args)
-    if (args.jobs or 1) > 1 and any(metric.spec.name.startswith("pyiqa/") for metric in asked):
+    if (args.jobs or 1) > 1 and any(metric.spec.shares_state for metric in asked):
         raise UsageError("--jobs is not for pyiqa's metrics, which share state between pictures; leave it out")
     if args.images.count("-") > 1:
         raise UsageError("- (paths on stdin) can be given once only")

@@ -16,23 +16,8 @@ from PIL import Image
 from iqametrics import create_metric, metric_info
 from iqametrics.cli import common, score
 from iqametrics.cli.inputs import Inputs
-from iqametrics.cli.main import main
+from iqametrics.cli.main import COMMANDS, main
 from iqametrics.training.recipe import Recipe
-
-COMMANDS = [
-    "score",
-    "compare",
-    "report",
-    "list",
-    "info",
-    "datasets",
-    "evaluate",
-    "synthesize",
-    "train",
-    "benchmark",
-    "serve",
-    "export",
-]
 
 
 @pytest.fixture(scope="module")
