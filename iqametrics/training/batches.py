@@ -137,6 +137,9 @@ class Batches:
 
     def training(self, items: Sequence[RunImage], portions: Sequence[Portion]) -> Iterator[Batch]:
         """Yield one batch for each portion."""
+        # Asked of the run and not of each batch: a process whose share holds no ranked image must still compute, and
+        # gather, what the others do.
+        ranked = any(item.chain is not None for item in items)
 
         def make(portion: Portion) -> Batch:
             chosen = [items[view.item] for view in portion.views]
@@ -144,7 +147,7 @@ class Batches:
             dist = self.source.crop(images, portion.views)
             ref = self.source.crop(references, portion.views) if self.with_reference else None
             seeds = torch.tensor([view.seed for view in portion.views], dtype=torch.int64)
-            batch = self._batch(chosen, dist, ref)
+            batch = self._batch(chosen, dist, ref, ranked=ranked)
             return dataclasses.replace(batch, seeds=seeds, counts=portion.counts, views=self.together)
 
         return in_order(make, portions, max(self.workers, 1))
@@ -168,8 +171,10 @@ class Batches:
 
         return in_order(make, chunks, max(self.workers, 1))
 
-    def _batch(self, items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | None) -> Batch:
-        batch = _batch(items, dist, ref)
+    def _batch(
+        self, items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | None, *, ranked: bool = False
+    ) -> Batch:
+        batch = _batch(items, dist, ref, ranked=ranked)
         return batch.pinned() if self.pin else batch
 
 
@@ -178,8 +183,8 @@ def _paths(items: Sequence[RunImage]) -> tuple[list[Path], list[Path]]:
     return [item.sample.image for item in items], references
 
 
-def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | None) -> Batch:
-    chains = _chains(items)
+def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | None, *, ranked: bool) -> Batch:
+    chains = _chains(items) if ranked else None
     return Batch(
         dist=dist,
         ref=ref,
@@ -193,8 +198,6 @@ def _batch(items: Sequence[RunImage], dist: list[Tensor], ref: list[Tensor] | No
     )
 
 
-def _chains(items: Sequence[RunImage]) -> Tensor | None:
-    """Return which images are versions of which; None if there are no versions."""
-    if all(item.chain is None for item in items):
-        return None
+def _chains(items: Sequence[RunImage]) -> Tensor:
+    """Return which images are versions of which."""
     return torch.tensor([item.chain or UNCHAINED for item in items], dtype=torch.int64)
