@@ -82,7 +82,7 @@ def tables(metric: str, init: dict | None = None, **train) -> dict:
 
 
 def write_ranked(folder: Path) -> None:
-    """Three versions of one image, which come together in a step, so that a process may have none of them."""
+    """Three versions of one image, which come together in a step: one of two processes has none of them."""
     (folder / "ranked").mkdir()
     table = write_dataset(folder / "ranked", count=3, sizes=((64, 64),))
     rows = ["image,mos,group,distortion", "0.png,1,A,", "1.png,0.6,A,white_noise", "2.png,0.2,A,white_noise"]
@@ -91,7 +91,7 @@ def write_ranked(folder: Path) -> None:
 
 def ranked_tables() -> dict:
     """Tables of a recipe that learns the order of `write_ranked`'s images beside the scores of the others."""
-    recipe = tables("bpclip-nr")
+    recipe = tables("bpclip-nr", batch_size=12, lr=1e-5)
     loss = {"rank_weight": 0.5, "order_weight": 0.5}
     recipe["model"] = {**recipe["model"], "loss": loss}
     recipe["data"] = {**recipe["data"], "extra": [{"csv": "ranked/data.csv", "ranked": True}]}
