@@ -70,6 +70,7 @@ def _computing_scores() -> Iterator[None]:
 
 
 _MetricT = TypeVar("_MetricT", bound="Metric")
+_Compute = Callable[[Tensor, ReferenceFeatures | None], Tensor]
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -141,6 +142,20 @@ class Metric(nn.Module):
     def encode_images(self, ref: Tensor) -> Sequence[Tensor]:
         """Compute what `score_images` needs of references, n first: (n,3,H,W) as in `score_images`."""
         raise NotImplementedError
+
+    def loss_images(self, dist: Tensor, ref: ReferenceFeatures | None) -> Tensor:
+        """Compute what a call returns the mean of with `as_loss`: (n,), arguments as in `score_images`.
+
+        It is the distance of the scores from the better end of `score_range`, unless `loss_is_of_score` says otherwise.
+        """
+        low, high = self.score_range
+        scores = self.score_images(dist, ref)
+        return high - scores if self.higher_is_better else scores - low
+
+    @property
+    def loss_is_of_score(self) -> bool:
+        """Whether what is minimised with `as_loss` is the distance of the score from its better end."""
+        return True
 
     def picture_levels(self, images: Tensor) -> Sequence[Tensor]:
         """Compute the levels of the backbone that `uncertainty` judges by; images as in `score_images`."""
@@ -293,20 +308,18 @@ class Metric(nn.Module):
 
         Returns:
             (N,) scores in the order of `dist`, float32 (float64 where the model is), on the metric's device. With
-            `as_loss`, a value to minimise: the mean distance of the scores from the better end of `score_range`; no
-            gradient goes to the references.
+            `as_loss`, a value to minimise: the mean distance of the scores from the better end of `score_range`, or of
+            features where that restores better (`loss_is_of_score`); no gradient goes to the references.
 
         Raises:
             InputError: If an image cannot be scored, its score would not be a finite number, or a reference is missing,
                 superfluous or of another size.
         """
         _refuse_tracing(self.full_name)
-        with nullcontext() if self.as_loss else _computing_scores():
-            scores = self.checked(self._computed(to_image_list(dist), ref))
-        if not self.as_loss:
-            return scores
-        low, high = self.score_range
-        return (high - scores).mean() if self.higher_is_better else (scores - low).mean()
+        if self.as_loss:
+            return self.checked(self._computed(to_image_list(dist), ref, loss=True)).mean()
+        with _computing_scores():
+            return self.checked(self._computed(to_image_list(dist), ref))
 
     def score_with_gradient(
         self,
@@ -454,12 +467,16 @@ class Metric(nn.Module):
         return twin
 
     def _computed(
-        self, images: list[Tensor], ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None
+        self,
+        images: list[Tensor],
+        ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None,
+        *,
+        loss: bool = False,
     ) -> Tensor:
         parameter = next(self.model.parameters(), None)
         inexact = parameter is not None and not self.exact_in_half
         with without_autocast(parameter) if inexact and parameter is not None else nullcontext():
-            return self.in_working_precision()._scores(images, ref)
+            return self.in_working_precision()._scores(images, ref, loss=loss)
 
     def __prepare_scriptable__(self) -> None:
         """Refuse torch.jit.script, which asks for this first."""
@@ -472,25 +489,31 @@ class Metric(nn.Module):
             raise InputError(f"{self.name} takes no reference: call metric(dist)")
 
     def _scores(
-        self, images: list[Tensor], ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None
+        self,
+        images: list[Tensor],
+        ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None,
+        *,
+        loss: bool = False,
     ) -> Tensor:
         self._check_mode(has_reference=ref is not None)
         references = self._reference_getter(images, ref)
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(images):
             groups.setdefault(tuple(image.shape[-2:]), []).append(index)
-        parts = [self._score_group([images[i] for i in group], references(group)) for group in groups.values()]
+        compute = self.loss_images if loss else self.score_images
+        parts = [self._group([images[i] for i in group], references(group), compute) for group in groups.values()]
         order = [index for group in groups.values() for index in group]
         scores = torch.cat(parts)[torch.tensor(order, device="cpu").argsort().to(parts[0].device)]
         return scores if scores.dtype == torch.float64 else scores.float()
 
-    def _score_group(self, images: list[Tensor], ref: ReferenceFeatures | None) -> Tensor:
+    def _group(self, images: list[Tensor], ref: ReferenceFeatures | None, compute: _Compute) -> Tensor:
         if self.sizing.tile is None:
-            return self.score_images(self._prepare(images), ref)
+            return compute(self._prepare(images), ref)
         pixels = [None] * len(images) if ref is None else ref.levels[0]
-        return torch.stack([self._tiles(image, of_it).score for image, of_it in zip(images, pixels, strict=True)])
+        pairs = zip(images, pixels, strict=True)
+        return torch.stack([self._tiles(image, of_it, compute).score for image, of_it in pairs])
 
-    def _tiles(self, image: Tensor, ref: Tensor | None) -> TileScores:
+    def _tiles(self, image: Tensor, ref: Tensor | None, compute: _Compute) -> TileScores:
         """Score an image (3,H,W) tile by tile; `ref` are the pixels of its reference."""
         tile = self.sizing.tile or max(image.shape[-2:])
         rows, columns = starts(image.shape[-2], tile), starts(image.shape[-1], tile)
@@ -502,7 +525,7 @@ class Metric(nn.Module):
                 if ref is not None:
                     with torch.no_grad():
                         features = self._features([cut(ref, top, left, tile)])
-                scores.append(self.score_images(self._prepare([cut(image, top, left, tile)]), features))
+                scores.append(compute(self._prepare([cut(image, top, left, tile)]), features))
                 weights.append(weigh(cut(judged, top, left, tile)).to(scores[-1]))
         shape = (len(rows), len(columns))
         return TileScores(torch.cat(scores).reshape(shape), torch.stack(weights).reshape(shape), image)
@@ -527,7 +550,7 @@ class Metric(nn.Module):
         self._check_mode(has_reference=ref is not None)
         metric = self.in_working_precision()
         features = metric._reference_getter(images, ref)([0])
-        return metric._tiles(images[0], None if features is None else features.levels[0][0])
+        return metric._tiles(images[0], None if features is None else features.levels[0][0], metric.score_images)
 
     def _reference_getter(
         self, images: list[Tensor], ref: ImageSource | Sequence[ImageSource] | ReferenceFeatures | None

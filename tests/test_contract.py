@@ -132,7 +132,12 @@ def test_loss_falls_as_the_score_gets_better(metric):
     metric.as_loss = True
     low, high = metric.score_range
     expected = high - score if metric.higher_is_better else score - low
-    assert torch.allclose(metric(*given), expected.mean(), atol=1e-6)
+    if metric.loss_is_of_score:
+        assert torch.allclose(metric(*given), expected.mean(), atol=1e-6)
+    else:
+        worse, best = metric(*given), metric(given[0], given[0])
+        assert best == pytest.approx(0, abs=1e-5)
+        assert worse > 0.1
 
 
 def test_constants_cannot_be_set(metric):

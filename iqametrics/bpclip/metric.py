@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from iqametrics.bpclip import SPECS
-from iqametrics.bpclip.config import BpclipConfig
+from iqametrics.bpclip.config import LEVELS, BpclipConfig
+from iqametrics.bpclip.distance import feature_distance
 from iqametrics.bpclip.explain import BpclipExplanation, explain_levels, repairs
 from iqametrics.bpclip.model import Bpclip
 from iqametrics.errors import InputError, RecipeError
@@ -44,15 +45,15 @@ class BpclipMetric(Metric):
     def score_images(self, dist: Tensor, ref: ReferenceFeatures | None) -> Tensor:
         """Score images (N, 3, H, W) in [0, 1] against the cached levels of their references: (N,)."""
         levels = self.model.levels(self.model.trunk(dist, differentiable=True))
-        return self.model.score_levels(levels, None if ref is None else list(ref.levels))
+        return self.model.score_levels(levels, None if ref is None else list(ref.levels[:LEVELS]))
 
     def encode_images(self, ref: Tensor) -> list[Tensor]:
         """Compute all five levels of references (N, 3, H, W)."""
-        return self.model.levels(self.model.trunk(ref))
+        return self.picture_levels(ref)
 
     def picture_levels(self, images: Tensor) -> list[Tensor]:
         """Compute all five levels of images (N, 3, H, W)."""
-        return self.encode_images(images)
+        return self.model.levels(self.model.trunk(images))
 
     def explain(
         self, dist: ImageSource, ref: ImageSource | ReferenceFeatures | None = None, *, steps: int = 64
@@ -85,8 +86,8 @@ class BpclipMetric(Metric):
         metric = self.in_working_precision()
         prepared = metric._prepare(images)
         with torch.no_grad():
-            levels = metric.encode_images(prepared)
-        references = None if cached is None else list(cached.levels)
+            levels = metric.picture_levels(prepared)
+        references = None if cached is None else list(cached.levels[:LEVELS])
         repair = repairs(metric.model, prepared, metric._prepare([ref])) if isinstance(ref, Tensor) else None
         found = explain_levels(metric.model, levels, references, steps=steps, picture=prepared[0], repair=repair)
         return replace(found, told=metric.told(prepared, found.score))
@@ -113,6 +114,41 @@ class BpclipFrMetric(BpclipMetric):
     spec: ClassVar[MetricSpec] = SPECS[0]
     # Eq. 1 takes |F_d - F_r| of features that are nearly equal: of bfloat16's eight bits few are left.
     exact_in_half: ClassVar[bool] = False
+
+    @property
+    def loss_is_of_score(self) -> bool:
+        """Whether what is minimised with `as_loss` is 1 - score: not for the lite form, whose score leads astray."""
+        return self.model.standardise is None
+
+    def loss_images(self, dist: Tensor, ref: ReferenceFeatures | None) -> Tensor:
+        """Compute what is minimised with `as_loss`: of the lite form `feature_distance`, which the paper does not have.
+
+        A regression that never saw what its own gradient makes of a picture calls it better than the reference; a
+        distance of features is 0 for the reference alone. docs/lite-models.md has figures of both.
+
+        Raises:
+            InputError: If the features of a reference were computed by a metric that was not made as a loss.
+        """
+        if self.loss_is_of_score or ref is None:
+            return super().loss_images(dist, ref)
+        if len(ref.levels) == LEVELS:
+            raise InputError(
+                f"the features of the reference were computed to score, and {self.full_name} as a loss needs its "
+                "pixels too; call encode_reference of the metric that was made with as_loss=True"
+            )
+        *levels, pixels = ref.levels
+        found = self.model.levels(self.model.trunk(dist, differentiable=True))
+        return feature_distance([dist, *self._standard(found)], [pixels, *self._standard(levels)])
+
+    def encode_images(self, ref: Tensor) -> list[Tensor]:
+        """Compute all five levels of references (N, 3, H, W); for a distance, the pixels stand behind them."""
+        levels = self.picture_levels(ref)
+        return [*levels, ref] if self.as_loss and not self.loss_is_of_score else levels
+
+    def _standard(self, levels: list[Tensor]) -> list[Tensor]:
+        assert self.model.standardise is not None
+        standard: list[Tensor] = self.model.standardise(levels)
+        return standard
 
 
 class BpclipNrMetric(BpclipMetric):
