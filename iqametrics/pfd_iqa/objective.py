@@ -19,6 +19,7 @@ from iqametrics.pfd_iqa.model import PfdIqa, PfdOutput
 from iqametrics.pfd_iqa.priors import channel_mask, prior_divergence
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES, distortion_prompts, quality_prompts
 from iqametrics.pfd_iqa.teacher import PfdTeacher
+from iqametrics.ranking import order_loss
 from iqametrics.weights.checkpoint import build_and_fill, load_checkpoint
 
 
@@ -33,6 +34,9 @@ class PfdLossConfig:
         regression: Loss on the score: L1, as in eq. 13, or SmoothL1, quadratic below 1 (DEIQT).
         label_scale: Factor of both score and opinion score in that loss; DEIQT's labels range to about 100, against
             which the other weights of eq. 13 are a hundred times smaller.
+        order_weight: Weight of the hinge on versions of one image, `iqametrics.ranking.order_loss`, which the paper
+            does not have; for data that are `ranked`.
+        order_margin: Distance at least between the scores of ranks 0 and 1.
     """
 
     kl_weight: float = 0.5
@@ -40,6 +44,8 @@ class PfdLossConfig:
     fea_weight: float = 0.01
     regression: Literal["l1", "smooth_l1"] = "l1"
     label_scale: float = 1.0
+    order_weight: float = 0.0
+    order_margin: float = 0.4
 
 
 class Draws(NamedTuple):
@@ -108,6 +114,7 @@ class PfdIqaObjective(WindowObjective):
             teacher.requires_grad_(False)
         self.teacher = teacher
         self.weights = loss or PfdLossConfig()
+        self.learns_order = self.weights.order_weight > 0
 
     @classmethod
     def from_recipe(cls, metric_name: str, model: dict[str, Any], init: dict[str, str]) -> "PfdIqaObjective":
@@ -180,14 +187,28 @@ class PfdIqaObjective(WindowObjective):
         draws = self._draw(batch)
         mask = draws.mask if self.training else None
         output = self.model.head(batch.dist, noise=draws.noise, mask=mask)
-        distance = F.l1_loss if self.weights.regression == "l1" else F.smooth_l1_loss
-        scale = self.weights.label_scale
-        parts = {"l1": distance(scale * output.score.to(batch.mos.dtype), scale * batch.mos)}
-        total = parts["l1"]
+        total, parts = self._judged(batch, output.score.to(batch.mos.dtype))
         for name, value in self._teacher_parts(batch, output, draws).items():
             parts[name] = value
             total = total + getattr(self.weights, f"{name}_weight") * value
         return total, parts
+
+    def _judged(self, batch: Batch, scores: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss on opinion scores and, where some images have a rank in place of one, that on order."""
+        distance = F.l1_loss if self.weights.regression == "l1" else F.smooth_l1_loss
+        scale, mos = self.weights.label_scale, batch.mos
+        if batch.chains is None:
+            value = distance(scale * scores, scale * mos)
+            return value, {"l1": value}
+        scores, mos, chains = (batch.gather(values) for values in (scores, mos, batch.chains))
+        scored = chains[:, 0] < 0
+        gaps = distance(scale * scores, scale * mos, reduction="none")
+        # A sum over nobody is 0 and has a gradient, a mean over nobody has none.
+        parts = {
+            "l1": batch.of_all(gaps[scored].sum() / scored.sum().clamp(min=1)),
+            "order": batch.of_all(order_loss(scores, mos, chains, margin=self.weights.order_margin)),
+        }
+        return parts["l1"] + self.weights.order_weight * parts["order"], parts
 
     def _draw(self, batch: Batch) -> "Draws":
         """Draw what a batch needs at random, each image by its own seed, where the step runs.

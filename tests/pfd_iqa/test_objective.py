@@ -17,6 +17,7 @@ from iqametrics.pfd_iqa.model import PfdIqa
 from iqametrics.pfd_iqa.objective import PfdIqaObjective, PfdLossConfig, load_teacher
 from iqametrics.pfd_iqa.teacher import PfdTeacher
 from iqametrics.pfd_iqa.teacher_objective import PfdTeacherObjective, TeacherLossConfig
+from iqametrics.ranking import ORIGINAL, UNCHAINED
 from iqametrics.weights.checkpoint import save_checkpoint
 
 SHARED: dict[str, Any] = {
@@ -132,6 +133,31 @@ def test_the_loss_on_the_score_by_hand(changes, expected, monkeypatch):
     scores = torch.tensor([0.4, 0.9])
     monkeypatch.setattr(objective.model, "head", lambda *a, **k: head(*a, **k)._replace(score=scores))
     assert objective.loss(batch)[1]["l1"].item() == pytest.approx(expected)
+
+
+def test_ranked_images_are_ordered_and_not_scored(monkeypatch):
+    """A photograph, its slight and its strong damage; only the fourth image has an opinion score."""
+    objective = make_objective()
+    objective.weights = PfdLossConfig(order_weight=0.5, order_margin=0.4)
+    chains = torch.tensor([[0, ORIGINAL], [0, 1], [0, 1], UNCHAINED])
+    batch = dataclasses.replace(make_batch(4), mos=torch.tensor([1.0, 0.8, 0.3, 0.5]), chains=chains)
+    head = objective.model.head
+    scores = torch.tensor([0.6, 0.55, 0.7, 0.4], requires_grad=True)
+    monkeypatch.setattr(objective.model, "head", lambda *a, **k: head(*a, **k)._replace(score=scores))
+    total, parts = objective.loss(batch)
+    assert parts["l1"].item() == pytest.approx(0.1)
+    # max(0, 0.08 - 0.05), max(0, 0.28 + 0.1), max(0, 0.2 + 0.15)
+    assert parts["order"].item() == pytest.approx((0.03 + 0.38 + 0.35) / 3)
+    others = 0.5 * parts["kl"] + parts["ldm"] + 0.01 * parts["fea"]
+    assert total.item() == pytest.approx((0.1 + 0.5 * parts["order"] + others).item(), rel=1e-5)
+    total.backward()
+    assert scores.grad.tolist() == pytest.approx([-1 / 3, 0, 1 / 3, -1], abs=1e-6)
+
+
+def test_ranks_are_learnt_where_the_recipe_asks():
+    teacher = make_teacher()
+    assert not PfdIqaObjective(make_student(teacher), teacher).learns_order
+    assert PfdIqaObjective(make_student(teacher), teacher, PfdLossConfig(order_weight=0.1)).learns_order
 
 
 def test_what_is_drawn_for_an_image_depends_on_its_seed_alone():
