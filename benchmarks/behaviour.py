@@ -192,10 +192,10 @@ def as_loss(metric: Metric, loss: Metric, photographs: Sequence[Image], steps: i
     """Start from damaged photographs and follow the gradient of the metric as a loss, by Adam.
 
     Returns:
-        For each start the PSNR before and after, in dB, on how many photographs it rose, and the score before, after
-        and of the photograph itself.
+        For each start PSNR, in dB, and SSIM before and after, on how many photographs both rose, the score before, after
+        and of the photograph itself, and on how many it passed that.
     """
-    score = scorer(metric)
+    score, similarity = scorer(metric), scorer(create_metric("piq/ssim"))
     found: dict[str, Any] = {}
     for name, damage in pictures.STARTS.items():
         rows = []
@@ -204,13 +204,17 @@ def as_loss(metric: Metric, loss: Metric, photographs: Sequence[Image], steps: i
             start = np.clip(damage(photograph, np.random.default_rng(number)), 0, 1)
             end = _descend(loss, tensor(start), tensor(photograph), steps)
             psnrs = [psnr(image, photograph) for image in (start, end)]
-            rows.append((*psnrs, *(score([image], photograph)[0] for image in (start, end, photograph))))
-        before, after, *scores = np.array(rows).T
+            ssims = similarity([start, end], photograph)
+            rows.append((*psnrs, *ssims, *(score([image], photograph)[0] for image in (start, end, photograph))))
+        columns = np.array(rows).T
+        risen = (columns[1] > columns[0]) & (columns[3] > columns[2])
         found[name] = {
-            "psnr": [float(before.mean()), float(after.mean())],
-            "risen": int((after > before).sum()),
+            "psnr": columns[:2].mean(axis=1).tolist(),
+            "ssim": columns[2:4].mean(axis=1).tolist(),
+            "risen": int(risen.sum()),
             "of": len(rows),
-            "score": [float(values.mean()) for values in scores],
+            "score": columns[4:].mean(axis=1).tolist(),
+            "passed": int((columns[5] > columns[6]).sum()),
         }
     return found
 
@@ -262,9 +266,9 @@ def table(found: Mapping[str, Any]) -> str:
     for part in ("harmless", "agreement"):
         lines += [_line(part, name, f"{value:.3f}") for name, value in found.get(part, {}).items()]
     for name, row in found.get("as_loss", {}).items():
-        (before, after), scores = row["psnr"], _numbers(row["score"])
-        text = f"{before:.1f} to {after:.1f} dB, up on {row['risen']} of {row['of']};  score before, after, best"
-        lines.append(_line("as_loss", name, f"{text} {scores}"))
+        (before, after), ssims, scores = row["psnr"], _numbers(row["ssim"]), _numbers(row["score"])
+        text = f"{before:.1f} to {after:.1f} dB, SSIM {ssims}, both up on {row['risen']} of {row['of']};"
+        lines.append(_line("as_loss", name, f"{text}  score before, after, best {scores}"))
     return "\n".join(lines)
 
 
