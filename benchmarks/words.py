@@ -64,19 +64,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="JSON")
     args = parser.parse_args()
     paths = chosen(args.source, args.only, args.skip + args.photographs)[args.skip :]
-    metrics = [create_metric(name) for name in args.metric]
-    numbers: dict[str, dict[str, list[float]]] = {metric.full_name: defaultdict(list) for metric in metrics}
+    # By the names that were asked for: two checkpoints of one run have the same name otherwise.
+    metrics = {name: create_metric(name) for name in args.metric}
+    first = metrics[args.metric[0]]
+    numbers: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in metrics}
     numbers[READOUT] = defaultdict(list)
     truths: list[str] = []
     heard: list[dict[str, float]] = []
     for truth, picture in pictures(paths, args.side):
         truths.append(truth)
-        for metric in metrics:
+        for name, metric in metrics.items():
             for word, number in said(metric, picture).items():
-                numbers[metric.full_name][word].append(number)
-        for word, number in read(metrics[0], picture).items():
+                numbers[name][word].append(number)
+        for word, number in read(first, picture).items():
             numbers[READOUT][word].append(number)
-        heard += metrics[0].words(tensor(picture))
+        heard += first.words(tensor(picture))
     found = {
         "photographs": len(paths),
         "pictures": len(truths),

@@ -5,7 +5,7 @@
 
 The statistics are of photographs of the CSV that are not held out, chosen by a digest of their names. Every second
 held-out photograph gives the quantiles. The others, and pictures that are no photographs, measure how well the two
-are told apart (AUC); nothing is fitted to these. The file is bundled as a base beside the backbone that the metric's
+are told apart (AUC); nothing is fitted to these. `--kind drawings=FOLDER` measures a folder of your own, too. The file is bundled as a base beside the backbone that the metric's
 checkpoint refers to.
 """
 
@@ -13,7 +13,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from torch import Tensor
 from iqametrics import Metric, create_metric, read_image
 from iqametrics.common.digest import file_sha256
 from iqametrics.errors import WeightsError
+from iqametrics.images import list_images
 from iqametrics.novelty import SUFFIX, NoveltyStatistics, pooled_features
 from iqametrics.weights.manifest import WEIGHTS_FOLDER
 
@@ -50,8 +51,12 @@ def main() -> None:
     parser.add_argument("--photographs", type=int, default=600, help="to fit to (default: 600)")
     parser.add_argument("--directions", type=int, default=32, help="in which photographs vary most (default: 32)")
     parser.add_argument("--odd", type=int, default=20, help="pictures of each odd kind (default: 20)")
+    parser.add_argument(
+        "--kind", action="append", default=[], metavar="NAME=FOLDER", help="also measure on the pictures of a folder"
+    )
     parser.add_argument("--output", type=Path, metavar="JSON", help="where to write how well it works")
     args = parser.parse_args()
+    kinds = {name: list_images(folder) for name, _, folder in (kind.partition("=") for kind in args.kind)}
     held = args.held_out.read_text(encoding="utf-8").splitlines()
     held = [name for name in held if name and not name.startswith("#")]
     with args.csv.open(encoding="utf-8", newline="") as stream:
@@ -64,7 +69,8 @@ def main() -> None:
     others = features(metric, photographs(root, held))
     statistics["quantiles"] = quantiles(statistics, others[::2])
     store(statistics, metric.base + SUFFIX)
-    report = measured(metric, NoveltyStatistics(statistics), others[1::2], root, held[: args.odd])
+    made = {name: features(metric, map(read_image, paths)) for name, paths in kinds.items()}
+    report = measured(metric, NoveltyStatistics(statistics), others[1::2], root, held[: args.odd], made)
     print(json.dumps(report, indent=1))
     if args.output is not None:
         args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -108,7 +114,12 @@ def store(statistics: dict[str, Tensor], name: str) -> None:
 
 
 def measured(
-    metric: Metric, statistics: NoveltyStatistics, others: Tensor, root: Path, names: list[str]
+    metric: Metric,
+    statistics: NoveltyStatistics,
+    others: Tensor,
+    root: Path,
+    names: list[str],
+    folders: Mapping[str, Tensor],
 ) -> dict[str, object]:
     """Measure the AUC of each odd kind against held-out photographs, and how many are above 0.99."""
     usual = statistics.distances_of(others)
@@ -121,6 +132,8 @@ def measured(
         report[kind] = {"auc": round(auc(distances, usual), 4), **summary(statistics, made)}
         if kind in ODD:
             every.append(distances)
+    for kind, found in folders.items():
+        report[kind] = {"auc": round(auc(statistics.distances_of(found), usual), 4), **summary(statistics, found)}
     report["all that are no photographs"] = {"auc": round(auc(torch.cat(every), usual), 4)}
     return report
 
