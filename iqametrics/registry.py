@@ -308,8 +308,9 @@ def create_metric(
             "untrained"). What is on the Hub is fetched unless it is cached.
         device: Where to compute; None for the CPU, "auto" for the fastest device that is there.
         dtype: What to compute in, e.g. torch.bfloat16 or "bfloat16"; None for float32.
-        as_loss: Whether calls return a value to minimise, with gradients to the distorted images. The lite metrics lead
-            away from the original if they are minimised alone; docs/lite-models.md has figures.
+        as_loss: Whether calls return a value to minimise, with gradients to the distorted images: the distance of the
+            score from its better end, or, for the lite checkpoints of bpclip-fr, of features. The no-reference ones
+            lead away from the original if they are minimised alone; docs/lite-models.md has figures.
         view: "fit" looks at the whole image, as the checkpoint was trained; a large one is shrunk first. "native" looks
             at tiles of 512x512 pixels at full size and gives their weighted mean (docs/images.md says what for).
 
