@@ -57,8 +57,8 @@ class BpclipConfig:
         logit_scale: Initial value of tau.
         similarity_norm: Whether a LayerNorm precedes the score MLP.
         score_hidden: Hidden width of the score MLP.
-        relative: Whether the score is 1 + s(dist, ref) - s(ref, ref), s being eq. 9, in place of s(dist, ref), so that
-            an identical pair scores 1 on any content; "fr" only.
+        relative: Whether the score is 1 + s(dist, ref) - s(ref, ref), and 1 at most, s being eq. 9, in place of
+            s(dist, ref), so that an identical pair scores 1 on any content and no other more; "fr" only.
 
     Raises:
         RecipeError: If a value is impossible.

@@ -230,7 +230,9 @@ class Bpclip(nn.Module):
         scores = self.score(self.encode(dist, ref).descriptors)
         if not self.config.relative or ref is None:
             return scores
-        return 1 + scores - self.score(self.encode(ref, ref).descriptors)
+        scores = 1 + scores - self.score(self.encode(ref, ref).descriptors)
+        # A score above that of the identical pair must still be learnt from; nothing is better than the reference.
+        return scores if self.training else scores.clamp(max=1)
 
     def encode(self, dist: list[Tensor], ref: list[Tensor] | None = None) -> BpclipEncoding:
         """Compute everything up to the similarities; arguments as in `score_levels`."""

@@ -86,18 +86,26 @@ def test_frozen_pooling_needs_a_trained_checkpoint_and_no_reference():
         BpclipObjective.from_recipe("bpclip-fr", {**SMALL, "frozen_levels": 5, "frozen_pooling": True}, {})
 
 
-def test_a_relative_score_is_the_drop_from_the_identical_pair():
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_relative_score_is_the_drop_from_the_identical_pair(sign):
+    """With the sign of the last layer turned, what was below the identical pair is above it."""
     values = {**SMALL, "mode": "fr", "text_anchors": False, "dropout": 0.0}
     torch.manual_seed(0)
     plain = Bpclip(BpclipConfig.from_dict(values)).eval()
     relative = Bpclip(BpclipConfig.from_dict({**values, "relative": True})).eval()
-    relative.load_state_dict(plain.state_dict())
     dist, ref = torch.rand(3, 3, 64, 64), torch.rand(3, 3, 64, 64)
     with torch.no_grad():
+        plain.score.out.weight *= sign * 1000
+        relative.load_state_dict(plain.state_dict())
         torch.testing.assert_close(relative(ref, ref), torch.ones(3))
-        torch.testing.assert_close(relative(dist, ref), 1 + plain(dist, ref) - plain(ref, ref))
+        gaps = plain(dist, ref) - plain(ref, ref)
+        assert (sign * gaps < -0.01).all()
+        torch.testing.assert_close(relative(dist, ref), 1 + gaps if sign > 0 else torch.ones(3))
+        torch.testing.assert_close(relative.train()(dist, ref), 1 + gaps)  # what is above 1 is learnt from
+        relative.eval()
         one = plain.levels(plain.trunk(ref[:1]))
         held = relative.score_levels(relative.levels(relative.trunk(dist)), one)
-        torch.testing.assert_close(held, 1 + plain(dist, ref[:1].expand(3, -1, -1, -1)) - plain(ref[:1], ref[:1]))
+        gaps = plain(dist, ref[:1].expand(3, -1, -1, -1)) - plain(ref[:1], ref[:1])
+        torch.testing.assert_close(held, 1 + gaps.clamp(max=0))
     with pytest.raises(RecipeError, match="relative = true"):
         BpclipConfig.from_dict({**SMALL, "mode": "nr", "relative": True})
