@@ -16,7 +16,7 @@ CUSTOM = "custom"
 """Tag of a trained checkpoint for which no name can be found."""
 
 # Names of the package's checkpoints, and words with a meaning of their own.
-_RESERVED = ("lite", "default", "untrained")
+_RESERVED = ("lite", "lite2", "default", "untrained")
 # Folders that a run makes in its own folder, or in that of several runs.
 _PARTS = re.compile(r"split-\d+|teacher|train")
 _LONGEST_TAG = 64

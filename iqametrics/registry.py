@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 LITE = "lite"
+"""Beginning of the tags of the small checkpoints, of each edition."""
 
 
 class LiteCheckpointWarning(UserWarning):
@@ -336,10 +337,12 @@ def create_metric(
         with _usable_afterwards():
             return _finished(_make_baseline(spec, weights), device, dtype, as_loss)
     source = _chosen(spec, named, weights)
-    if weights == "default" and named.tag is None and isinstance(source, CheckpointEntry) and source.tag == LITE:
+    bare = weights == "default" and named.tag is None
+    if bare and isinstance(source, CheckpointEntry) and source.tag.startswith(LITE):
+        name = f"{spec.name}.{source.tag}"
         warnings.warn(
-            f"{spec.name}: this is the small checkpoint {spec.name}.{LITE}, not the model of the paper's size; ask for "
-            f"{spec.name}.{LITE} by name to be rid of this warning",
+            f"{spec.name}: this is the small checkpoint {name}, not the model of the paper's size; ask for {name} by "
+            "name to be rid of this warning",
             LiteCheckpointWarning,
             stacklevel=2,
         )

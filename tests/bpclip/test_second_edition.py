@@ -5,7 +5,7 @@ import pytest
 import torch
 from places import ROOT
 
-from iqametrics import create_metric, read_image
+from iqametrics import LiteCheckpointWarning, create_metric, read_image
 from iqametrics.registry import metric_info
 
 
@@ -21,9 +21,12 @@ def board():
 
 
 @pytest.mark.parametrize("name", ["bpclip-fr", "bpclip-nr"])
-def test_a_bare_name_goes_on_meaning_the_first_edition(name):
-    assert metric_info(name).tag == "lite"
-    assert metric_info(name).tags == ("lite", "lite2")
+def test_a_bare_name_means_the_second_edition_and_the_first_stays(name):
+    assert metric_info(name).tag == "lite2"
+    assert set(metric_info(name).tags) == {"lite", "lite2"}
+    with pytest.warns(LiteCheckpointWarning, match=f"this is the small checkpoint {name}.lite2"):
+        create_metric(name)
+    assert create_metric(f"{name}.lite").tag == "lite"
 
 
 def test_an_identical_pair_is_the_best_on_any_content(photograph, board):
@@ -42,3 +45,14 @@ def test_a_shift_by_a_pixel_counts_less_than_before(photograph):
 def test_a_checkerboard_is_no_picture(board):
     first, second = (create_metric(f"bpclip-nr.{tag}")(board).item() for tag in ("lite", "lite2"))
     assert second < 0.3 < first
+
+
+def test_shuffled_blocks_are_no_photograph(photograph):
+    """All blocks of 32 pixels are there, in another order."""
+    blocks = photograph.unfold(1, 32, 32).unfold(2, 32, 32).reshape(3, 64, 32, 32)
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    rows = blocks[:, order].reshape(3, 8, 8, 32, 32).permute(0, 1, 3, 2, 4)
+    shuffled = rows.reshape(3, 256, 256)
+    assert torch.equal(shuffled.flatten().sort().values, photograph.flatten().sort().values)
+    second = create_metric("bpclip-nr.lite2")
+    assert second(shuffled).item() < second(photograph).item() - 0.1
