@@ -192,8 +192,8 @@ def as_loss(metric: Metric, loss: Metric, photographs: Sequence[Image], steps: i
     """Start from damaged photographs and follow the gradient of the metric as a loss, by Adam.
 
     Returns:
-        For each start PSNR, in dB, and SSIM before and after, on how many photographs both rose, the score before, after
-        and of the photograph itself, and on how many it passed that.
+        For each start PSNR, in dB, and SSIM before and after, on how many photographs both rose, the score before,
+        after and of the photograph itself, and on how many it passed that.
     """
     score, similarity = scorer(metric), scorer(create_metric("piq/ssim"))
     found: dict[str, Any] = {}

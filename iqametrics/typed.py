@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     ) -> BpclipNrMetric: ...
     @overload
     def create_metric(
-        name: Literal["pfd-iqa", "pfd-iqa.lite"],
+        name: Literal["pfd-iqa", "pfd-iqa.lite", "pfd-iqa.lite2"],
         *,
         weights: _Weights = ...,
         device: _Device = ...,

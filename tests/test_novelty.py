@@ -51,7 +51,7 @@ def test_with_every_direction_the_distance_is_mahalanobis():
     assert shares.tolist() == pytest.approx([0, 0.25, 0.75, 1, 1])
 
 
-@pytest.mark.parametrize("name", ["bpclip-nr.lite", "bpclip-nr.lite2", "pfd-iqa.lite"])
+@pytest.mark.parametrize("name", ["bpclip-nr.lite", "bpclip-nr.lite2", "pfd-iqa.lite", "pfd-iqa.lite2"])
 def test_a_pattern_is_told_from_a_photograph(name, board):
     usual, odd = create_metric(name).uncertainty([PHOTOGRAPH, board]).tolist()
     assert 0 <= usual < 0.99 < odd <= 1

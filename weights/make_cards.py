@@ -20,6 +20,7 @@ LABELS = {
     "bpclip-nr.lite": "human",
     "bpclip-nr.lite2": "human",
     "pfd-iqa.lite": "human",
+    "pfd-iqa.lite2": "human",
 }
 
 

@@ -1,10 +1,11 @@
 """Gather drawings and screenshots, to see whether `Metric.uncertainty` tells them from photographs.
 
     apt-get install openclipart-png python3.11-doc chromium
-    python weights/make_odd.py --drawings /usr/share/openclipart/png --pages /usr/share/doc/python3.11/html --out data/odd
+    python weights/make_odd.py --drawings /usr/share/openclipart/png --pages /usr/share/doc/python3.11/html \
+        --out data/odd
 
-Both are chosen by a digest of their paths. Drawings are laid on white and scaled to 512 pixels; a screenshot is a page of
-the manual in a window of 1280x800. Nothing is trained on them. Needs Chromium.
+Both are chosen by a digest of their paths. Drawings are laid on white and scaled to 512 pixels; a screenshot is a page
+of the manual in a window of 1280x800. Nothing is trained on them. Needs Chromium.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from PIL import Image as PilImage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/helpers"))
 
-from browser import Browser  # noqa: E402 - a helper of the tests
+from browser import Browser
 
 SIDE = 512
 WINDOW = (1280, 800)

@@ -60,9 +60,10 @@ class BpclipMetric(Metric):
     ) -> BpclipExplanation:
         """Explain the score of one image: where in the image, and by which similarities, it came about.
 
-        Nothing in the training ties an adjective to its meaning: the texts are fixed directions, and the score MLP is
-        free to use any of them in any way. A large contribution of "blurry" means that this direction moved the
-        score; it does not mean that the image is blurry. See `BpclipExplanation`.
+        Nothing in the paper's training ties an adjective to its meaning: the texts are fixed directions, and the score
+        MLP is free to use any of them in any way. A large contribution of "blurry" means that this direction moved the
+        score; it does not mean that the image is blurry, unless the checkpoint was taught so for that adjective
+        (`model.loss.word_weight`), as `bpclip-nr.lite2` was. See `BpclipExplanation`.
 
         Args:
             dist: One image.

@@ -20,7 +20,7 @@ def board():
     return torch.from_numpy(np.repeat(((y + x) % 2)[None], 3, axis=0).astype(np.float32))
 
 
-@pytest.mark.parametrize("name", ["bpclip-fr", "bpclip-nr"])
+@pytest.mark.parametrize("name", ["bpclip-fr", "bpclip-nr", "pfd-iqa"])
 def test_a_bare_name_means_the_second_edition_and_the_first_stays(name):
     assert metric_info(name).tag == "lite2"
     assert set(metric_info(name).tags) == {"lite", "lite2"}
