@@ -48,8 +48,8 @@ def in_bash(path, *words):
     ("words", "expected"),
     [
         (["iqametrics", "expl"], ["explain"]),
-        (["iqametrics", "score", "--metric", "pfd"], ["pfd-iqa", "pfd-iqa.lite"]),
-        (["iqametrics", "info", "pfd"], ["pfd-iqa", "pfd-iqa.lite"]),
+        (["iqametrics", "score", "--metric", "pfd"], ["pfd-iqa", "pfd-iqa.lite2", "pfd-iqa.lite"]),
+        (["iqametrics", "info", "pfd"], ["pfd-iqa", "pfd-iqa.lite2", "pfd-iqa.lite"]),
         (["iqametrics", "evaluate", "--dataset", "koni"], ["koniq10k"]),
         (["iqametrics", "datasets", "verify", "biq"], ["biq2021"]),
         (["iqametrics", "weights", "cl"], ["clean"]),
