@@ -39,6 +39,15 @@ def order_loss(scores: Tensor, ranks: Tensor, chains: Tensor, *, margin: float) 
     return (missing * pairs).sum() / pairs.sum().clamp(min=1)
 
 
+def scored_mean(values: Tensor, chains: Tensor) -> Tensor:
+    """Average values (N,) over the images that have an opinion score: those that are versions of nothing.
+
+    A sum over nobody is 0 and has a gradient, a mean over nobody has none.
+    """
+    scored = chains[:, 0] < 0
+    return values[scored].sum() / scored.sum().clamp(min=1)
+
+
 def number_chains(names: Iterable[tuple[Hashable, Hashable | None]]) -> list[tuple[int, int]]:
     """Return the rows of `order_loss`'s `chains` for pairs of an image's name and a kind's, None being the original."""
     images: dict[Hashable, int] = {}

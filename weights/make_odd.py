@@ -55,8 +55,8 @@ def laid_on_white(path: Path) -> PilImage.Image:
     paper = PilImage.new("RGBA", drawing.size, "white")
     paper.alpha_composite(drawing)
     scale = SIDE / max(paper.size)
-    size = tuple(max(round(side * scale), 64) for side in paper.size)
-    return paper.convert("RGB").resize((size[0], size[1]), PilImage.Resampling.LANCZOS)
+    width, height = (max(round(side * scale), 64) for side in paper.size)
+    return paper.convert("RGB").resize((width, height), PilImage.Resampling.LANCZOS)
 
 
 def photograph(pages: Sequence[Path], out: Path) -> None:

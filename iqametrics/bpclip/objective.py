@@ -15,7 +15,7 @@ from iqametrics.bpclip.word_loss import said, word_loss
 from iqametrics.errors import RecipeError
 from iqametrics.nn.backbones import load_backbone
 from iqametrics.objective import Batch, Objective, Statistics, check_init, read_loss, require_backbone
-from iqametrics.ranking import order_loss
+from iqametrics.ranking import order_loss, scored_mean
 from iqametrics.weights.checkpoint import fill, load_checkpoint
 
 _ADJECTIVES = len(read_adjectives())
@@ -160,10 +160,9 @@ class BpclipObjective(Objective):
             scores = self._scores(batch)
         scores = scores.to(batch.mos.dtype)
         scores, mos, source, chains = (batch.gather(values) for values in (scores, batch.mos, batch.source, chains))
-        scored = chains[:, 0] < 0
-        # A sum over nobody is 0 and has a gradient, a mean over nobody has none.
-        parts = {"mse": (scores - mos).square()[scored].sum() / scored.sum().clamp(min=1)}
+        parts = {"mse": scored_mean((scores - mos).square(), chains)}
         if config.rank_weight:
+            scored = chains[:, 0] < 0
             parts["rank"] = rank_loss(scores[scored], mos[scored], source[scored])
         if config.order_weight:
             parts["order"] = order_loss(scores, mos, chains, margin=config.order_margin)

@@ -19,7 +19,7 @@ from iqametrics.pfd_iqa.model import PfdIqa, PfdOutput
 from iqametrics.pfd_iqa.priors import channel_mask, prior_divergence
 from iqametrics.pfd_iqa.prompts import DISTORTIONS, QUALITIES, distortion_prompts, quality_prompts
 from iqametrics.pfd_iqa.teacher import PfdTeacher
-from iqametrics.ranking import order_loss
+from iqametrics.ranking import order_loss, scored_mean
 from iqametrics.weights.checkpoint import build_and_fill, load_checkpoint
 
 
@@ -201,11 +201,9 @@ class PfdIqaObjective(WindowObjective):
             value = distance(scale * scores, scale * mos)
             return value, {"l1": value}
         scores, mos, chains = (batch.gather(values) for values in (scores, mos, batch.chains))
-        scored = chains[:, 0] < 0
         gaps = distance(scale * scores, scale * mos, reduction="none")
-        # A sum over nobody is 0 and has a gradient, a mean over nobody has none.
         parts = {
-            "l1": batch.of_all(gaps[scored].sum() / scored.sum().clamp(min=1)),
+            "l1": batch.of_all(scored_mean(gaps, chains)),
             "order": batch.of_all(order_loss(scores, mos, chains, margin=self.weights.order_margin)),
         }
         return parts["l1"] + self.weights.order_weight * parts["order"], parts
