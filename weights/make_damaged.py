@@ -8,7 +8,8 @@ that no person would call good (`spoilt.py`). The CSV's `mos` is no opinion but 
 damage of strength t in (0, 5], and what is spoilt from 0 up. Ranks are compared within a photograph, and there within a
 kind or with the crop itself; how a blur compares with a noise is nobody's guess. The column `distortion` names the
 kind, by which the loss on words knows what is true of a picture. Kinds named by `--often` are drawn with four times the
-weight of the others, of damage and of what is spoilt alike.
+weight of the others, of damage and of what is spoilt alike. Of those named by `--slight` each photograph has three more
+versions, one each and hardly visible: the first step of a damage is the one that a score misses most easily.
 
 Kinds named in `HELD_OUT` are never written, so that it can be measured whether what was learnt carries over.
 """
@@ -16,7 +17,7 @@ Kinds named in `HELD_OUT` are never written, so that it can be measured whether 
 import argparse
 import csv
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ CROP = 384
 GROUP_COLUMNS = ("image", "mos", "group", "distortion", "level")
 _LEAST_STEP = 0.7
 _OFTEN = 4
+_SLIGHT, _SLIGHTEST = 3, 1.8
 
 
 def main() -> None:
@@ -79,11 +81,12 @@ def main() -> None:
     parser.add_argument("--kinds", type=int, default=3, help="kinds of damage a photograph")
     parser.add_argument("--spoilt", type=int, default=2, help="spoilt versions a photograph")
     parser.add_argument("--often", nargs="*", default=[], choices=[*STRENGTHS, *SPOILT], metavar="KIND")
+    parser.add_argument("--slight", nargs="*", default=[], choices=list(STRENGTHS), metavar="KIND")
     args = parser.parse_args()
     (args.out / "images").mkdir(parents=True, exist_ok=True)
     rows: list[tuple[object, ...]] = []
     for path in chosen(args.csv, args.held_out, args.least_mos, args.photographs):
-        rows += versions(path, args.out, kinds=args.kinds, spoilt=args.spoilt, often=args.often)
+        rows += versions(path, args.out, kinds=args.kinds, spoilt=args.spoilt, often=args.often, slight=args.slight)
     with (args.out / "labels.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerows([GROUP_COLUMNS, *rows])
@@ -111,7 +114,7 @@ def _is_large(path: Path) -> bool:
 
 
 def versions(
-    path: Path, out: Path, *, kinds: int, spoilt: int, often: Collection[str] = ()
+    path: Path, out: Path, *, kinds: int, spoilt: int, often: Collection[str] = (), slight: Sequence[str] = ()
 ) -> Iterator[tuple[object, ...]]:
     """Write the crop of a photograph and its versions, and give their rows."""
     rng = np.random.default_rng(seed_of(path.name))
@@ -129,6 +132,10 @@ def versions(
     for name in _drawn(SPOILT, spoilt, often, rng):
         make, rank = SPOILT[name]
         yield _row(out, group, make(crop, rng), rank, name, "")
+    for name in rng.permutation(slight)[:_SLIGHT]:
+        strength = rng.uniform(1, _SLIGHTEST)
+        damaged = find_distortion(str(name)).apply(crop, parameter(str(name), strength), rng)
+        yield _row(out, group, damaged, 1 - strength / 10, str(name), round(strength, 2))
 
 
 def _drawn(names: Iterable[str], count: int, often: Collection[str], rng: np.random.Generator) -> list[str]:
