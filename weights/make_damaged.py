@@ -135,7 +135,7 @@ def versions(
     for name in rng.permutation(slight)[:_SLIGHT]:
         strength = rng.uniform(1, _SLIGHTEST)
         damaged = find_distortion(str(name)).apply(crop, parameter(str(name), strength), rng)
-        yield _row(out, group, damaged, 1 - strength / 10, str(name), round(strength, 2))
+        yield _row(out, group, damaged, 1 - strength / 10, str(name), f"slight_{strength:.2f}")
 
 
 def _drawn(names: Iterable[str], count: int, often: Collection[str], rng: np.random.Generator) -> list[str]:

@@ -2,29 +2,42 @@
 
     python weights/make_pairs.py PHOTOS --held-out benchmarks/splits/photos-lite-heldout.txt --out data/pairs
 
-Of each photograph a crop of 256x256 is the reference. Three tables are written:
+Of each photograph crops of 256x256 are references. Three tables are written:
 
-`scored.csv`  half of KADID-10k's kinds, each at two of its levels. The label is the mean of two: KADID-10k's mean
-              human score of that kind and level, and what `bpclip-fr.lite` says, which was trained to tell contents
-              apart. Also what people do not mind, a shift by a pixel or a resampling by half of one, labelled
-              HARMLESS. The column `split` keeps the held-out photographs apart.
+`scored.csv`  pairs with a label:
+              half of KADID-10k's kinds, each at two of its levels; the label is the mean of two, KADID-10k's mean human
+              score of that kind and level, and what `bpclip-fr.lite` says, which was trained to tell contents apart;
+              further kinds, labelled after the nearest of KADID-10k's and an ensemble of classical metrics
+              (`grounded.py`);
+              contrast, raised and lowered about the mean: people like some more of it, which is harmless; what is lost
+              by less of it KADID-10k's means say;
+              what people do not mind, a shift by a pixel or a resampling by half of one, labelled HARMLESS.
+              The column `split` keeps the held-out photographs apart.
 `shifts.csv`  the shifts of the photographs for training once more, so that a recipe can let them count more.
-`order.csv`   versions that nobody has scored, ranked within a kind: codecs near the lossless end, and kinds beyond
-              KADID-10k's. The first of each photograph is the reference itself.
+`order.csv`   versions ranked within a kind: codecs near the lossless end, kinds beyond KADID-10k's, and what no person
+              would call good. The first of each crop is the reference itself.
+
+`unseen-scored.csv` and `unseen-order.csv` are the same with all photographs in training and the kinds of UNSEEN, with
+all that is related to them, out of it: those of KADID-10k are their validation part. They show how kinds are scored
+that were never trained on.
 """
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from grounded import grounded_labels
 from make_damaged import seed_of
 from PIL import Image as PilImage
 from scipy import ndimage
 from spoilt import SPOILT
+from tqdm import tqdm
 
 from iqametrics import Metric, create_metric
+from iqametrics.datasets.content_shift import METRIC_COLUMNS, ensemble_values
 from iqametrics.datasets.distortions import DISTORTIONS, EXTRA_DISTORTIONS, LEVELS
 from iqametrics.datasets.distortions.arrays import Image
 from iqametrics.datasets.distortions.compression import recode
@@ -32,15 +45,23 @@ from iqametrics.datasets.synthetic import prepare_reference
 from iqametrics.datasets.tables import kadid_opinions
 from iqametrics.images import list_images
 
-SIDE = 256
+SIDE, CROPS = 256, 2
 HARMLESS = 0.95
-SCORED_COLUMNS = ("image", "reference", "mos", "group", "split")
 QUALITIES = (97, 93, 89, 84, 77, 68, 58)
 """Near the lossless end; what is measured on lies between these."""
-HELD_OUT_KINDS = ("avif", "ringing", "vignetting", "chromatic_aberration", "interlacing")
+RAISED = (1.08, 1.45)
+"""Contrast about the mean that people like as well as the original's or better."""
+LOWERED = {0.95: 0.92, 0.75: 0.785, 0.625: 0.58, 0.5: 0.45, 0.35: 0.3}
+"""Labels of less contrast: KADID-10k's means at 0.75 and 0.625, continued on either side."""
+UNSEEN = ("color_quantization", "jpeg", "jitter", "high_sharpen", "contrast_change")
+_RELATED = {"JPEG", "jpeg_resaved", "contrast"}
 _CODECS: dict[str, dict[str, object]] = {"JPEG": {}, "WEBP": {"method": 2}}
-_SCORED_KINDS, _LEVELS_A_KIND, _KINDS, _QUALITIES_A_CODEC = 12, 2, 4, 4
+_KINDS, _FURTHER_KINDS, _LEVELS_A_KIND, _QUALITIES_A_CODEC = 12, 8, 2, 4
+_RAISED_LEVELS = (1, 2)
 _SMALLEST_CHANGE = 0.5 / 255
+_COLUMNS = ("image", "reference", "mos", "distortion", "group", "split")
+
+Row = dict[str, Any]
 
 
 def main() -> None:
@@ -49,33 +70,48 @@ def main() -> None:
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--held-out", type=Path, required=True, help="list of the photographs to validate on")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=1, help="processes for the classical metrics (default 1)")
     args = parser.parse_args()
     (args.out / "images").mkdir(parents=True, exist_ok=True)
     held = set(args.held_out.read_text(encoding="utf-8").splitlines())
     judge = create_metric("bpclip-fr.lite")
-    scored: list[tuple[object, ...]] = []
-    ranked: list[tuple[object, ...]] = []
-    for number, path in enumerate(list_images(args.photographs)):
-        rng = np.random.default_rng(seed_of(path.name))
-        reference = np.asarray(prepare_reference(path, (SIDE, SIDE)), dtype=np.float32) / np.float32(255)
-        writer = _Writer(args.out, f"I{number:02d}")
-        writer.write("reference", reference)
+    scored: list[Row] = []
+    further: list[Row] = []
+    ranked: list[Row] = []
+    for number, path in enumerate(tqdm(list_images(args.photographs), desc="photographs", disable=None)):
         part = "val" if path.name in held else "train"
-        scored += ((*row, path.stem, part) for row in scored_rows(writer, reference, judge, rng))
-        if part == "train":
-            ranked += ((*row, path.stem) for row in ranked_rows(writer, reference, rng))
-    _write(args.out / "scored.csv", SCORED_COLUMNS, scored)
-    shifts = [row for row in scored if "_shift_" in str(row[0]) and row[-1] == "train"]
-    _write(args.out / "shifts.csv", SCORED_COLUMNS, shifts)
-    _write(args.out / "order.csv", ("image", "reference", "mos", "distortion", "group"), ranked)
-    print(f"{args.out}: {len(scored)} scored and {len(ranked)} ranked pairs")
+        for crop in range(CROPS):
+            rng = np.random.default_rng(seed_of(f"{path.name}{crop}"))
+            pixels = prepare_reference(path, (SIDE, SIDE), crop=crop, crops=CROPS)
+            writer = _Writer(args.out, f"I{number:02d}{'ab'[crop]}", path.stem, part)
+            reference = np.asarray(pixels, dtype=np.float32) / np.float32(255)
+            writer.write("reference", reference)
+            scored += scored_rows(writer, reference, judge, rng)
+            scored += contrast_rows(writer, reference, rng)
+            scored += shift_rows(writer, reference, rng)
+            new = list(further_rows(writer, reference, rng))
+            further += new
+            ranked += ranked_rows(writer, reference, new, rng)
+    values = _values(args.out, scored + further, args.workers)
+    write_tables(args.out, "", scored, further, [row for row in ranked if row["split"] == "train"], values)
+    unseen = [
+        [row | {"split": "val" if row["distortion"] in UNSEEN else "train"} for row in rows]
+        for rows in (_unrelated(scored), _unrelated(further), _unrelated(ranked))
+    ]
+    write_tables(args.out, "unseen-", unseen[0], unseen[1], unseen[2], values, without=UNSEEN)
+
+
+def _unrelated(rows: Iterable[Row]) -> list[Row]:
+    """Leave out the pictures whose damage is one of UNSEEN by another name."""
+    return [row for row in rows if row["distortion"] not in _RELATED]
 
 
 class _Writer:
-    """Writes the pictures of one photograph and gives their names."""
+    """Writes the pictures of one crop and gives their rows."""
 
-    def __init__(self, out: Path, stem: str) -> None:
-        self.out, self.stem = out, stem
+    def __init__(self, out: Path, stem: str, group: str, part: str) -> None:
+        self.out, self.stem, self.group, self.part = out, stem, group, part
+        self.reference = f"images/{stem}_reference.png"
 
     def write(self, what: str, image: Image) -> str:
         name = f"images/{self.stem}_{what}.png"
@@ -83,54 +119,109 @@ class _Writer:
         PilImage.fromarray(pixels).save(self.out / name, compress_level=1)
         return name
 
-    @property
-    def reference(self) -> str:
-        return f"images/{self.stem}_reference.png"
+    def row(self, name: str, mos: float, kind: str) -> Row:
+        return dict(zip(_COLUMNS, (name, self.reference, round(mos, 4), kind, self.group, self.part), strict=True))
 
 
-def scored_rows(
-    writer: _Writer, reference: Image, judge: Metric, rng: np.random.Generator
-) -> Iterator[tuple[object, ...]]:
-    """Write scored versions and give image, reference and label of each."""
+def scored_rows(writer: _Writer, reference: Image, judge: Metric, rng: np.random.Generator) -> Iterator[Row]:
+    """Write versions of KADID-10k's kinds and give their rows."""
     opinions, held = kadid_opinions(), judge.encode_reference(str(writer.out / writer.reference))
-    for number in rng.choice(list(DISTORTIONS), size=_SCORED_KINDS, replace=False):
+    for number in rng.choice(list(DISTORTIONS), size=_KINDS, replace=False):
         kind = DISTORTIONS[int(number)]
-        for level in rng.choice(LEVELS, size=_LEVELS_A_KIND, replace=False):
+        # Raised contrast is what people like, see `contrast_rows`; KADID-10k's people are alone in disliking it.
+        levels = [level for level in LEVELS if kind.name != "contrast_change" or level not in _RAISED_LEVELS]
+        for level in rng.choice(levels, size=_LEVELS_A_KIND, replace=False):
             image = np.clip(kind.apply(reference, kind.levels[level - 1], rng), 0, 1)
             if np.abs(image - reference).max() < _SMALLEST_CHANGE:
                 continue
             name = writer.write(f"{kind.name}_{level}", image)
             said = float(judge(str(writer.out / name), held))
             label = (opinions[kind.id, int(level)].mean + min(max(said, 0.0), 1.0)) / 2
-            yield name, writer.reference, round(label, 4)
+            yield writer.row(name, label, kind.name)
+
+
+def contrast_rows(writer: _Writer, reference: Image, rng: np.random.Generator) -> Iterator[Row]:
+    """Write versions of more and of less contrast about the mean and give their rows."""
+    known = sorted(LOWERED)
+    factors = (*rng.uniform(*RAISED, size=2), *rng.uniform(known[0], known[-1], size=2))
+    for number, factor in enumerate(factors):
+        label = HARMLESS if factor > 1 else float(np.interp(factor, known, [LOWERED[one] for one in known]))
+        mean = reference.mean()
+        image = mean + np.float32(factor) * (reference - mean)
+        yield writer.row(writer.write(f"contrast_{number}", image), label, "contrast")
+
+
+def shift_rows(writer: _Writer, reference: Image, rng: np.random.Generator) -> Iterator[Row]:
+    """Write versions shifted by up to a pixel and give their rows."""
     for number in range(3):
         shift = rng.choice([-1, -0.5, 0, 0.5, 1], size=2)
         if shift.any():
             moved = ndimage.shift(reference, (*shift, 0), order=3, mode="nearest")
-            yield writer.write(f"shift_{number}", moved), writer.reference, HARMLESS
+            yield writer.row(writer.write(f"shift_{number}", moved), HARMLESS, "shift")
 
 
-def ranked_rows(writer: _Writer, reference: Image, rng: np.random.Generator) -> Iterator[tuple[object, ...]]:
-    """Write ranked versions and give image, reference, rank and kind of each; the reference stands first."""
-    yield writer.reference, writer.reference, 1.0, ""
+def further_rows(writer: _Writer, reference: Image, rng: np.random.Generator) -> Iterator[Row]:
+    """Write versions of kinds beyond KADID-10k's and give their rows, whose label is their rank for now."""
+    kinds = list(EXTRA_DISTORTIONS.values())
+    for index in rng.choice(len(kinds), size=_FURTHER_KINDS, replace=False):
+        for level in sorted(rng.choice(LEVELS, size=_LEVELS_A_KIND, replace=False)):
+            image = kinds[index].apply(reference, kinds[index].levels[level - 1], rng)
+            name = writer.write(f"{kinds[index].name}_{level}", image)
+            yield writer.row(name, 1 - 0.14 * int(level), kinds[index].name)
+
+
+def ranked_rows(writer: _Writer, reference: Image, further: Sequence[Row], rng: np.random.Generator) -> Iterator[Row]:
+    """Write ranked versions and give their rows; the reference stands first."""
+    yield writer.row(writer.reference, 1.0, "")
     for codec, options in _CODECS.items():
         for quality in rng.choice(QUALITIES, size=_QUALITIES_A_CODEC, replace=False):
             image = recode(reference, codec, quality=int(quality), **options)
-            name = writer.write(f"{codec}_{quality}", image)
-            yield name, writer.reference, round(1 - (105 - quality) / 200, 4), codec
-    kinds = [kind for kind in EXTRA_DISTORTIONS.values() if kind.name not in HELD_OUT_KINDS]
-    for index in rng.choice(len(kinds), size=_KINDS, replace=False):
-        for level in sorted(rng.choice(LEVELS, size=3, replace=False)):
-            image = kinds[index].apply(reference, kinds[index].levels[level - 1], rng)
-            name = writer.write(f"{kinds[index].name}_{level}", image)
-            yield name, writer.reference, round(1 - 0.14 * int(level), 4), kinds[index].name
+            yield writer.row(writer.write(f"{codec}_{quality}", image), 1 - (105 - quality) / 200, codec)
+    yield from further
     for kind in rng.choice(list(SPOILT), size=2, replace=False):
-        yield writer.write(str(kind), SPOILT[str(kind)][0](reference, rng)), writer.reference, 0.1, str(kind)
+        yield writer.row(writer.write(str(kind), SPOILT[str(kind)][0](reference, rng)), 0.1, str(kind))
 
 
-def _write(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+def _values(out: Path, rows: Sequence[Row], workers: int) -> dict[str, list[float]]:
+    """Give the values of the classical metrics for each picture."""
+    found = ensemble_values(out, rows, workers=workers)
+    return {row["image"]: [one[name] for name in METRIC_COLUMNS] for row, one in zip(rows, found, strict=True)}
+
+
+def write_tables(
+    out: Path,
+    prefix: str,
+    scored: Sequence[Row],
+    further: Sequence[Row],
+    ranked: Sequence[Row],
+    values: Mapping[str, list[float]],
+    *,
+    without: Sequence[str] = (),
+) -> None:
+    """Label the further kinds and write the tables, whose names begin with `prefix`."""
+    of_kadid = [row for row in scored if row["distortion"] in {kind.name for kind in DISTORTIONS.values()}]
+    labels = grounded_labels(
+        [row["distortion"] for row in further],
+        np.array([values[row["image"]] for row in further]),
+        [row["distortion"] for row in of_kadid],
+        np.array([values[row["image"]] for row in of_kadid]),
+        np.array([row["mos"] for row in of_kadid]),
+        without=without,
+    )
+    grounded = [row | {"mos": round(float(label), 4)} for row, label in zip(further, labels, strict=True)]
+    _write(out / f"{prefix}scored.csv", _COLUMNS, [*scored, *grounded])
+    _write(out / f"{prefix}order.csv", _COLUMNS[:-1], ranked)
+    if not without:
+        shifts = [row for row in scored if row["distortion"] == "shift" and row["split"] == "train"]
+        _write(out / "shifts.csv", _COLUMNS, shifts)
+    print(f"{out / prefix}: {len(scored)} scored, {len(further)} grounded and {len(ranked)} ranked pairs")
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([columns, *rows])
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":
