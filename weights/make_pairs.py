@@ -2,7 +2,7 @@
 
     python weights/make_pairs.py PHOTOS --held-out benchmarks/splits/photos-lite-heldout.txt --out data/pairs
 
-Of each photograph crops of 256x256 are references. Three tables are written:
+Of each photograph crops of 256x256 are references. Four tables are written:
 
 `scored.csv`  pairs with a label:
               half of KADID-10k's kinds, each at two of its levels; the label is the mean of two, KADID-10k's mean human
@@ -14,6 +14,7 @@ Of each photograph crops of 256x256 are references. Three tables are written:
               what people do not mind, a shift by a pixel or a resampling by half of one, labelled HARMLESS.
               The column `split` keeps the held-out photographs apart.
 `shifts.csv`  the shifts of the photographs for training once more, so that a recipe can let them count more.
+`codecs.csv`  the rows of codecs in `order.csv`, for the same purpose.
 `order.csv`   versions ranked within a kind: codecs near the lossless end, kinds beyond KADID-10k's, and what no person
               would call good. The first of each crop is the reference itself.
 
@@ -214,6 +215,8 @@ def write_tables(
     if not without:
         shifts = [row for row in scored if row["distortion"] == "shift" and row["split"] == "train"]
         _write(out / "shifts.csv", _COLUMNS, shifts)
+        codecs = [row for row in ranked if row["distortion"] in ("", *_CODECS)]
+        _write(out / "codecs.csv", _COLUMNS[:-1], codecs)
     print(f"{out / prefix}: {len(scored)} scored, {len(further)} grounded and {len(ranked)} ranked pairs")
 
 
