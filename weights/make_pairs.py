@@ -14,7 +14,8 @@ Of each photograph crops of 256x256 are references. Four tables are written:
               what people do not mind, a shift by a pixel or a resampling by half of one, labelled HARMLESS.
               The column `split` keeps the held-out photographs apart.
 `shifts.csv`  the shifts of the photographs for training once more, so that a recipe can let them count more.
-`codecs.csv`  the rows of codecs in `order.csv`, for the same purpose.
+`codecs.csv`  the rows of codecs in `order.csv`, for the same purpose, and JPEG versions of references that are JPEG
+              pictures themselves, as most photographs are.
 `order.csv`   versions ranked within a kind: codecs near the lossless end, kinds beyond KADID-10k's, and what no person
               would call good. The first of each crop is the reference itself.
 
@@ -59,7 +60,7 @@ _RELATED = {"JPEG", "jpeg_resaved", "contrast"}
 _CODECS: dict[str, dict[str, object]] = {"JPEG": {}, "WEBP": {"method": 2}}
 _KINDS, _FURTHER_KINDS, _LEVELS_A_KIND, _QUALITIES_A_CODEC = 12, 8, 2, 4
 _RAISED_LEVELS = (1, 2)
-_SMALLEST_CHANGE = 0.5 / 255
+_SMALLEST_CHANGE, _GROWTH = 0.5 / 255, 1.1
 _COLUMNS = ("image", "reference", "mos", "distortion", "group", "split")
 
 Row = dict[str, Any]
@@ -79,6 +80,7 @@ def main() -> None:
     scored: list[Row] = []
     further: list[Row] = []
     ranked: list[Row] = []
+    recoded: list[Row] = []
     for number, path in enumerate(tqdm(list_images(args.photographs), desc="photographs", disable=None)):
         part = "val" if path.name in held else "train"
         for crop in range(CROPS):
@@ -93,8 +95,13 @@ def main() -> None:
             new = list(further_rows(writer, reference, rng))
             further += new
             ranked += ranked_rows(writer, reference, new, rng)
+            if part == "train":
+                recoded += recoded_rows(args.out, writer, reference, seed_of(f"{path.name}{crop}coded"))
     values = _values(args.out, scored + further, args.workers)
-    write_tables(args.out, "", scored, further, [row for row in ranked if row["split"] == "train"], values)
+    trained = [row for row in ranked if row["split"] == "train"]
+    write_tables(args.out, "", scored, further, trained, values)
+    codecs = [row for row in trained if row["distortion"] in ("", *_CODECS)]
+    _write(args.out / "codecs.csv", _COLUMNS[:-1], [*codecs, *recoded])
     unseen = [
         [row | {"split": "val" if row["distortion"] in UNSEEN else "train"} for row in rows]
         for rows in (_unrelated(scored), _unrelated(further), _unrelated(ranked))
@@ -183,6 +190,25 @@ def ranked_rows(writer: _Writer, reference: Image, further: Sequence[Row], rng: 
         yield writer.row(writer.write(str(kind), SPOILT[str(kind)][0](reference, rng)), 0.1, str(kind))
 
 
+def recoded_rows(out: Path, writer: _Writer, reference: Image, seed: int) -> Iterator[Row]:
+    """Write JPEG versions of the reference as a JPEG picture and give their rows; that picture stands first.
+
+    A picture that is coded again at nearly its own quality hardly changes, so an error that does not grow as quality
+    falls is left out.
+    """
+    rng = np.random.default_rng(seed)
+    coded = recode(reference, "JPEG", quality=int(rng.integers(70, 93)))
+    again = _Writer(out, f"{writer.stem}c", f"{writer.group}-coded", writer.part)
+    yield again.row(again.write("reference", coded), 1.0, "")
+    worst = 0.0
+    for quality in QUALITIES:
+        image = recode(coded, "JPEG", quality=quality)
+        error = float(np.square(image - coded).mean())
+        if error > _GROWTH * worst:
+            worst = error
+            yield again.row(again.write(f"JPEG_{quality}", image), 1 - (105 - quality) / 200, "JPEG")
+
+
 def _values(out: Path, rows: Sequence[Row], workers: int) -> dict[str, list[float]]:
     """Give the values of the classical metrics for each picture."""
     found = ensemble_values(out, rows, workers=workers)
@@ -215,8 +241,6 @@ def write_tables(
     if not without:
         shifts = [row for row in scored if row["distortion"] == "shift" and row["split"] == "train"]
         _write(out / "shifts.csv", _COLUMNS, shifts)
-        codecs = [row for row in ranked if row["distortion"] in ("", *_CODECS)]
-        _write(out / "codecs.csv", _COLUMNS[:-1], codecs)
     print(f"{out / prefix}: {len(scored)} scored, {len(further)} grounded and {len(ranked)} ranked pairs")
 
 
