@@ -96,10 +96,12 @@ def main() -> None:
             further += new
             ranked += ranked_rows(writer, reference, new, rng)
             if part == "train":
-                recoded += recoded_rows(args.out, writer, reference, seed_of(f"{path.name}{crop}coded"))
+                recoded += recoded_rows(writer, reference, seed_of(f"{path.name}{crop}coded"))
     values = _values(args.out, scored + further, args.workers)
     trained = [row for row in ranked if row["split"] == "train"]
     write_tables(args.out, "", scored, further, trained, values)
+    shifts = [row for row in scored if row["distortion"] == "shift" and row["split"] == "train"]
+    _write(args.out / "shifts.csv", _COLUMNS, shifts)
     codecs = [row for row in trained if row["distortion"] in ("", *_CODECS)]
     _write(args.out / "codecs.csv", _COLUMNS[:-1], [*codecs, *recoded])
     unseen = [
@@ -190,7 +192,7 @@ def ranked_rows(writer: _Writer, reference: Image, further: Sequence[Row], rng: 
         yield writer.row(writer.write(str(kind), SPOILT[str(kind)][0](reference, rng)), 0.1, str(kind))
 
 
-def recoded_rows(out: Path, writer: _Writer, reference: Image, seed: int) -> Iterator[Row]:
+def recoded_rows(writer: _Writer, reference: Image, seed: int) -> Iterator[Row]:
     """Write JPEG versions of the reference as a JPEG picture and give their rows; that picture stands first.
 
     A picture that is coded again at nearly its own quality hardly changes, so an error that does not grow as quality
@@ -198,7 +200,7 @@ def recoded_rows(out: Path, writer: _Writer, reference: Image, seed: int) -> Ite
     """
     rng = np.random.default_rng(seed)
     coded = recode(reference, "JPEG", quality=int(rng.integers(70, 93)))
-    again = _Writer(out, f"{writer.stem}c", f"{writer.group}-coded", writer.part)
+    again = _Writer(writer.out, f"{writer.stem}c", f"{writer.group}-coded", writer.part)
     yield again.row(again.write("reference", coded), 1.0, "")
     worst = 0.0
     for quality in QUALITIES:
@@ -238,9 +240,6 @@ def write_tables(
     grounded = [row | {"mos": round(float(label), 4)} for row, label in zip(further, labels, strict=True)]
     _write(out / f"{prefix}scored.csv", _COLUMNS, [*scored, *grounded])
     _write(out / f"{prefix}order.csv", _COLUMNS[:-1], ranked)
-    if not without:
-        shifts = [row for row in scored if row["distortion"] == "shift" and row["split"] == "train"]
-        _write(out / "shifts.csv", _COLUMNS, shifts)
     print(f"{out / prefix}: {len(scored)} scored, {len(further)} grounded and {len(ranked)} ranked pairs")
 
 
