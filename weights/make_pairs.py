@@ -16,6 +16,7 @@ Of each photograph crops of 256x256 are references. Four tables are written:
 `shifts.csv`  the shifts of the photographs for training once more, so that a recipe can let them count more.
 `codecs.csv`  the rows of codecs in `order.csv`, for the same purpose, and JPEG versions of references that are JPEG
               pictures themselves, as most photographs are.
+`shifts-coded.csv`  shifts of these references, labelled as those of the others.
 `order.csv`   versions ranked within a kind: codecs near the lossless end, kinds beyond KADID-10k's, and what no person
               would call good. The first of each crop is the reference itself.
 
@@ -81,6 +82,7 @@ def main() -> None:
     further: list[Row] = []
     ranked: list[Row] = []
     recoded: list[Row] = []
+    recoded_shifts: list[Row] = []
     for number, path in enumerate(tqdm(list_images(args.photographs), desc="photographs", disable=None)):
         part = "val" if path.name in held else "train"
         for crop in range(CROPS):
@@ -96,12 +98,16 @@ def main() -> None:
             further += new
             ranked += ranked_rows(writer, reference, new, rng)
             if part == "train":
-                recoded += recoded_rows(writer, reference, seed_of(f"{path.name}{crop}coded"))
+                rng = np.random.default_rng(seed_of(f"{path.name}{crop}coded"))
+                again, coded = recoded_reference(writer, reference, rng)
+                recoded += recoded_rows(again, coded)
+                recoded_shifts += shift_rows(again, coded, rng)
     values = _values(args.out, scored + further, args.workers)
     trained = [row for row in ranked if row["split"] == "train"]
     write_tables(args.out, "", scored, further, trained, values)
     shifts = [row for row in scored if row["distortion"] == "shift" and row["split"] == "train"]
     _write(args.out / "shifts.csv", _COLUMNS, shifts)
+    _write(args.out / "shifts-coded.csv", _COLUMNS, recoded_shifts)
     codecs = [row for row in trained if row["distortion"] in ("", *_CODECS)]
     _write(args.out / "codecs.csv", _COLUMNS[:-1], [*codecs, *recoded])
     unseen = [
@@ -192,23 +198,28 @@ def ranked_rows(writer: _Writer, reference: Image, further: Sequence[Row], rng: 
         yield writer.row(writer.write(str(kind), SPOILT[str(kind)][0](reference, rng)), 0.1, str(kind))
 
 
-def recoded_rows(writer: _Writer, reference: Image, seed: int) -> Iterator[Row]:
-    """Write JPEG versions of the reference as a JPEG picture and give their rows; that picture stands first.
+def recoded_reference(writer: _Writer, reference: Image, rng: np.random.Generator) -> tuple[_Writer, Image]:
+    """Write the reference as a JPEG picture, and give the writer of its versions, and its pixels."""
+    coded = recode(reference, "JPEG", quality=int(rng.integers(70, 93)))
+    again = _Writer(writer.out, f"{writer.stem}c", f"{writer.group}-coded", writer.part)
+    again.write("reference", coded)
+    return again, coded
+
+
+def recoded_rows(writer: _Writer, reference: Image) -> Iterator[Row]:
+    """Write JPEG versions of a reference that is a JPEG picture and give their rows; the reference stands first.
 
     A picture that is coded again at nearly its own quality hardly changes, so an error that does not grow as quality
     falls is left out.
     """
-    rng = np.random.default_rng(seed)
-    coded = recode(reference, "JPEG", quality=int(rng.integers(70, 93)))
-    again = _Writer(writer.out, f"{writer.stem}c", f"{writer.group}-coded", writer.part)
-    yield again.row(again.write("reference", coded), 1.0, "")
+    yield writer.row(writer.reference, 1.0, "")
     worst = 0.0
     for quality in QUALITIES:
-        image = recode(coded, "JPEG", quality=quality)
-        error = float(np.square(image - coded).mean())
+        image = recode(reference, "JPEG", quality=quality)
+        error = float(np.square(image - reference).mean())
         if error > _GROWTH * worst:
             worst = error
-            yield again.row(again.write(f"JPEG_{quality}", image), 1 - (105 - quality) / 200, "JPEG")
+            yield writer.row(writer.write(f"JPEG_{quality}", image), 1 - (105 - quality) / 200, "JPEG")
 
 
 def _values(out: Path, rows: Sequence[Row], workers: int) -> dict[str, list[float]]:
