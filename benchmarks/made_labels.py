@@ -5,6 +5,7 @@
 The labels are mean scores of a distortion's type and level, shifted by content. A table of type and level,
 which never sees an image, agrees with them closely. So a high agreement shows that a model recognises types and levels
 of distortion, and little else. Within one type and level only the shift by content is left, made by classical metrics.
+Both are computed where LABELS has levels.
 """
 
 import argparse
@@ -25,7 +26,9 @@ def main() -> None:
     """Compare, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, help="predictions.csv of a training run")
-    parser.add_argument("labels", type=Path, help="labels.csv of the synthetic set")
+    parser.add_argument(
+        "labels", type=Path, help="table of the synthetic set: image,mos,distortion, and level if it has one"
+    )
     parser.add_argument("--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
     found = compare(_read(args.predictions), _read(args.labels))
@@ -39,29 +42,33 @@ def compare(predictions: list[dict[str, str]], labels: list[dict[str, str]]) -> 
     """Return the agreement of the model and of the table, and of the model within types and within type and level."""
     by_image = {row["image"]: row for row in labels}
     held_out = {row["image"] for row in predictions}
-    known = defaultdict(list)
-    for row in labels:
-        if row["image"] not in held_out:
-            known[row["kind"], row["level"]].append(float(row["mos"]))
     rows = [by_image[row["image"]] for row in predictions]
     mos = np.array([float(row["mos"]) for row in rows])
     scores = np.array([float(row["score"]) for row in predictions])
-    kinds = np.array([row["kind"] for row in rows])
-    cells = np.array([f"{row['kind']}/{row['level']}" for row in rows])
+    kinds = np.array([row["distortion"] for row in rows])
     found: dict[str, Any] = {
         "n": len(rows),
         "model": {"srcc": srcc(scores, mos), "plcc": plcc(scores, mos)},
         "model, mean SRCC within a type": _within(scores, mos, kinds),
-        "model, mean SRCC within a type and level": _within(scores, mos, cells),
     }
-    if all((row["kind"], row["level"]) in known for row in rows):
-        table = np.array([np.mean(known[row["kind"], row["level"]]) for row in rows])
-        found["lookup of type and level"] = {"srcc": srcc(table, mos), "plcc": plcc(table, mos)}
-    names = {row["kind"]: row["distortion"] for row in rows}
+    if "level" in rows[0]:
+        cells = np.array([_cell(row) for row in rows])
+        found["model, mean SRCC within a type and level"] = _within(scores, mos, cells)
+        known = defaultdict(list)
+        for row in labels:
+            if row["image"] not in held_out:
+                known[_cell(row)].append(float(row["mos"]))
+        if all(cell in known for cell in cells):
+            table = np.array([np.mean(known[cell]) for cell in cells])
+            found["lookup of type and level"] = {"srcc": srcc(table, mos), "plcc": plcc(table, mos)}
     found["model, SRCC of each type"] = {
-        names[kind]: round(srcc(scores[kinds == kind], mos[kinds == kind]), 4) for kind in sorted(names, key=int)
+        kind: round(srcc(scores[kinds == kind], mos[kinds == kind]), 4) for kind in dict.fromkeys(kinds.tolist())
     }
     return found
+
+
+def _cell(row: dict[str, str]) -> str:
+    return f"{row['distortion']}/{row['level']}"
 
 
 def _within(scores: np.ndarray, mos: np.ndarray, groups: np.ndarray) -> float:
