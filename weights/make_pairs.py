@@ -61,7 +61,7 @@ _RELATED = {"JPEG", "jpeg_resaved", "contrast"}
 _CODECS: dict[str, dict[str, object]] = {"JPEG": {}, "WEBP": {"method": 2}}
 _KINDS, _FURTHER_KINDS, _LEVELS_A_KIND, _QUALITIES_A_CODEC = 12, 8, 2, 4
 _RAISED_LEVELS = (1, 2)
-_SMALLEST_CHANGE, _GROWTH = 0.5 / 255, 1.1
+_SMALLEST_CHANGE = 0.5 / 255
 _COLUMNS = ("image", "reference", "mos", "distortion", "group", "split")
 
 Row = dict[str, Any]
@@ -217,7 +217,7 @@ def recoded_rows(writer: _Writer, reference: Image) -> Iterator[Row]:
     for quality in QUALITIES:
         image = recode(reference, "JPEG", quality=quality)
         error = float(np.square(image - reference).mean())
-        if error > _GROWTH * worst:
+        if error > worst:
             worst = error
             yield writer.row(writer.write(f"JPEG_{quality}", image), 1 - (105 - quality) / 200, "JPEG")
 
