@@ -199,8 +199,12 @@ def ranked_rows(writer: _Writer, reference: Image, further: Sequence[Row], rng: 
 
 
 def recoded_reference(writer: _Writer, reference: Image, rng: np.random.Generator) -> tuple[_Writer, Image]:
-    """Write the reference as a JPEG picture, and give the writer of its versions, and its pixels."""
-    coded = recode(reference, "JPEG", quality=int(rng.integers(70, 93)))
+    """Write the reference as a JPEG picture, and give the writer of its versions, and its pixels.
+
+    Half of them have quality 75, which encoders use where nobody asks for another.
+    """
+    quality = int(rng.choice([75, rng.integers(70, 93)]))
+    coded = recode(reference, "JPEG", quality=quality)
     again = _Writer(writer.out, f"{writer.stem}c", f"{writer.group}-coded", writer.part)
     again.write("reference", coded)
     return again, coded
