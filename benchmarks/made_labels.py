@@ -71,13 +71,14 @@ def _cell(row: dict[str, str]) -> str:
     return f"{row['distortion']}/{row['level']}"
 
 
-def _within(scores: np.ndarray, mos: np.ndarray, groups: np.ndarray) -> float:
+def _within(scores: np.ndarray, mos: np.ndarray, groups: np.ndarray) -> float | None:
+    """Give the mean SRCC within groups that are large enough and do not tie throughout, None where there are none."""
     found = [
         srcc(scores[groups == group], mos[groups == group])
         for group in sorted(set(groups))
         if (groups == group).sum() >= _ENOUGH and np.ptp(mos[groups == group]) > 0
     ]
-    return float(np.mean(found))
+    return float(np.mean(found)) if found else None
 
 
 def _read(path: Path) -> list[dict[str, str]]:
