@@ -5,7 +5,9 @@
         --photographs 40 --metric bpclip-nr --pairs data/tid2013 --output benchmarks/results/behaviour.json
 
 PHOTOGRAPHS is a folder, or a CSV (image,mos) of which those with the best scores are taken. They should be sharp, and
-none that a measured metric was trained on; `--only` names the images of a held-out part. The middle of each is used.
+none that a measured metric was trained on; `--only` names the images of a held-out part. The middle of each is used, or
+with `--shrink` all of it, scaled down to that size: large photographs lose the traces of their own JPEG coding so,
+beside which slight damage by JPEG cannot be seen.
 `--pairs` is a folder with pairs.csv (image,reference,mos,type), as the TID2013 sample has it.
 
 Higher is better in every figure: scores of metrics that count errors are turned around.
@@ -25,6 +27,7 @@ import torch
 from behaviour_pictures import DAMAGE, NEAR_LOSSLESS, SPOILT, Image
 
 from iqametrics import Metric, create_metric, evaluate, read_image
+from iqametrics.datasets.synthetic import prepare_reference
 from iqametrics.images import list_images
 
 Scorer = Callable[[Sequence[Image], Image | None], list[float]]
@@ -42,13 +45,19 @@ def main() -> None:
     parser.add_argument("--photographs", type=int, default=8, metavar="N", help="how many (default 8)")
     parser.add_argument("--only", type=Path, metavar="LIST", help="text file: names of the images that may be used")
     parser.add_argument("--side", type=int, default=384, help="side of the part that is used, in pixels (default 384)")
+    parser.add_argument(
+        "--shrink", action="store_true", help="scale the photographs down instead of cutting a part out"
+    )
     parser.add_argument("--loss-photographs", type=int, default=2, metavar="N", help="for use as a loss (default 2)")
     parser.add_argument("--loss-steps", type=int, default=60)
     parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="scored pairs for agreement with people")
     parser.add_argument("--output", type=Path, metavar="JSON", help="results; those of other metrics in it are kept")
     args = parser.parse_args()
-    photographs = [middle(path, args.side) for path in chosen(args.source, args.only, args.photographs)]
+    cut = shrunk if args.shrink else middle
+    photographs = [cut(path, args.side) for path in chosen(args.source, args.only, args.photographs)]
     report: dict[str, Any] = {"photographs": len(photographs), "side": args.side}
+    if args.shrink:
+        report["shrunk"] = True
     report["metrics"] = kept(args.output, report)
     for name in args.metric:
         metric = create_metric(name)
@@ -64,7 +73,7 @@ def main() -> None:
             args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def kept(output: Path | None, setting: Mapping[str, int]) -> dict[str, Any]:
+def kept(output: Path | None, setting: Mapping[str, Any]) -> dict[str, Any]:
     """Give what an earlier run on as many photographs of this size found of other metrics."""
     if output is None or not output.exists():
         return {}
@@ -96,6 +105,11 @@ def middle(path: Path, side: int) -> Image:
     height, width = (min(length, side) for length in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return np.ascontiguousarray(image[top : top + height, left : left + width], dtype=np.float32)
+
+
+def shrunk(path: Path, side: int) -> Image:
+    """Read a photograph, scaled down to cover (side, side, 3) and cropped to it, in [0, 1]."""
+    return np.asarray(prepare_reference(path, (side, side)), dtype=np.float32) / np.float32(255)
 
 
 def scorer(metric: Metric) -> Scorer:

@@ -147,3 +147,14 @@ def test_spoilt_pictures_keep_shape_and_range(name, photograph):
         assert made.min() >= 0
         assert made.max() <= 1
         assert np.abs(made - photograph).mean() > 0.01
+
+
+def test_a_photograph_is_cut_or_shrunk_to_the_side(tmp_path):
+    wide = np.zeros((64, 128, 3), np.uint8)
+    wide[:, 48:80] = 255
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    cut, shrunk = behaviour.middle(tmp_path / "wide.png", 32), behaviour.shrunk(tmp_path / "wide.png", 32)
+    assert cut.shape == shrunk.shape == (32, 32, 3)
+    assert cut.min() == 1  # the white band fills the middle
+    assert shrunk[:, 0].max() < 0.1  # scaled down, the band has black on either side
+    assert shrunk[:, 16].min() > 0.9
