@@ -55,12 +55,14 @@ QUALITIES = (97, 93, 89, 84, 77, 68, 58)
 RAISED = (1.08, 1.45)
 """Contrast about the mean that people like as well as the original's or better."""
 LOWERED = {0.95: 0.92, 0.75: 0.785, 0.625: 0.58, 0.5: 0.45, 0.35: 0.3}
-"""Labels of less contrast: KADID-10k's means at 0.75 and 0.625, continued on either side."""
+"""Labels of less contrast: KADID-10k's means of levels 4 and 5, continued on either side. Their curves have a slope of
+0.75 and 0.5 in the middle and more at the ends, so they are put at 0.75 and 0.625."""
 UNSEEN = ("color_quantization", "jpeg", "jitter", "high_sharpen", "contrast_change")
 _RELATED = {"JPEG", "jpeg_resaved", "contrast"}
 _CODECS: dict[str, dict[str, object]] = {"JPEG": {}, "WEBP": {"method": 2}}
 _KINDS, _FURTHER_KINDS, _LEVELS_A_KIND, _QUALITIES_A_CODEC = 12, 8, 2, 4
-_RAISED_LEVELS = (1, 2)
+_RAISED_LEVEL, _MUCH_RAISED_LEVELS = 3, (1, 2)
+"""Of `contrast_change` in KADID-10k: its curve is steeper than the identity in the middle."""
 _SMALLEST_CHANGE = 0.5 / 255
 _COLUMNS = ("image", "reference", "mos", "distortion", "group", "split")
 
@@ -109,7 +111,7 @@ def main() -> None:
     _write(args.out / "shifts.csv", _COLUMNS, shifts)
     _write(args.out / "shifts-coded.csv", _COLUMNS, recoded_shifts)
     codecs = [row for row in trained if row["distortion"] in ("", *_CODECS)]
-    _write(args.out / "codecs.csv", _COLUMNS[:-1], [*codecs, *recoded])
+    _write_ranked(args.out / "codecs.csv", [*codecs, *recoded])
     unseen = [
         [row | {"split": "val" if row["distortion"] in UNSEEN else "train"} for row in rows]
         for rows in (_unrelated(scored), _unrelated(further), _unrelated(ranked))
@@ -144,8 +146,9 @@ def scored_rows(writer: _Writer, reference: Image, judge: Metric, rng: np.random
     opinions, held = kadid_opinions(), judge.encode_reference(str(writer.out / writer.reference))
     for number in rng.choice(list(DISTORTIONS), size=_KINDS, replace=False):
         kind = DISTORTIONS[int(number)]
-        # Raised contrast is what people like, see `contrast_rows`; KADID-10k's people are alone in disliking it.
-        levels = [level for level in LEVELS if kind.name != "contrast_change" or level not in _RAISED_LEVELS]
+        # Raised contrast is harmless here, see `contrast_rows`.
+        contrast = kind.name == "contrast_change"
+        levels = [level for level in LEVELS if not contrast or level not in _MUCH_RAISED_LEVELS]
         for level in rng.choice(levels, size=_LEVELS_A_KIND, replace=False):
             image = np.clip(kind.apply(reference, kind.levels[level - 1], rng), 0, 1)
             if np.abs(image - reference).max() < _SMALLEST_CHANGE:
@@ -153,6 +156,7 @@ def scored_rows(writer: _Writer, reference: Image, judge: Metric, rng: np.random
             name = writer.write(f"{kind.name}_{level}", image)
             said = float(judge(str(writer.out / name), held))
             label = (opinions[kind.id, int(level)].mean + min(max(said, 0.0), 1.0)) / 2
+            label = HARMLESS if contrast and level == _RAISED_LEVEL else label
             yield writer.row(name, label, kind.name)
 
 
@@ -181,7 +185,9 @@ def further_rows(writer: _Writer, reference: Image, rng: np.random.Generator) ->
     kinds = list(EXTRA_DISTORTIONS.values())
     for index in rng.choice(len(kinds), size=_FURTHER_KINDS, replace=False):
         for level in sorted(rng.choice(LEVELS, size=_LEVELS_A_KIND, replace=False)):
-            image = kinds[index].apply(reference, kinds[index].levels[level - 1], rng)
+            image = np.clip(kinds[index].apply(reference, kinds[index].levels[level - 1], rng), 0, 1)
+            if np.abs(image - reference).max() < _SMALLEST_CHANGE:
+                continue
             name = writer.write(f"{kinds[index].name}_{level}", image)
             yield writer.row(name, 1 - 0.14 * int(level), kinds[index].name)
 
@@ -203,7 +209,7 @@ def recoded_reference(writer: _Writer, reference: Image, rng: np.random.Generato
 
     Half of them have quality 75, which encoders use where nobody asks for another.
     """
-    quality = int(rng.choice([75, rng.integers(70, 93)]))
+    quality = 75 if rng.random() < 0.5 else int(rng.integers(70, 93))
     coded = recode(reference, "JPEG", quality=quality)
     again = _Writer(writer.out, f"{writer.stem}c", f"{writer.group}-coded", writer.part)
     again.write("reference", coded)
@@ -243,7 +249,8 @@ def write_tables(
     without: Sequence[str] = (),
 ) -> None:
     """Label the further kinds and write the tables, whose names begin with `prefix`."""
-    of_kadid = [row for row in scored if row["distortion"] in {kind.name for kind in DISTORTIONS.values()}]
+    names = {kind.name for kind in DISTORTIONS.values()}
+    of_kadid = [row for row in scored if row["distortion"] in names and row["split"] == "train"]
     labels = grounded_labels(
         [row["distortion"] for row in further],
         np.array([values[row["image"]] for row in further]),
@@ -254,8 +261,13 @@ def write_tables(
     )
     grounded = [row | {"mos": round(float(label), 4)} for row, label in zip(further, labels, strict=True)]
     _write(out / f"{prefix}scored.csv", _COLUMNS, [*scored, *grounded])
-    _write(out / f"{prefix}order.csv", _COLUMNS[:-1], ranked)
+    _write_ranked(out / f"{prefix}order.csv", ranked)
     print(f"{out / prefix}: {len(scored)} scored, {len(further)} grounded and {len(ranked)} ranked pairs")
+
+
+def _write_ranked(path: Path, rows: Iterable[Row]) -> None:
+    """Write pictures that are ranked among the versions of their own reference: two crops of a photograph differ."""
+    _write(path, _COLUMNS[:-1], [row | {"group": row["reference"]} for row in rows])
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
