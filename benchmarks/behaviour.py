@@ -24,7 +24,8 @@ from typing import Any
 import behaviour_pictures as pictures
 import numpy as np
 import torch
-from behaviour_pictures import DAMAGE, NEAR_LOSSLESS, SPOILT, Image
+from behaviour_pictures import DAMAGE, FURTHER_DAMAGE, NEAR_LOSSLESS, SPOILT, Image
+from measure_lite import describe_machine
 
 from iqametrics import Metric, create_metric, evaluate, read_image
 from iqametrics.datasets.synthetic import prepare_reference
@@ -56,12 +57,11 @@ def main() -> None:
     cut = shrunk if args.shrink else middle
     photographs = [cut(path, args.side) for path in chosen(args.source, args.only, args.photographs)]
     report: dict[str, Any] = {"photographs": len(photographs), "side": args.side}
-    if args.shrink:
-        report["shrunk"] = True
+    report |= {"source": args.source.name, "only": args.only and args.only.name, "shrunk": args.shrink}
     report["metrics"] = kept(args.output, report)
     for name in args.metric:
         metric = create_metric(name)
-        found = behaviour(metric, photographs)
+        found = {"machine": describe_machine(), **behaviour(metric, photographs)}
         if metric.differentiable:
             loss = create_metric(name, as_loss=True)
             found["as_loss"] = as_loss(metric, loss, photographs[: args.loss_photographs], args.loss_steps)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def kept(output: Path | None, setting: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what an earlier run on as many photographs of this size found of other metrics."""
+    """Give what an earlier run on the same photographs found of other metrics."""
     if output is None or not output.exists():
         return {}
     before: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
@@ -136,6 +136,7 @@ def behaviour(metric: Metric, photographs: Sequence[Image]) -> dict[str, Any]:
     score = scorer(metric)
     found: dict[str, Any] = {
         "order": order_under_damage(score, photographs, DAMAGE),
+        "order_further": order_under_damage(score, photographs, FURTHER_DAMAGE),
         "spoilt": spoilt(score, photographs),
     }
     if metric.mode == "fr":
@@ -269,7 +270,7 @@ def agreement(metric: Metric, folder: Path) -> dict[str, float]:
 def table(found: Mapping[str, Any]) -> str:
     """Lay the figures of one metric out as lines of a fixed width."""
     lines: list[str] = []
-    for part in ("order", "near_lossless"):
+    for part in ("order", "order_further", "near_lossless"):
         for name, row in found.get(part, {}).items():
             lines.append(_line(part, name, f"{row['right']:.3f}  in order;  levels {_numbers(row['means'])}"))
     for name, row in found["spoilt"].items():

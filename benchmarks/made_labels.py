@@ -62,7 +62,9 @@ def compare(predictions: list[dict[str, str]], labels: list[dict[str, str]]) -> 
             table = np.array([np.mean(known[cell]) for cell in cells])
             found["lookup of type and level"] = {"srcc": srcc(table, mos), "plcc": plcc(table, mos)}
     found["model, SRCC of each type"] = {
-        kind: round(srcc(scores[kinds == kind], mos[kinds == kind]), 4) for kind in dict.fromkeys(kinds.tolist())
+        kind: round(srcc(scores[kinds == kind], mos[kinds == kind]), 4)
+        for kind in dict.fromkeys(kinds.tolist())
+        if _ranked(mos[kinds == kind])
     }
     return found
 
@@ -76,9 +78,14 @@ def _within(scores: np.ndarray, mos: np.ndarray, groups: np.ndarray) -> float | 
     found = [
         srcc(scores[groups == group], mos[groups == group])
         for group in sorted(set(groups))
-        if (groups == group).sum() >= _ENOUGH and np.ptp(mos[groups == group]) > 0
+        if _ranked(mos[groups == group])
     ]
     return float(np.mean(found)) if found else None
+
+
+def _ranked(mos: np.ndarray) -> bool:
+    """Tell whether there are enough labels for an order, and not all the same."""
+    return len(mos) >= _ENOUGH and bool(np.ptp(mos) > 0)
 
 
 def _read(path: Path) -> list[dict[str, str]]:

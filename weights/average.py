@@ -10,6 +10,7 @@ ends generalises better than any of them. The result is laid out as a run, so th
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import torch
@@ -32,20 +33,22 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     loaded = [load_checkpoint(run / "checkpoint.safetensors") for run in args.runs]
     metadata, last = loaded[-1]
+    if any((other["metric"], other["config"]) != (metadata["metric"], metadata["config"]) for other, _ in loaded):
+        sys.exit("the runs are of different metrics or models; average runs of one recipe's cycles")
     averaged = {
         name: torch.stack([tensors[name].float() for _, tensors in loaded]).mean(dim=0)
         if last[name].is_floating_point()
         else last[name]
         for name in last
     }
-    metadata = metadata | {"backbone": None}
+    metadata = metadata | {"backbone": None, "results": {}}
     metadata["training"] = metadata["training"] | {"averaged": len(loaded)}
     path = args.out / "checkpoint.safetensors"
     save_checkpoint(path, averaged, metadata)
     samples = [sample for sample in read_csv_dataset(args.csv) if sample.split == "val"][: args.limit]
     names = [sample.image.relative_to(args.csv.parent) for sample in samples]
     metric = create_metric(metadata["metric"], weights=path)
-    scores = [float(metric(sample.image)) for sample in samples]
+    scores = [float(metric(*filter(None, (sample.image, sample.reference)))) for sample in samples]
     mos = [sample.mos for sample in samples]
     found = measure(scores, mos, groups=group_keys(samples, "near-duplicates"))
     save_checkpoint(path, averaged, metadata | {"results": {"validation": found}})

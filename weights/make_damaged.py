@@ -68,6 +68,7 @@ GROUP_COLUMNS = ("image", "mos", "group", "distortion", "level")
 _LEAST_STEP = 0.7
 _OFTEN = 4
 _SLIGHT, _SLIGHTEST = 3, 1.8
+_SMALLEST_CHANGE = 0.5 / 255
 
 
 def main() -> None:
@@ -128,6 +129,8 @@ def versions(
         low = rng.uniform(0.5, 5 - _LEAST_STEP)
         for strength in (low, rng.uniform(low + _LEAST_STEP, 5)):
             damaged = find_distortion(name).apply(crop, parameter(name, strength), rng)
+            if _unchanged(damaged, crop):
+                continue
             yield _row(out, group, damaged, 1 - strength / 10, name, round(strength, 2))
     for name in _drawn(SPOILT, spoilt, often, rng):
         make, rank = SPOILT[name]
@@ -136,6 +139,11 @@ def versions(
         strength = rng.uniform(1, _SLIGHTEST)
         damaged = find_distortion(str(name)).apply(crop, parameter(str(name), strength), rng)
         yield _row(out, group, damaged, 1 - strength / 10, str(name), f"slight_{strength:.2f}")
+
+
+def _unchanged(damaged: np.ndarray, crop: np.ndarray) -> bool:
+    """Tell whether nothing is left to see of the damage, as of less colour in a gray photograph."""
+    return bool(np.abs(damaged - crop).max() < _SMALLEST_CHANGE)
 
 
 def _drawn(names: Iterable[str], count: int, often: Collection[str], rng: np.random.Generator) -> list[str]:

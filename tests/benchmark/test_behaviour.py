@@ -74,6 +74,7 @@ def test_from_the_command_line(tmp_path, photograph, monkeypatch, capsys):
     (tmp_path / "list.txt").write_text("a.png\nc.png\n")
     monkeypatch.setattr(behaviour, "DAMAGE", {"noise": behaviour_pictures.DAMAGE["noise"]})
     monkeypatch.setattr(behaviour, "NEAR_LOSSLESS", {})
+    monkeypatch.setattr(behaviour, "FURTHER_DAMAGE", {})
     arguments = ["scores.csv", "--only", "list.txt", "--photographs", "1", "--side", "64", "--metric", "piq/psnr"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
@@ -85,8 +86,10 @@ def test_from_the_command_line(tmp_path, photograph, monkeypatch, capsys):
     assert report["agreement"]["all"] == pytest.approx(1)
     assert report["identical"]["photographs"][0] == pytest.approx(80, abs=0.1)
     assert [path.name for path in behaviour.chosen(tmp_path / "scores.csv", None, 2)] == ["b.png", "c.png"]
-    assert set(behaviour.kept(tmp_path / "out.json", {"photographs": 1, "side": 64})) == {"piq/psnr"}
-    assert behaviour.kept(tmp_path / "out.json", {"photographs": 2, "side": 64}) == {}
+    setting = {"photographs": 1, "side": 64, "source": "scores.csv", "only": "list.txt", "shrunk": False}
+    assert set(behaviour.kept(tmp_path / "out.json", setting)) == {"piq/psnr"}
+    for other in ({"photographs": 2}, {"only": None}, {"shrunk": True}):
+        assert behaviour.kept(tmp_path / "out.json", setting | other) == {}
 
 
 def test_damaged_versions_are_ranked_and_made_again_alike(tmp_path, monkeypatch):
@@ -124,6 +127,7 @@ def test_kinds_that_should_come_often_do(tmp_path, monkeypatch):
 
 def test_what_is_held_out_is_in_no_training_table(tmp_path):
     assert not set(make_damaged.HELD_OUT) & set(make_damaged.STRENGTHS)
+    assert {"avif", *behaviour_pictures.FURTHER_DAMAGE} == set(make_damaged.HELD_OUT)
     assert not set(UNSEEN) & set(SPOILT)
     with (tmp_path / "scores.csv").open("w") as stream:
         writer = csv.writer(stream)
