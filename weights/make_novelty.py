@@ -6,8 +6,8 @@
 The statistics are of photographs of the CSV that are not held out, chosen by a digest of their names. Every second
 held-out photograph gives the quantiles. The others, and pictures that are no photographs, measure how well the two
 are told apart (AUC); no statistics are fitted to these, though the second edition's backbone was trained on some of
-them. `--kind drawings=FOLDER` measures a folder of your own, too. The file is bundled as a base beside the backbone that
-the metric's checkpoint refers to.
+them. `--kind drawings=FOLDER` measures a folder of your own, too. The file is bundled as a base beside the backbone
+that the metric's checkpoint refers to.
 """
 
 import argparse
