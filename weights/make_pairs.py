@@ -20,9 +20,9 @@ Of each photograph crops of 256x256 are references. Four tables are written:
 `order.csv`   versions ranked within a kind: codecs near the lossless end, kinds beyond KADID-10k's, and what no person
               would call good. The first of each crop is the reference itself.
 
-`unseen-scored.csv` and `unseen-order.csv` are the same with all photographs in training and the kinds of UNSEEN, with
-all that is related to them, out of it: those of KADID-10k are their validation part. They show how kinds are scored
-that were never trained on.
+`unseen-scored.csv` and `unseen-order.csv` are the same with all photographs in training and the kinds of UNSEEN, by any
+name, out of it: those of KADID-10k are their validation part. They show how kinds are scored that were never trained
+on, though some that are like them were.
 """
 
 import argparse
@@ -58,7 +58,7 @@ LOWERED = {0.95: 0.92, 0.75: 0.785, 0.625: 0.58, 0.5: 0.45, 0.35: 0.3}
 """Labels of less contrast: KADID-10k's means of levels 4 and 5, continued on either side. Their curves have a slope of
 0.75 and 0.5 in the middle and more at the ends, so they are put at 0.75 and 0.625."""
 UNSEEN = ("color_quantization", "jpeg", "jitter", "high_sharpen", "contrast_change")
-_RELATED = {"JPEG", "jpeg_resaved", "contrast"}
+_SAME = {"JPEG", "jpeg_resaved", "contrast"}
 _CODECS: dict[str, dict[str, object]] = {"JPEG": {}, "WEBP": {"method": 2}}
 _KINDS, _FURTHER_KINDS, _LEVELS_A_KIND, _QUALITIES_A_CODEC = 12, 8, 2, 4
 _RAISED_LEVEL, _MUCH_RAISED_LEVELS = 3, (1, 2)
@@ -114,14 +114,14 @@ def main() -> None:
     _write_ranked(args.out / "codecs.csv", [*codecs, *recoded])
     unseen = [
         [row | {"split": "val" if row["distortion"] in UNSEEN else "train"} for row in rows]
-        for rows in (_unrelated(scored), _unrelated(further), _unrelated(ranked))
+        for rows in (_without_same(scored), _without_same(further), _without_same(ranked))
     ]
     write_tables(args.out, "unseen-", unseen[0], unseen[1], unseen[2], values, without=UNSEEN)
 
 
-def _unrelated(rows: Iterable[Row]) -> list[Row]:
+def _without_same(rows: Iterable[Row]) -> list[Row]:
     """Leave out the pictures whose damage is one of UNSEEN by another name."""
-    return [row for row in rows if row["distortion"] not in _RELATED]
+    return [row for row in rows if row["distortion"] not in _SAME]
 
 
 class _Writer:
