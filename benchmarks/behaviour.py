@@ -56,8 +56,13 @@ def main() -> None:
     args = parser.parse_args()
     cut = shrunk if args.shrink else middle
     photographs = [cut(path, args.side) for path in chosen(args.source, args.only, args.photographs)]
-    report: dict[str, Any] = {"photographs": len(photographs), "side": args.side}
-    report |= {"source": args.source.name, "only": args.only and args.only.name, "shrunk": args.shrink}
+    report: dict[str, Any] = {
+        "photographs": len(photographs),
+        "side": args.side,
+        "source": args.source.name,
+        "only": args.only and args.only.name,
+        "shrunk": args.shrink,
+    }
     report["metrics"] = kept(args.output, report)
     for name in args.metric:
         metric = create_metric(name)

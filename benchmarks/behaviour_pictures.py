@@ -49,9 +49,8 @@ DAMAGE: dict[str, Kind] = {
 """Fourteen kinds at five levels, from just visible to severe."""
 
 FURTHER_DAMAGE: dict[str, Kind] = {
-    name: (kind.apply, kind.levels)
+    name: _package(name, *find_distortion(name).levels)
     for name in ("ringing", "vignetting", "salt_and_pepper", "color_diffusion")
-    for kind in (find_distortion(name),)
 }
 """Kinds that `weights/make_damaged.py` leaves out, at the package's own levels: does what was learnt carry over?"""
 

@@ -129,7 +129,7 @@ def versions(
         low = rng.uniform(0.5, 5 - _LEAST_STEP)
         for strength in (low, rng.uniform(low + _LEAST_STEP, 5)):
             damaged = find_distortion(name).apply(crop, parameter(name, strength), rng)
-            if _unchanged(damaged, crop):
+            if unchanged(damaged, crop):
                 continue
             yield _row(out, group, damaged, 1 - strength / 10, name, round(strength, 2))
     for name in _drawn(SPOILT, spoilt, often, rng):
@@ -138,12 +138,14 @@ def versions(
     for name in rng.permutation(slight)[:_SLIGHT]:
         strength = rng.uniform(1, _SLIGHTEST)
         damaged = find_distortion(str(name)).apply(crop, parameter(str(name), strength), rng)
+        if unchanged(damaged, crop):
+            continue
         yield _row(out, group, damaged, 1 - strength / 10, str(name), f"slight_{strength:.2f}")
 
 
-def _unchanged(damaged: np.ndarray, crop: np.ndarray) -> bool:
+def unchanged(damaged: np.ndarray, original: np.ndarray) -> bool:
     """Tell whether nothing is left to see of the damage, as of less colour in a gray photograph."""
-    return bool(np.abs(damaged - crop).max() < _SMALLEST_CHANGE)
+    return bool(np.abs(np.clip(damaged, 0, 1) - original).max() < _SMALLEST_CHANGE)
 
 
 def _drawn(names: Iterable[str], count: int, often: Collection[str], rng: np.random.Generator) -> list[str]:

@@ -153,6 +153,15 @@ def test_spoilt_pictures_keep_shape_and_range(name, photograph):
         assert np.abs(made - photograph).mean() > 0.01
 
 
+def test_less_colour_of_a_gray_photograph_is_no_version_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_damaged, "CROP", 48)
+    Image.effect_noise((64, 56), 60).convert("RGB").save(tmp_path / "gray.png")
+    (tmp_path / "images").mkdir()
+    monkeypatch.setattr(make_damaged, "STRENGTHS", {"color_saturation_1": (0.8, 0.6, 0.4, 0.2, 0)})
+    rows = make_damaged.versions(tmp_path / "gray.png", tmp_path, kinds=1, spoilt=0, slight=["color_saturation_1"])
+    assert [row[3] for row in rows] == [""]
+
+
 def test_a_photograph_is_cut_or_shrunk_to_the_side(tmp_path):
     wide = np.zeros((64, 128, 3), np.uint8)
     wide[:, 48:80] = 255
